@@ -1,0 +1,28 @@
+"""FlashBench: reproducible evaluation of the FlashVideo cascade and of what it is compared with.
+
+The stable API is what `__all__` names; a test holds its signatures.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from flashbench.protocol import load_protocol
+
+__all__ = ["__version__", "load_protocol"]
+
+try:
+    __version__ = version("flashbench")
+except PackageNotFoundError:  # used from a source tree that was never installed
+    __version__ = "0+unknown"
+
+
+def __getattr__(name: str) -> Any:
+    # Lazy, so that `import flashbench` and `flashbench --help` load neither Hydra nor the metrics.
+    if name == "load_protocol":
+        from flashbench.protocol import load_protocol
+
+        return load_protocol
+    raise AttributeError(f"module 'flashbench' has no attribute {name!r}")

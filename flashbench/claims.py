@@ -1,0 +1,170 @@
+"""Claims: contrasts that the paper (or the prototype) states, judged on measured scores and on nothing else.
+
+A claim `better … than …` holds where the interval of the paired difference is clear of 0 in the metric's good
+direction, is contradicted where it is clear the other way, and is undecided otherwise. A claim of equivalence holds
+where the interval lies inside ±margin, is contradicted where it lies wholly outside. With several trainings each is
+judged alone: the claim holds (or is contradicted) only if it does so in every one of them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, TypeAlias
+
+import pandas as pd
+
+from flashbench import stats
+from flashbench.markup import Block, Cell, markdown
+from flashbench.types import Claim, Direction, Protocol
+
+Outcome: TypeAlias = Literal["holds", "contradicted", "undecided"]
+Result: TypeAlias = dict[str, Any]
+"""A judged claim, ready for JSON: a missing number is None."""
+
+OUTCOMES: tuple[Outcome, ...] = ("holds", "contradicted", "undecided")
+BESIDE = "psnr"
+"""Fidelity to the reference, shown beside every claim: a better NIQE may cost it."""
+
+
+def judge(claim: Claim, found: stats.Contrast, direction: Direction) -> tuple[Outcome, str]:
+    """The outcome of a claim for one training, and in words why it is not `holds` (empty if it is).
+
+    Args:
+        claim: what is claimed; its effect is first − second.
+        found: the paired difference of those rows.
+        direction: of the claim's metric.
+    """
+    if math.isnan(found.low) or math.isnan(found.high):
+        return "undecided", found.reason or "no interval"
+    if claim.equivalent is not None:
+        if claim.margin is None:
+            return "undecided", "the claim of equivalence states no margin"
+        if -claim.margin < found.low and found.high < claim.margin:
+            return "holds", ""
+        if found.low > claim.margin or found.high < -claim.margin:
+            return "contradicted", f"the interval lies wholly outside ±{claim.margin:g}"
+        return "undecided", f"the interval reaches beyond ±{claim.margin:g}"
+    sign = stats.SIGN[direction]
+    if sign == 0:
+        return "undecided", f"{claim.metric} has no better direction"
+    low, high = sorted((sign * found.low, sign * found.high))
+    if low > 0:
+        return "holds", ""
+    return ("contradicted", "the effect has the other sign") if high < 0 else ("undecided", "the interval contains 0")
+
+
+def evaluate(protocol: Protocol, scores: pd.DataFrame, *, metric: stats.Lookup = stats.registered) -> list[Result]:
+    """Every claim of the protocol on the scores, in the protocol's order.
+
+    A result holds the claim's own fields, `outcome`, `why` (empty if it holds) and `replicas`: for each training its
+    outcome, effect (first − second), low, high, p, n, of, clusters, and the PSNR difference of the same rows.
+    """
+    replicas = sorted({int(replica) for replica in scores["replica"]})
+    return [_evaluate(claim, protocol, scores, replicas, metric) for claim in protocol.claims]
+
+
+def claims_markdown(results: Sequence[tuple[Protocol, Sequence[Result]]]) -> str:
+    """All claims with their outcome, measured effect and PSNR beside, a table for each protocol."""
+    judged = [result for _, part in results for result in part]
+    tiers = ", ".join(dict.fromkeys(protocol.tier for protocol, _ in results))
+    blocks = [Block("heading", f"Claims, {tiers} tier"), Block("text", f"{_count(judged)} {_RULE}")]
+    for protocol, part in results:
+        if part:
+            blocks.append(Block("subheading", f"{protocol.title} (`{protocol.name}`, {protocol.table} of the paper)"))
+            blocks.append(Block("text", _count(part)))
+            blocks.append(Block("grid", grid=[_HEAD, *map(_row, part)], columns="lllllll"))
+            blocks.append(Block("text", f"Protocol hash `{protocol.hash}`."))
+    return markdown(blocks)
+
+
+_RULE = (
+    "An effect is first − second, paired by case and seed, with its 95 % interval over clusters (not adjusted for the "
+    "number of claims). A claim holds if the interval is clear of 0 in its direction, or inside the margin of an "
+    "equivalence; it is contradicted if the interval is clear the other way; with several trainings (r0, r1, …) it "
+    "holds or is contradicted only if it is so in each."
+)
+_HEAD = tuple(
+    map(Cell, ("outcome", "claim", "contrast", "effect [interval]", "PSNR difference (dB)", "pairs, clusters", "why"))
+)
+
+
+def _evaluate(
+    claim: Claim, protocol: Protocol, scores: pd.DataFrame, replicas: Sequence[int], metric: stats.Lookup
+) -> Result:
+    kind = metric(claim.metric)
+    first, second = claim.rows
+    lines = []
+    for replica in replicas:
+        found = stats.contrast(scores, kind, first, second, replica=replica)
+        outcome, why = judge(claim, found, kind.direction)
+        line: Result = {"replica": replica, "outcome": outcome, "why": why}
+        line |= {name: _plain(getattr(found, name)) for name in ("effect", "low", "high", "p", "n", "of", "clusters")}
+        if BESIDE in protocol.metrics:
+            beside = stats.contrast(scores, metric(BESIDE), first, second, replica=replica)
+            line |= {f"{BESIDE}_{name}": _plain(getattr(beside, name)) for name in ("effect", "low", "high")}
+        lines.append(line)
+    outcome, why = _together(lines)
+    return {
+        "id": claim.id, "text": claim.text, "source": claim.source, "metric": claim.metric,
+        "direction": kind.direction, "unit": kind.unit, "first": first, "second": second,
+        "kind": "equivalent" if claim.equivalent is not None else "better", "margin": claim.margin,
+        "outcome": outcome, "why": why, "replicas": lines,
+    }  # fmt: skip
+
+
+def _together(lines: Sequence[Result]) -> tuple[Outcome, str]:
+    """One outcome for all trainings: theirs if they agree, undecided if not."""
+    if not lines:
+        return "undecided", "no scores"
+    seen: list[Outcome] = [line["outcome"] for line in lines]
+    if len(set(seen)) == 1:
+        return seen[0], "; ".join(dict.fromkeys(line["why"] for line in lines if line["why"]))
+    counts = Counter(seen)
+    tally = ", ".join(f"{counts[outcome]} {outcome}" for outcome in OUTCOMES if outcome in counts)
+    details = dict.fromkeys(f"r{line['replica']}: {line['why']}" for line in lines if line["why"])
+    return "undecided", f"trainings disagree ({tally}): {'; '.join(details)}"
+
+
+def _plain(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _count(results: Sequence[Result]) -> str:
+    counts = Counter(result["outcome"] for result in results)
+    noun = "claim" if len(results) == 1 else "claims"
+    return f"{len(results)} {noun}: {', '.join(f'{counts[outcome]} {_WORD[outcome]}' for outcome in OUTCOMES)}."
+
+
+_WORD: Mapping[Outcome, str] = {"holds": "held", "contradicted": "contradicted", "undecided": "undecided"}
+_ARROW = {"higher": " ↑", "lower": " ↓", "none": ""}
+
+
+def _row(result: Result) -> list[Cell]:
+    several = len(result["replicas"]) > 1
+    kind = f"is within ±{result['margin']:g} of" if result["kind"] == "equivalent" and result["margin"] else "vs"
+    kind = "is better than" if result["kind"] == "better" else kind
+    lines = result["replicas"]
+    pairs = dict.fromkeys(f"{line['n']}/{line['of']}, {line['clusters']}" for line in lines)
+    return [
+        Cell(result["outcome"], bold=True),
+        Cell(f"{result['text']} ({result['source']})"),
+        Cell(f"`{result['first']}` {kind} `{result['second']}` on `{result['metric']}`{_ARROW[result['direction']]}"),
+        Cell("<br>".join(_effect(line, "", several) for line in lines) or "–"),
+        Cell("<br>".join(_effect(line, f"{BESIDE}_", several) for line in lines) or "–"),
+        Cell("<br>".join(pairs) or "–"),
+        Cell(result["why"]),
+    ]
+
+
+def _effect(line: Result, prefix: str, several: bool) -> str:
+    effect, low, high = (line.get(f"{prefix}{name}") for name in ("effect", "low", "high"))
+    if effect is None:
+        text = "–"
+    elif low is None or high is None or high <= low:
+        text = f"{effect:+.3g}"
+    else:
+        places = min(max(1 - math.floor(math.log10((high - low) / 2)), 0), 5)
+        text = f"{effect:+.{places}f} [{low:+.{places}f}, {high:+.{places}f}]"
+    return f"r{line['replica']} {text}" if several else text

@@ -1,0 +1,219 @@
+"""The command line: parses, calls the functions of the other modules, prints, and turns errors into exit codes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from flashbench.errors import CheckFailed, FlashBenchError, Interrupted
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    help="FlashBench: reproducible evaluation of the FlashVideo cascade and of what it is compared with.",
+)
+assets_app = typer.Typer(no_args_is_help=True, help="Files that are not part of the package: weights, parameters, material.")
+app.add_typer(assets_app, name="assets")
+
+Tier = Annotated[str, typer.Option("--tier", "-t", help="smoke, laptop or another file of protocols/tier/.")]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", "-S", help="Override a field, e.g. `-S cases.split=dev`. May be repeated.")
+]
+Results = Annotated[Path | None, typer.Option("--results", help="Folder of the results (default: results/TIER).")]
+Replicas = Annotated[str, typer.Option("--replicas", help="Training seeds, e.g. `0` or `0,1,2`.")]
+
+
+def _examples(*lines: str) -> str:
+    return "\n\n".join(["**Examples**", *(f"`{line}`" for line in lines)])
+
+
+def _options(
+    tier: str, replicas: str, results: Path | None, limit: int | None, workers: int | None, overrides: list[str] | None
+) -> Any:
+    from flashbench.errors import UsageError
+    from flashbench.run import Options
+
+    try:
+        chosen = tuple(sorted({int(item) for item in replicas.split(",")}))
+    except ValueError as error:
+        raise UsageError(f"--replicas {replicas!r} is no list of numbers", fix="write 0 or 0,1,2") from error
+    return Options(
+        tier=tier,
+        replicas=chosen,
+        results=results,
+        limit=limit,
+        workers=workers,
+        overrides=tuple(overrides or ()),
+    )
+
+
+@app.command(
+    epilog=_examples(
+        "flashbench run nfe",
+        "flashbench run nfe strength --phase train",
+        "flashbench run nfe --tier smoke --limit 1 --results out",
+    )
+)
+def run(
+    protocols: Annotated[list[str], typer.Argument(help="Protocols, e.g. nfe strength degradation.")],
+    phase: Annotated[
+        list[str] | None, typer.Option("--phase", "-p", help="train, generate, score or tables; all of them by default.")
+    ] = None,
+    tier: Tier = "laptop",
+    replicas: Replicas = "0",
+    results: Results = None,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only the first N cases.")] = None,
+    workers: Annotated[int | None, typer.Option("--workers", min=0, help="Processes; 0 runs in this one.")] = None,
+    overrides: Overrides = None,
+) -> None:
+    """Train, generate, score and tabulate protocols; what is in the store already is not made again."""
+    from flashbench import run as runner
+
+    options = _options(tier, replicas, results, limit, workers, overrides)
+    runner.run(protocols, tuple(phase or runner.PHASES), options)  # type: ignore[arg-type]
+
+
+@app.command(epilog=_examples("flashbench claims", "flashbench claims --tier smoke --results out"))
+def claims(
+    tier: Tier = "laptop",
+    results: Results = None,
+    overrides: Overrides = None,
+) -> None:
+    """Judge every claim of every protocol that has scores: claims.md and metrics.json."""
+    from flashbench import run as runner
+
+    runner.summarise(_options(tier, "0", results, None, None, overrides))
+
+
+@app.command(epilog=_examples("flashbench plan nfe", "flashbench plan strength --replicas 0,1,2"))
+def plan(
+    protocol: Annotated[str, typer.Argument(help="A protocol.")],
+    tier: Tier = "laptop",
+    replicas: Replicas = "0",
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only the first N cases.")] = None,
+    overrides: Overrides = None,
+) -> None:
+    """Print what a run would do: models and clips that are there, and those to be made."""
+    from flashbench.planning import describe
+
+    typer.echo(describe(protocol, _options(tier, replicas, None, limit, None, overrides)))
+
+
+@app.command(name="list", epilog=_examples("flashbench list", "flashbench list metrics"))
+def list_(
+    kind: Annotated[str, typer.Argument(help="protocols, tiers, systems or metrics; all by default.")] = "all",
+) -> None:
+    """List protocols, tiers, systems and metrics by name."""
+    from flashbench import metrics, protocol, systems
+    from flashbench.errors import did_you_mean
+
+    known = {
+        "protocols": protocol.names(),
+        "tiers": protocol.tiers(),
+        "systems": systems.names(),
+        "metrics": metrics.names(),
+    }
+    if kind != "all" and kind not in known:
+        raise did_you_mean("kind", kind, [*known, "all"])
+    for name in known if kind == "all" else [kind]:
+        typer.echo(f"{name}: {', '.join(known[name])}")
+
+
+@app.command(
+    epilog=_examples("flashbench audit results nfe", "flashbench audit results nfe strength degradation --clips")
+)
+def audit(
+    what: Annotated[str, typer.Argument(help="What to check: results.")],
+    protocols: Annotated[list[str], typer.Argument(help="Protocols.")],
+    tier: Tier = "laptop",
+    results: Results = None,
+    clips: Annotated[bool, typer.Option("--clips", help="Decode every clip in the store and check its digest.")] = False,
+    overrides: Overrides = None,
+) -> None:
+    """Check results against the store, dvc.lock and themselves; exit 1 and one line per finding if any differs."""
+    from flashbench.audit import audit_results
+    from flashbench.errors import did_you_mean
+
+    if what != "results":
+        raise did_you_mean("audit", what, ["results"])
+    findings = audit_results(protocols, _options(tier, "0", results, None, None, overrides), clips=clips)
+    for finding in findings:
+        typer.echo(finding)
+    if findings:
+        raise CheckFailed(f"{len(findings)} findings", fix="rerun the phases named above, or restore the files from git")
+    typer.echo("no findings")
+
+
+@assets_app.command(name="list", epilog=_examples("flashbench assets list"))
+def assets_list() -> None:
+    """List the registry: name, state, size, licence, and what needs it."""
+    from flashbench import assets
+
+    for line in assets.describe():
+        typer.echo(line)
+
+
+@assets_app.command(name="pull", epilog=_examples("flashbench assets pull niqe-pristine", "flashbench assets pull all"))
+def assets_pull(names: Annotated[list[str], typer.Argument(help="Assets, or `all`.")]) -> None:
+    """Fetch assets; nothing enters the cache before its sha256 is right."""
+    from flashbench import assets
+    from flashbench.progress import say
+
+    for path in assets.pull(_asset_names(names), report=say):
+        typer.echo(path)
+
+
+@assets_app.command(name="verify", epilog=_examples("flashbench assets verify", "flashbench assets verify niqe-pristine"))
+def assets_verify(names: Annotated[list[str] | None, typer.Argument(help="Assets; all by default.")] = None) -> None:
+    """Hash what is here and compare with the registry; exit 1 if a file is not what it should be."""
+    from flashbench import assets
+
+    bad = 0
+    for name, status in assets.verify(_asset_names(names or ["all"])):
+        typer.echo(f"{status:10} {name}")
+        bad += status not in ("ok", "absent")
+    if bad:
+        raise CheckFailed(f"{bad} files differ from the registry", fix="run `flashbench assets pull NAME` again")
+
+
+@assets_app.command(name="path", epilog=_examples("flashbench assets path niqe-pristine"))
+def assets_path(name: Annotated[str, typer.Argument(help="An asset.")]) -> None:
+    """Print where a verified asset lies."""
+    from flashbench import assets
+
+    typer.echo(assets.path(name))
+
+
+def _asset_names(names: list[str]) -> list[str]:
+    from flashbench import assets
+
+    return list(assets.registry().names()) if names == ["all"] else names
+
+
+def main() -> None:
+    """Entry point: no traceback for a user's mistake, and exit codes that mean something."""
+    if os.environ.get("DVC_ROOT"):
+        from flashbench.engine import die_with_parent
+
+        die_with_parent(signal.SIGTERM)  # kill -9 on dvc must not leave this process training
+    signal.signal(signal.SIGINT, _interrupted)
+    try:
+        app()
+    except FlashBenchError as error:
+        print(f"flashbench: {error}", file=sys.stderr)
+        sys.exit(int(error.code))
+
+
+def _interrupted(signum: int, frame: object) -> NoReturn:
+    raise Interrupted("interrupted", fix="the same command goes on from here")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,82 @@
+"""Errors that say what happened, where, and how to fix it, and the exit code that each one means."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from enum import IntEnum
+
+
+class Exit(IntEnum):
+    """Exit codes of every command."""
+
+    DONE = 0
+    FAILED = 1
+    """A regression, or a check that failed."""
+    USAGE = 2
+    INVALID = 3
+    """Input that could not be read, a case not made, or results that cannot be compared."""
+    INCONCLUSIVE = 4
+    INTERRUPTED = 130
+
+
+class FlashBenchError(Exception):
+    """Base of all errors that a user can meet: one line of what and where, one line of how to fix it."""
+
+    code: Exit = Exit.INVALID
+
+    def __init__(self, what: str, *, fix: str = "") -> None:
+        super().__init__(what)
+        self.what = what
+        self.fix = fix
+
+    def __str__(self) -> str:
+        return f"{self.what}\n  fix: {self.fix}" if self.fix else self.what
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # The default would call the class with `args` alone and lose `fix` on the way out of a worker process.
+        return _rebuild, (type(self), self.what, self.fix)
+
+
+def _rebuild(kind: type[FlashBenchError], what: str, fix: str) -> FlashBenchError:
+    return kind(what, fix=fix)
+
+
+class UsageError(FlashBenchError):
+    """A wrong call: unknown name, wrong flag, broken YAML."""
+
+    code = Exit.USAGE
+
+
+class InvalidError(FlashBenchError):
+    """Input or results that cannot be used as they are."""
+
+    code = Exit.INVALID
+
+
+class IntegrityError(InvalidError):
+    """Something on disk is not what its record says: a swapped clip, an edited score, a corrupt weight."""
+
+
+class CheckFailed(FlashBenchError):
+    """A check ran and failed."""
+
+    code = Exit.FAILED
+
+
+class Interrupted(FlashBenchError):
+    """Ctrl-C: what is finished is kept."""
+
+    code = Exit.INTERRUPTED
+
+
+class MissingAsset(InvalidError):
+    """A file that the asset registry names is not here and could not be fetched."""
+
+
+def did_you_mean(kind: str, name: str, known: Iterable[str]) -> UsageError:
+    """A `UsageError` for an unknown `name`, with the nearest known one first in its suggestion."""
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    fix = f"did you mean {close[0]!r}? known: {', '.join(names)}" if close else f"known: {', '.join(names) or 'none'}"
+    return UsageError(f"unknown {kind} {name!r}", fix=fix)

@@ -1,0 +1,321 @@
+"""From trials to clips: trains what variants need, makes what the store does not have, and lists the clips.
+
+Two kinds of task run in the engine's workers: `build_model` (a recipe of the laptop tier) and `make_clip` (a trial).
+Both look into the store first, so a rerun makes only what is missing.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flashbench import keys, systems
+from flashbench.engine import Engine, Report, Task
+from flashbench.errors import InvalidError
+from flashbench.progress import say
+from flashbench.store import Store
+from flashbench.systems.base import Request, counted_evaluations
+from flashbench.types import Case, Clip, Protocol, Trial
+
+NOISE_RECIPE = 1
+"""Version of `systems.inputs`: how a case's noise and low-quality input are drawn."""
+
+TRAINED = ("flow", "regression")
+"""Kinds of recipe that depend on the training replica; the others are fitted without randomness."""
+
+
+# --- keys -------------------------------------------------------------------------------------------------------
+
+
+def recipe_key(protocol: Protocol, name: str, replica: int) -> str:
+    """Key of the model that recipe `name` makes: its settings, code version, material, needs, replica, numerics."""
+    from flashbench.laptop import RECIPES_VERSION, material
+
+    settings = protocol.recipes[name]
+    needs: Any = settings.get("needs") or {}
+    synthetic = settings.get("material") == "synthetic"
+    return keys.key(
+        "model",
+        settings=_own(settings),
+        version=RECIPES_VERSION,
+        material=None if synthetic else [material.VERSION, material.material_hash("train")],
+        needs={role: recipe_key(protocol, need, replica) for role, need in sorted(needs.items())},
+        replica=replica if settings["kind"] in TRAINED else None,
+        numerics=keys.numerics_class(threads=threads(protocol)),
+    )
+
+
+def _own(settings: Any) -> dict[str, Any]:
+    """A recipe's settings without the names of the recipes it reads."""
+    return {field: value for field, value in settings.items() if field != "needs"}
+
+
+def threads(protocol: Protocol) -> int:
+    """Threads per worker: part of the numerics class."""
+    return int(protocol.budget.get("threads") or 1)
+
+
+def _source_identity(case: Case) -> Any:
+    """What the original clip of a case is made from."""
+    from flashbench.laptop import material
+
+    if case.source is None or case.source.startswith("synthetic-"):
+        return case.source
+    return [material.VERSION, case.source, material.source_hash(case.source)]
+
+
+def clip_key(trial: Trial, *, store: Store, models: Mapping[str, str], original: str | None, numerics: Any) -> str:
+    """Key of a trial's clip. `models` are keys of finished models; `original` is the digest of the case's original."""
+    system = systems.get(trial.variant.system)
+    prompt = trial.case.prompt
+    return keys.key(
+        "clip",
+        system=[system.name, system.version],
+        settings=trial.variant.settings,
+        models={name: store.model_digest(key) for name, key in models.items()},
+        input=_source_identity(trial.case) if original is None else original,
+        low=trial.case.low if original is not None else None,
+        case=trial.case.id,
+        seed=trial.case.seed,
+        prompt=prompt.text if prompt else None,
+        noise=NOISE_RECIPE,
+        geometry=trial.geometry,
+        numerics=numerics,
+    )
+
+
+# --- training ---------------------------------------------------------------------------------------------------
+
+
+def build_model(
+    *, store: Store, key: str, report: Report, settings: Mapping[str, Any], needs: Mapping[str, str], replica: int
+) -> Mapping[str, Any]:
+    """Task: build one recipe's model into the store, going on from its last checkpoint."""
+    from flashbench.laptop import recipes
+
+    if store.has_model(key):
+        return store.model_record(key)
+    inputs = {role: store.model(need) for role, need in needs.items()}
+    started = time.monotonic()
+    record: dict[str, Any] = {"settings": settings, "replica": replica, "needs": needs}
+    with store.new_model(key, record) as folder:
+        state = store.training_state(key)
+        made = recipes.build(settings, inputs=inputs, out=folder, state=state, replica=replica, report=report)
+        record.update(made=made, seconds=round(time.monotonic() - started, 3), megabytes=_peak_megabytes())
+    return store.model_record(key)
+
+
+def train(protocols: Sequence[Protocol], *, store: Store, engine: Engine, replicas: Sequence[int]) -> int:
+    """Build every model that the protocols' variants read and the store lacks; returns how many were built."""
+    tasks: dict[str, Task] = {}
+    for protocol in protocols:
+        for replica in replicas:
+            for name, settings in protocol.recipes.items():
+                key = recipe_key(protocol, name, replica)
+                if store.has_model(key) or key in tasks:
+                    continue
+                needs: Any = settings.get("needs") or {}
+                need_keys = {role: recipe_key(protocol, need, replica) for role, need in needs.items()}
+                label = f"train {name}" + (f" (replica {replica})" if replica else "")
+                tasks[key] = Task(
+                    key=key,
+                    label=label if settings["kind"] in TRAINED else f"fit {name}",
+                    function="flashbench.generate:build_model",
+                    arguments={"settings": _own(settings), "needs": need_keys, "replica": replica},
+                    needs=tuple(need_keys.values()),
+                    steps=True,
+                )
+    if tasks:
+        # Longest first among what is ready keeps both workers busy to the end.
+        steps = {key: _steps(task) for key, task in tasks.items()}
+        engine.run(sorted(tasks.values(), key=lambda t: -steps[t.key]), store=store, title="models", unit="models")
+    return len(tasks)
+
+
+def _steps(task: Task) -> int:
+    return int(task.arguments["settings"].get("steps") or 0)
+
+
+# --- clips ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class PlannedClip:
+    """A trial with its key, the keys of what it reads, and the key of the case's original clip."""
+
+    trial: Trial
+    key: str
+    models: Mapping[str, str]
+    original: str | None
+
+
+def make_clip(
+    *, store: Store, key: str, report: Report, trial: Trial, models: Mapping[str, str], original: str | None
+) -> Mapping[str, Any]:
+    """Task: make one trial's clip, checking that the declared number of evaluations was the real one."""
+    if store.has_clip(key):
+        return store.clip_record(key)
+    system = systems.get(trial.variant.system)
+    request = Request(
+        case=trial.case,
+        settings=trial.variant.settings,
+        geometry=trial.geometry,
+        reference=store.clip(original) if original else None,
+        models={name: store.model(model) for name, model in models.items()},
+    )
+    started = time.monotonic()
+    with counted_evaluations() as counted:
+        clip = system.make(request)
+    _check(trial, clip, declared=system.evaluations(trial.variant.settings), counted=counted[0])
+    store.put_clip(
+        key,
+        clip,
+        {
+            "system": system.name,
+            "settings": keys.plain(trial.variant.settings),
+            "case": trial.case.id,
+            "seed": trial.case.seed,
+            "replica": trial.replica,
+            "models": dict(models),
+            "evaluations": counted[0],
+            "seconds": round(time.monotonic() - started, 4),
+            "megabytes": _peak_megabytes(),
+        },
+    )
+    return store.clip_record(key)
+
+
+def _check(trial: Trial, clip: Clip, *, declared: int, counted: int) -> None:
+    where = f"system {trial.variant.system!r}, row {trial.variant.row!r}, case {trial.case.id}"
+    if declared != counted:
+        raise InvalidError(
+            f"{where}: the settings declare {declared} network evaluations, {counted} were counted",
+            fix="make the system do what its settings say, or correct `evaluations`",
+        )
+    wanted = (trial.geometry.frames, trial.geometry.height, trial.geometry.width, 3)
+    if clip.frames.shape != wanted or clip.fps != trial.geometry.fps:
+        raise InvalidError(
+            f"{where}: the clip is {list(clip.frames.shape)} at {clip.fps} fps, not {list(wanted)}",
+            fix="return frames of the trial's geometry",
+        )
+
+
+def plan(protocol: Protocol, trials: Iterable[Trial], *, store: Store) -> list[PlannedClip]:
+    """Keys for `trials`; every model and every case's original must be in the store already."""
+    numerics = keys.numerics_class(threads=threads(protocol))
+    planned = []
+    originals: dict[tuple[str, int], tuple[str, str]] = {}
+    for trial in trials:
+        system = systems.get(trial.variant.system)
+        names = system.models(trial.variant.settings)
+        models = {name: recipe_key(protocol, name, trial.replica) for name in names}
+        at = (trial.case.id, trial.case.seed)
+        if at not in originals:
+            original = original_key(protocol, trial.case, store=store, numerics=numerics)
+            originals[at] = (original, store.clip_record(original)["digest"])
+        key, digest = originals[at]
+        if trial.variant.system == "original":
+            planned.append(PlannedClip(trial, key, {}, None))
+            continue
+        own = clip_key(trial, store=store, models=models, original=digest, numerics=numerics)
+        planned.append(PlannedClip(trial, own, models, key))
+    return planned
+
+
+def _original_trial(protocol: Protocol, case: Case) -> Trial:
+    from flashbench.types import Variant
+
+    settings = systems.resolve(systems.get("original"), {})
+    variant = Variant(row="original", system="original", settings=settings)
+    return Trial(variant=variant, case=case, geometry=protocol.geometry)
+
+
+def original_key(protocol: Protocol, case: Case, *, store: Store, numerics: Any) -> str:
+    """Key of the case's original clip: the reference, and what the low-quality input is made from."""
+    return clip_key(_original_trial(protocol, case), store=store, models={}, original=None, numerics=numerics)
+
+
+def make_originals(protocol: Protocol, cases: Iterable[Case], *, store: Store, engine: Engine) -> int:
+    """Make the original clips that the store lacks; returns how many were made."""
+    numerics = keys.numerics_class(threads=threads(protocol))
+    planned = {}
+    for case in cases:
+        key = original_key(protocol, case, store=store, numerics=numerics)
+        planned[key] = PlannedClip(_original_trial(protocol, case), key, {}, None)
+    return _make(planned.values(), store=store, engine=engine, title=f"{protocol.name}: originals")
+
+
+def generate(protocol: Protocol, trials: Sequence[Trial], *, store: Store, engine: Engine) -> list[dict[str, Any]]:
+    """Make every missing clip of `trials`; returns one manifest line per trial, in order."""
+    make_originals(protocol, [trial.case for trial in trials], store=store, engine=engine)
+    planned = plan(protocol, trials, store=store)
+    made = _make(planned, store=store, engine=engine, title=f"{protocol.name}: clips")
+    _say_counts(protocol, "clips", made, len(planned))
+    return [_line(protocol, item, store) for item in planned]
+
+
+def _make(planned: Iterable[PlannedClip], *, store: Store, engine: Engine, title: str) -> int:
+    missing = {item.key: item for item in planned if not store.has_clip(item.key)}
+    # Trials of one model together: a worker keeps the network it has loaded.
+    ordered = sorted(missing.values(), key=lambda item: sorted(item.models.values()))
+    tasks = [
+        Task(
+            key=item.key,
+            label=f"{item.trial.variant.row} · {item.trial.case.id}",
+            function="flashbench.generate:make_clip",
+            arguments={"trial": item.trial, "models": dict(item.models), "original": item.original},
+        )
+        for item in ordered
+    ]
+    if tasks:
+        engine.run(tasks, store=store, title=title, unit="clips")
+    return len(tasks)
+
+
+def _say_counts(protocol: Protocol, what: str, made: int, total: int) -> None:
+    say(f"{protocol.name}: made {made} {what}, {total - made} of {total} were in the store")
+
+
+def _line(protocol: Protocol, item: PlannedClip, store: Store) -> dict[str, Any]:
+    record = store.clip_record(item.key)
+    trial = item.trial
+    original = store.clip_record(item.original)["digest"] if item.original else record["digest"]
+    return {
+        "protocol": protocol.name,
+        "row": trial.variant.row,
+        "case": trial.case.id,
+        "cluster": trial.case.cluster,
+        "seed": trial.case.seed,
+        "replica": trial.replica,
+        "system": trial.variant.system,
+        "settings": keys.plain(trial.variant.settings),
+        "evaluations": record["evaluations"],
+        "key": item.key,
+        "digest": record["digest"],
+        "original_key": item.original or item.key,
+        "original": original,
+    }
+
+
+def write_manifest(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
+    """Write clips.jsonl: one clip a line, no times."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(line, sort_keys=True) + "\n" for line in lines), encoding="utf-8")
+
+
+def read_manifest(path: Path) -> list[dict[str, Any]]:
+    """Read clips.jsonl; an `InvalidError` where it is missing or broken."""
+    try:
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    except (OSError, ValueError) as error:
+        fix = "run `flashbench run PROTOCOL --phase generate` first"
+        raise InvalidError(f"{path} cannot be read: {error}", fix=fix) from error
+
+
+def _peak_megabytes() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024

@@ -1,0 +1,188 @@
+"""Identities: canonical JSON, content keys, the numerics class, and the identity of code.
+
+Two results are the same result if and only if their keys are equal. A key holds everything that can move a number
+and nothing that cannot: no times, no paths, no commit. Code enters by an integer `version` per system, metric and
+recipe; `closure_hash` (pinned in tests/contract/code_identity.json) makes a change of arithmetic without a new
+version fail a test.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.util
+import json
+import math
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, is_dataclass
+from fractions import Fraction
+from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+SCHEMA = 1
+"""Version of the layout of keys themselves: a bump makes every stored result unknown."""
+
+
+def plain(value: Any) -> Any:
+    """`value` as JSON data: mappings sorted by key, tuples as lists, fractions as `n/d`; NaN is refused."""
+    if isinstance(value, Mapping):
+        return {str(name): plain(value[name]) for name in sorted(value, key=str)}
+    if is_dataclass(value) and not isinstance(value, type):
+        return plain(asdict(value))
+    if isinstance(value, Fraction):
+        return f"{value.numerator}/{value.denominator}"
+    if isinstance(value, str | bool | int) or value is None:
+        return value
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise ValueError(f"{value} cannot be part of a key")
+        # 4 and 4.0 from YAML mean the same setting.
+        return int(value) if value.is_integer() else value
+    if isinstance(value, Sequence) and not isinstance(value, bytes):
+        return [plain(item) for item in value]
+    raise TypeError(f"{type(value).__name__} cannot be part of a key")
+
+
+def canonical_json(value: Any) -> str:
+    """One text per value: sorted keys, no spaces, ASCII, shortest round-trip floats."""
+    return json.dumps(plain(value), sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+
+
+def key(kind: str, **parts: Any) -> str:
+    """sha256 (64 hex digits) over the kind, the schema version and the canonical JSON of the parts."""
+    text = canonical_json({"kind": kind, "schema": SCHEMA, "parts": parts})
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    """sha256 of a file's bytes, read in blocks."""
+    state = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            state.update(block)
+    return state.hexdigest()
+
+
+def package_version(name: str) -> str:
+    """Installed version of a distribution, or `absent`."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "absent"
+
+
+@lru_cache(maxsize=1)
+def cpu_isa() -> str:
+    """Architecture and widest SIMD level of this machine's CPU, as numpy finds it, e.g. `x86_64/AVX512_SPR`."""
+    import numpy as np
+
+    config: Any = np.show_config(mode="dicts")
+    found = config["SIMD Extensions"].get("found", [])
+    return f"{platform.machine()}/{found[-1] if found else 'baseline'}"
+
+
+def numerics_class(*, threads: int, device: str = "cpu", dtype: str = "float32") -> dict[str, str | int]:
+    """What decides the last bits of a generated clip: device, dtype, ISA capability, threads, torch version."""
+    return {
+        "device": device,
+        "dtype": dtype,
+        "isa": cpu_isa() if device == "cpu" else _gpu_name(),
+        "threads": threads,
+        "torch": package_version("torch"),
+    }
+
+
+def _gpu_name() -> str:
+    import torch
+
+    return torch.cuda.get_device_name()
+
+
+def scoring_class() -> dict[str, str | int]:
+    """What decides the last bits of a score computed with numpy, scipy and OpenCV."""
+    libraries = ("numpy", "scipy", "opencv-python-headless")
+    return {"device": "cpu", "isa": cpu_isa(), **{name: package_version(name) for name in libraries}}
+
+
+# --- identity of code -------------------------------------------------------------------------------------------
+
+
+class _WithoutDocstrings(ast.NodeTransformer):
+    """Drops docstrings (and attribute docstrings), so that words never change an identity."""
+
+    def generic_visit(self, node: ast.AST) -> ast.AST:
+        super().generic_visit(node)
+        body = getattr(node, "body", None)
+        if isinstance(body, list):
+            kept = [
+                item
+                for item in body
+                if not (
+                    isinstance(item, ast.Expr)
+                    and isinstance(item.value, ast.Constant)
+                    and isinstance(item.value.value, str)
+                )
+            ]
+            node.body = kept or [ast.Pass()]  # type: ignore[attr-defined]
+        return node
+
+
+def _module_file(module: str) -> Path | None:
+    try:
+        spec = importlib.util.find_spec(module)
+    except ModuleNotFoundError:
+        return None  # a name inside a module (`from a import b`), not a module
+    return Path(spec.origin) if spec and spec.origin and spec.origin.endswith(".py") else None
+
+
+def _imports(tree: ast.AST, package: str) -> set[str]:
+    """Modules of `package` that a tree imports. `from a import b` is a.b where that is a module, otherwise a: a
+    package's own file, which gathers its modules, is not a dependency of each of them."""
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            if node.module.split(".")[0] != package:
+                continue
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                found.add(inner if _module_file(inner) else node.module)
+    return {name for name in found if name.split(".")[0] == package}
+
+
+def import_closure(module: str, *, stop: frozenset[str] = frozenset()) -> dict[str, Path]:
+    """Every module of this package that `module` reaches by imports (inside functions too), with its file.
+
+    Modules in `stop` are neither included nor followed.
+    """
+    package = module.split(".")[0]
+    found: dict[str, Path] = {}
+    queue = [module]
+    while queue:
+        name = queue.pop()
+        if name in found or name in stop:
+            continue
+        path = _module_file(name)
+        if path is None:
+            continue
+        found[name] = path
+        queue += sorted(_imports(ast.parse(path.read_text(encoding="utf-8")), package))
+    return found
+
+
+def syntax(path: Path) -> str:
+    """A module's syntax tree as text, without docstrings, comments and line numbers."""
+    tree = _WithoutDocstrings().visit(ast.parse(path.read_text(encoding="utf-8")))
+    return ast.dump(tree)
+
+
+def closure_hash(module: str, *, stop: frozenset[str] = frozenset()) -> str:
+    """sha256 over the syntax of a module's import closure: changes with arithmetic, not with words."""
+    state = hashlib.sha256()
+    for name, path in sorted(import_closure(module, stop=stop).items()):
+        state.update(f"{name}\n{syntax(path)}\n".encode())
+    return state.hexdigest()

@@ -1,0 +1,252 @@
+"""Recipes: everything the laptop and smoke tiers train, each a pure function of its settings, inputs and replica."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import cv2
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from flashbench.cascade import degrade, sampling
+from flashbench.cascade.codec import Codec, to_frames, to_tensor
+from flashbench.cascade.training import Training, context_for, generator, train
+from flashbench.cascade.transformer import Stage2Transformer
+from flashbench.errors import UsageError, did_you_mean
+from flashbench.laptop import RECIPES_VERSION
+from flashbench.laptop.klt import KLTCodec
+from flashbench.laptop.pool import MODES, Pool, write_pool
+from flashbench.laptop.synthetic import synthetic_clip
+from flashbench.types import Frames, Scalar
+
+VERSION = RECIPES_VERSION
+"""Grows whenever the same settings would train different numbers."""
+KINDS = ("codec", "pool", "flow", "regression")
+Value: TypeAlias = Scalar | list[Any]
+Record: TypeAlias = dict[str, float | int | str]
+Report: TypeAlias = Callable[[int, int, str], None]
+
+_MATERIAL: dict[str, Value] = {"material": "sources", "clips": 500, "frames": 9, "size": 192, "seed": 0}
+DEFAULTS: dict[str, dict[str, Value]] = {
+    "codec": _MATERIAL | {"clips": 200, "channels": 96, "latent_scale": 8.0, "blocks": 512},
+    "pool": _MATERIAL | {"scale": 4},
+    "flow": {
+        "degradation": "pixel+latent",
+        "degradation_low": 300,
+        "degradation_high": 900,
+        "heads": 3,
+        "layers": 6,
+        "time_embed_dim": 128,
+        "steps": 500,
+        "batch": 4,
+        "crop": 192,
+        "learning_rate": 1.5e-3,
+        "time_shift": 1.0,
+        "ema": 0.99,
+        "seed": 0,
+    },
+}
+DEFAULTS["regression"] = {
+    name: value for name, value in DEFAULTS["flow"].items()
+    if name not in ("degradation_low", "degradation_high", "time_shift")
+} | {"degradation": "pixel"}
+"""Every setting of every kind, with its default."""
+
+
+def build(
+    settings: Mapping[str, Value],
+    *,
+    inputs: Mapping[str, Path],
+    out: Path,
+    state: Path,
+    replica: int,
+    report: Report,
+) -> Record:
+    """Make the artifact of a recipe in the empty folder `out` and return what is worth recording about it.
+
+    `settings["kind"]` is one of `KINDS`, the rest are its `DEFAULTS` with changes. `inputs` holds the finished
+    artifacts it reads: a pool needs `codec`; flow and regression need `codec` and `pool`, and go on from `init` if it
+    is there. `state` survives a kill: training goes on from its checkpoint. `replica` is the training seed's other
+    half; codec and pool are the same for every replica. Runs on one thread. Raises UsageError for a wrong setting.
+    """
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    kind, resolved = resolve(settings)
+    if kind == "codec":
+        return _codec(resolved, out, report)
+    if kind == "pool":
+        return _pool(resolved, load_codec(inputs["codec"]), out, report)
+    return _network(kind, resolved, inputs, out, state, replica, report)
+
+
+def resolve(settings: Mapping[str, Value]) -> tuple[str, dict[str, Value]]:
+    """(kind, all its settings): the defaults with `settings` on top; UsageError for an unknown kind or setting."""
+    kind = str(settings.get("kind"))
+    if kind not in KINDS:
+        raise did_you_mean("kind of recipe", kind, KINDS)
+    given = {name: value for name, value in settings.items() if name != "kind"}
+    for name in given:
+        if name not in DEFAULTS[kind]:
+            raise did_you_mean(f"setting of a {kind} recipe", name, DEFAULTS[kind])
+    return kind, DEFAULTS[kind] | given
+
+
+def load_codec(folder: Path) -> KLTCodec:
+    """The codec of a finished `codec` recipe."""
+    return KLTCodec.load(folder)
+
+
+def load_network(folder: Path) -> Stage2Transformer:
+    """The network of a finished `flow` or `regression` recipe, in eval mode."""
+    network: Stage2Transformer = Stage2Transformer.from_pretrained(folder)
+    return network.eval()
+
+
+def latent_shape(network: Stage2Transformer, codec: Codec, frames: int, height: int, width: int) -> tuple[int, ...]:
+    """Shape (1, T, C, H, W) of the noise that `enhance` takes for a clip of `frames` of height x width pixels."""
+    time, space = codec.stride
+    return 1, 1 + (frames - 1) // time, network.config.in_channels, height // space, width // space
+
+
+@torch.no_grad()
+def enhance(
+    network: Stage2Transformer,
+    codec: Codec,
+    low: Frames,
+    height: int,
+    width: int,
+    *,
+    nfe: int,
+    degradation_step: int | None,
+    noise: Tensor | None,
+    shift: float = 2.5,
+) -> tuple[Frames, int]:
+    """Enhance a low-quality clip uint8 [T, h, w, 3] of any size to (uint8 [T, height, width, 3], evaluations made).
+
+    Enlarge, encode, degrade with `noise` (shape: `latent_shape`) at `degradation_step` (None: not at all, for networks
+    trained without), follow the flow for `nfe` evaluations, decode. Raises UsageError for sides not divisible by 16.
+    """
+    latent = _encode_low(codec, low, height, width)
+    sample = sampling.refine(
+        network, latent, context_for(network, 1), nfe=nfe, shift=shift, guidance=1.0,
+        degradation_step=degradation_step, noise=noise,
+    )
+    return to_frames(codec.decode(sample.latent)), sample.evaluations
+
+
+@torch.no_grad()
+def regress(network: Stage2Transformer, codec: Codec, low: Frames, height: int, width: int) -> tuple[Frames, int]:
+    """The L1 control: one evaluation of a network trained by regression; arguments and result as in `enhance`."""
+    latent = _encode_low(codec, low, height, width)
+    sample = sampling.refine(
+        network, latent, context_for(network, 1), nfe=1, guidance=1.0, degradation_step=None, noise=None
+    )
+    return to_frames(codec.decode(sample.latent)), sample.evaluations
+
+
+def reconstruct(codec: Codec, frames: Frames) -> Frames:
+    """The codec's own round trip of a clip uint8 [T, H, W, 3]: what a perfect Stage II could reach."""
+    return to_frames(codec.decode(codec.encode(to_tensor(frames))))
+
+
+def _encode_low(codec: Codec, low: Frames, height: int, width: int) -> Tensor:
+    sampling.check_size(height, width)
+    return codec.encode(degrade.resize(to_tensor(low), height, width))
+
+
+def _clips(settings: Mapping[str, Any]) -> Iterator[Frames]:
+    """The training clips that a codec or pool recipe asks for."""
+    shape = (settings["frames"], settings["size"], settings["size"])
+    if settings["material"] == "synthetic":
+        return (synthetic_clip(*shape, settings["seed"] + number) for number in range(settings["clips"]))
+    if settings["material"] == "sources":
+        from flashbench.laptop.material import training_clips
+
+        return training_clips(settings["clips"], *shape, settings["seed"])
+    raise did_you_mean("material", str(settings["material"]), ("sources", "synthetic"))
+
+
+def _codec(settings: Mapping[str, Any], out: Path, report: Report) -> Record:
+    def counted() -> Iterator[Frames]:
+        for number, clip in enumerate(_clips(settings)):
+            yield clip
+            report(number + 1, settings["clips"], "fitting the codec")
+
+    codec = KLTCodec.fit(counted(), channels=settings["channels"], scale=settings["latent_scale"],
+                         blocks=settings["blocks"], seed=settings["seed"])
+    codec.save(out)
+    return {"channels": codec.channels}
+
+
+def _pool(settings: Mapping[str, Any], codec: KLTCodec, out: Path, report: Report) -> Record:
+    counts = write_pool(_clips(settings), codec, scale=settings["scale"], seed=settings["seed"], folder=out,
+                        report=lambda done: report(done, settings["clips"], "encoding clips"))
+    (out / "config.json").write_text(json.dumps({"class": "Pool", **counts}, indent=2, sort_keys=True) + "\n")
+    return {**counts}
+
+
+def _network(
+    kind: str, settings: Mapping[str, Any], inputs: Mapping[str, Path], out: Path, state: Path, replica: int,
+    report: Report,
+) -> Record:
+    latent = settings["degradation"] == "pixel+latent"
+    if settings["degradation"] not in (*MODES, "pixel+latent") or (latent and kind == "regression"):
+        known = (*MODES, "pixel+latent") if kind == "flow" else MODES
+        raise did_you_mean(f"degradation of a {kind} recipe", str(settings["degradation"]), known)
+    if settings["crop"] % sampling.MULTIPLE:
+        raise UsageError(f"crop {settings['crop']} is not a multiple of 16", fix="use 128 or 192")
+    codec = load_codec(inputs["codec"])
+    pool = Pool(inputs["pool"], codec, mode="none" if settings["degradation"] == "none" else "pixel",
+                crop=settings["crop"])
+    seed = 1000 * settings["seed"] + replica
+    network = load_network(inputs["init"]) if "init" in inputs else _fresh(settings, codec, pool, seed)
+    training = Training(
+        objective="flow" if kind == "flow" else "l1",
+        steps=settings["steps"],
+        batch=settings["batch"],
+        degradation_steps=(settings["degradation_low"], settings["degradation_high"]) if latent else None,
+        time_shift=settings.get("time_shift", 1.0),
+        learning_rate=settings["learning_rate"],
+        ema=settings["ema"],
+    )
+    losses = train(network, pool, training, seed=seed, state=state, report=report, identity=_identity(inputs))
+    save_file({name: value.contiguous() for name, value in network.state_dict().items()},
+              out / "diffusion_pytorch_model.safetensors", metadata={"format": "pt"})
+    network.register_to_config(_name_or_path="")  # diffusers notes the folder of `init`, a path of this machine
+    network.save_config(out)
+    save_file({"losses": torch.tensor(losses, dtype=torch.float64)}, out / "losses.safetensors")
+    tail = losses[-max(1, len(losses) // 10):]
+    record: Record = {"steps": len(losses), "parameters": sum(value.numel() for value in network.parameters())}
+    return record | ({"loss": sum(tail) / len(tail)} if tail else {})
+
+
+def _fresh(settings: Mapping[str, Any], codec: KLTCodec, pool: Pool, seed: int) -> Stage2Transformer:
+    """An untrained network whose every weight is a function of `seed`; the global generator is left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(generator(seed, "initial weights", 0).initial_seed())
+        return Stage2Transformer(
+            num_attention_heads=settings["heads"],
+            num_layers=settings["layers"],
+            in_channels=codec.channels,
+            out_channels=codec.channels,
+            time_embed_dim=settings["time_embed_dim"],
+            text_embed_dim=8,
+            max_text_seq_length=1,
+            moments=pool.moments().tolist(),
+        )
+
+
+def _identity(inputs: Mapping[str, Path]) -> str:
+    """sha256 over the bytes of the input artifacts, so that a checkpoint is not continued on other data."""
+    state = hashlib.sha256()
+    for name in sorted(inputs):
+        for path in sorted(inputs[name].glob("*.safetensors")):
+            state.update(f"{name}/{path.name}".encode())
+            with path.open("rb") as file:
+                state.update(hashlib.file_digest(file, "sha256").digest())
+    return state.hexdigest()

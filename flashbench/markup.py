@@ -1,0 +1,124 @@
+"""Documents as data: headings, paragraphs, notes and grids of cells, written as Markdown or as LaTeX.
+
+Knows nothing of what the cells mean. Names stand between backticks in paragraphs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell of a grid; `code` sets it as a name."""
+
+    text: str
+    bold: bool = False
+    code: bool = False
+
+
+@dataclass(frozen=True)
+class Block:
+    """A heading, a paragraph (names between backticks), a list of notes, or a grid whose first line is its head."""
+
+    kind: str
+    text: str = ""
+    grid: Sequence[Sequence[Cell]] = ()
+    columns: str = ""
+    """`l` or `r` for each column; the first left and the others right if empty."""
+    notes: Sequence[str] = ()
+
+
+class Notes:
+    """Letters for reasons, in order of first use."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def mark(self, reason: str) -> str:
+        """` [a]`, or nothing for an empty reason."""
+        if not reason:
+            return ""
+        if reason not in self.texts:
+            self.texts.append(reason)
+        return f" [{self._letter(self.texts.index(reason))}]"
+
+    def lines(self) -> list[str]:
+        """The notes, each with its letter."""
+        return [f"[{self._letter(i)}] {text}" for i, text in enumerate(self.texts)]
+
+    @staticmethod
+    def _letter(index: int) -> str:
+        return (Notes._letter(index // 26 - 1) if index >= 26 else "") + chr(ord("a") + index % 26)
+
+
+def markdown(blocks: Sequence[Block]) -> str:
+    """GitHub's Markdown of a document."""
+    return _Markdown().document(blocks)
+
+
+def latex(blocks: Sequence[Block]) -> str:
+    """LaTeX of a document, escaped, for the package booktabs."""
+    return _Latex().document(blocks)
+
+
+def _sides(block: Block) -> str:
+    return block.columns or "l" + "r" * (len(block.grid[0]) - 1)
+
+
+class _Markdown:
+    """GitHub's Markdown."""
+
+    def document(self, blocks: Sequence[Block]) -> str:
+        return "\n\n".join(text for text in map(self.block, blocks) if text) + "\n"
+
+    def block(self, block: Block) -> str:
+        if block.kind == "grid":
+            lines = ["| " + " | ".join(map(self.cell, line)) + " |" for line in block.grid]
+            rule = "".join("|---:" if side == "r" else "|---" for side in _sides(block)) + "|"
+            return "\n".join([lines[0], rule, *lines[1:]])
+        if block.kind == "notes":
+            return "\n".join(f"- {note}" for note in block.notes)
+        return {"heading": "# ", "subheading": "## ", "text": ""}[block.kind] + block.text
+
+    def cell(self, cell: Cell) -> str:
+        text = cell.text.replace("|", "\\|")
+        return f"`{text}`" if cell.code else f"**{text}**" if cell.bold else text
+
+
+class _Latex:
+    """LaTeX with booktabs."""
+
+    def document(self, blocks: Sequence[Block]) -> str:
+        return "\n\n".join(text for text in map(self.block, blocks) if text) + "\n"
+
+    def block(self, block: Block) -> str:
+        if block.kind == "grid":
+            lines = [" & ".join(map(self.cell, line)) + r" \\" for line in block.grid]
+            body = [r"\toprule", lines[0], r"\midrule", *lines[1:], r"\bottomrule"]
+            return "\n".join([rf"\begin{{tabular}}{{{_sides(block)}}}", *body, r"\end{tabular}"])
+        if block.kind == "notes":
+            return "\n".join(rf"\par {self.text(note)}" for note in block.notes)
+        wrap = {"heading": r"\subsection*{%s}", "subheading": r"\paragraph{%s}", "text": "%s"}[block.kind]
+        return wrap % self.text(block.text)
+
+    def cell(self, cell: Cell) -> str:
+        text = _escape(cell.text)
+        return rf"\texttt{{{text}}}" if cell.code else rf"\textbf{{{text}}}" if cell.bold else text
+
+    def text(self, text: str) -> str:
+        parts = [_escape(part) for part in text.split("`")]
+        return "".join(rf"\texttt{{{part}}}" if i % 2 else part for i, part in enumerate(parts))
+
+
+_TEX = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": "$<$", ">": "$>$", "[": "{[}", "±": r"$\pm$",
+    "†": r"$^\dagger$", "↑": r"$\uparrow$", "↓": r"$\downarrow$", "∞": r"$\infty$", "−": "$-$", "×": r"$\times$",
+    "·": r"$\cdot$", "→": r"$\to$", "≥": r"$\geq$", "≤": r"$\leq$", "–": "--", "…": r"\ldots{}",
+}  # fmt: skip
+
+
+def _escape(text: str) -> str:
+    return "".join(_TEX.get(char, char) for char in text)

@@ -1,0 +1,62 @@
+"""Metrics by name. Outsiders add theirs by an entry point of the group `flashbench.metrics`.
+
+An entry point is called as the metric and leads to a `Metric` instance of the same name:
+
+    [project.entry-points."flashbench.metrics"]
+    my_metric = "my_package.metrics:my_metric"
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from importlib.metadata import EntryPoint, entry_points
+from types import MappingProxyType
+
+from flashbench.errors import UsageError, did_you_mean
+from flashbench.metrics.base import Metric, SetMetric
+from flashbench.metrics.fidelity import PSNR, SSIM
+from flashbench.metrics.naturalness import NIQE, NIQE_POOLED
+from flashbench.metrics.texture import SHARPNESS, TEMPORAL_ERROR
+
+__all__ = ["GROUP", "Metric", "SetMetric", "get", "names"]
+
+GROUP = "flashbench.metrics"
+_OURS: Mapping[str, Metric] = MappingProxyType(
+    {metric.name: metric for metric in (NIQE, NIQE_POOLED, PSNR, SSIM, SHARPNESS, TEMPORAL_ERROR)}
+)
+
+
+def names() -> tuple[str, ...]:
+    """Names of all metrics, ours and installed ones, sorted."""
+    return tuple(sorted({*_OURS, *_installed()}))
+
+
+def get(name: str) -> Metric:
+    """The metric called `name`.
+
+    Raises:
+        UsageError: no metric has that name, or the package that offers it does not lead to a `Metric` of that name.
+    """
+    if name in _OURS:
+        return _OURS[name]
+    entry = _installed().get(name)
+    if entry is None:
+        raise did_you_mean("metric", name, names())
+    try:
+        metric = entry.load()
+    except (ImportError, AttributeError) as error:
+        raise UsageError(
+            f"metric {name!r} cannot be loaded from {entry.value}: {error}", fix="reinstall the package that offers it"
+        ) from error
+    if not isinstance(metric, Metric) or metric.name != name:
+        raise UsageError(
+            f"entry point {name!r} ({entry.value}) is not a flashbench.metrics.Metric named {name!r}",
+            fix=f"let the entry point of group {GROUP} lead to a Metric instance of its own name",
+        )
+    return metric
+
+
+@lru_cache(maxsize=1)
+def _installed() -> Mapping[str, EntryPoint]:
+    return MappingProxyType({entry.name: entry for entry in entry_points(group=GROUP) if entry.name not in _OURS})

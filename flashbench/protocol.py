@@ -1,0 +1,243 @@
+"""Protocols: compose a YAML with its tier, check it, and expand it into variants and cases.
+
+Merge order: tier file < protocol < the protocol's `tiers.<tier>` block < command line. Names of systems, metrics and
+recipes go through their registries; nothing in a YAML names code.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from flashbench import keys, systems
+from flashbench.errors import FlashBenchError, UsageError, did_you_mean
+from flashbench.paths import protocol_root
+from flashbench.published import published
+from flashbench.types import Case, Claim, Geometry, Protocol, Trial, Variant
+
+_TIER_FIELDS = {"tier", "geometry", "cases", "low", "recipes", "budget", "tier_seeds", "controls"}
+_FIELDS = _TIER_FIELDS | {
+    "name", "title", "table", "system", "settings", "rows", "metrics", "primary", "baseline", "margins", "claims",
+    "curve", "seeds", "tiers",
+}  # fmt: skip
+_REQUIRED = ("name", "title", "table", "system", "rows", "metrics", "primary", "baseline", "geometry", "cases", "low")
+
+
+def names() -> tuple[str, ...]:
+    """Names of the protocols that can be run."""
+    return tuple(sorted(path.stem for path in protocol_root().glob("*.yaml")))
+
+
+def tiers() -> tuple[str, ...]:
+    """Names of the tiers."""
+    return tuple(sorted(path.stem for path in (protocol_root() / "tier").glob("*.yaml")))
+
+
+def load_protocol(name: str, *, tier: str = "laptop", overrides: Sequence[str] = ()) -> Protocol:
+    """The protocol `name` at `tier`, with `overrides` such as `cases.split=dev` on top.
+
+    Raises:
+        UsageError: no such protocol or tier, a broken YAML, an unknown field, system, metric, row or setting.
+    """
+    if name not in names():
+        raise did_you_mean("protocol", name, names())
+    if tier not in tiers():
+        raise did_you_mean("tier", tier, tiers())
+    where = f"protocols/{name}.yaml"
+    config = _compose(name, tier, overrides)
+    for field in config:
+        if field not in _FIELDS:
+            raise did_you_mean(f"field in {where}:", field, _FIELDS)
+    for field in _REQUIRED:
+        if config.get(field) is None:
+            raise UsageError(f"{where} has no `{field}`", fix=f"add `{field}:` to it or to its tier file")
+    try:
+        return _build(config, tier)
+    except FlashBenchError as error:
+        raise type(error)(f"{where}: {error.what}", fix=error.fix) from error
+    except (TypeError, KeyError, ValueError, AttributeError) as error:
+        raise UsageError(f"{where}: a field has the wrong form: {error!r}", fix="compare it with nfe.yaml") from error
+
+
+def _compose(name: str, tier: str, overrides: Sequence[str]) -> dict[str, Any]:
+    """The merged configuration as plain data."""
+    from hydra import compose, initialize_config_dir
+    from hydra.errors import HydraException
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    root = protocol_root().absolute()
+    for path in (root / f"{name}.yaml", root / "tier" / f"{tier}.yaml"):
+        check_yaml(path)
+    for item in overrides:
+        field, equals, _ = item.partition("=")
+        if not equals:
+            raise UsageError(f"override {item!r} has no value", fix="write FIELD=VALUE, e.g. cases.split=dev")
+        if field.split(".")[0] not in _FIELDS:
+            raise did_you_mean("field in override", field, _FIELDS)
+    try:
+        with initialize_config_dir(config_dir=str(root), version_base="1.3"):
+            config = compose(name, overrides=[f"tier={tier}"])
+        OmegaConf.set_struct(config, False)
+        block = (config.pop("tiers", None) or {}).get(tier)
+        merged = OmegaConf.merge(config, block or {}, OmegaConf.from_dotlist(list(overrides)))
+        plain = OmegaConf.to_container(merged, resolve=True)
+    except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
+        first = str(error).splitlines()[0]
+        raise UsageError(f"protocols/{name}.yaml cannot be composed: {first}", fix="compare it with nfe.yaml") from error
+    assert isinstance(plain, dict)
+    return {str(field): value for field, value in plain.items()}
+
+
+def check_yaml(path: Path) -> None:
+    """Raise a `UsageError` with line and column if a file is no readable YAML mapping."""
+    shown = f"{path.parent.name}/{path.name}"
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or "it cannot be parsed"
+        raise UsageError(f"{shown} is broken YAML{place}: {problem}", fix="mend that line") from error
+    if not isinstance(data, dict):
+        raise UsageError(f"{shown} is not a mapping of fields", fix="compare it with nfe.yaml")
+
+
+def _build(config: Mapping[str, Any], tier: str) -> Protocol:
+    variants = _variants(config)
+    rows = [variant.row for variant in variants]
+    for row in [config["baseline"], *(row for claim in config.get("claims") or () for row in _claim(claim).rows)]:
+        if row not in rows:
+            raise did_you_mean("row", row, rows)
+    metrics = _metrics(config["metrics"], config["primary"])
+    recipes = _needed_recipes(variants, config.get("recipes") or {})
+    geometry = config["geometry"]
+    budget = dict(config.get("budget") or {})
+    identity = {name: value for name, value in config.items() if name not in ("budget", "recipes", "title")}
+    return Protocol(
+        name=config["name"],
+        title=config["title"],
+        tier=tier,
+        table=config["table"],
+        variants=variants,
+        cases=_cases(config),
+        geometry=Geometry(**{**geometry, "fps": Fraction(str(geometry["fps"]))}),
+        metrics=metrics,
+        primary=tuple(config["primary"]),
+        baseline=config["baseline"],
+        margins=dict(config.get("margins") or {}),
+        claims=tuple(_claim(claim) for claim in config.get("claims") or ()),
+        published=published(config["table"]),
+        curve=config.get("curve"),
+        recipes=recipes,
+        budget=budget,
+        hash=keys.key("protocol", config=identity, recipes=recipes),
+    )
+
+
+def row_id(settings: Mapping[str, Any]) -> str:
+    """`setting=value[,…]`, sorted by setting."""
+    return ",".join(f"{name}={settings[name]}" for name in sorted(settings))
+
+
+def _variants(config: Mapping[str, Any]) -> tuple[Variant, ...]:
+    common = config.get("settings") or {}
+    system = systems.get(config["system"])
+    found: list[Variant] = []
+    for block in config["rows"]:
+        fixed = block.get("with") or {}
+        swept = {name: values if isinstance(values, list) else [values] for name, values in block.items()}
+        swept.pop("with", None)
+        for values in itertools.product(*swept.values()):
+            shown = dict(zip(swept, values, strict=True))
+            settings = systems.resolve(system, {**common, **fixed, **shown})
+            found.append(Variant(row=row_id(shown), system=system.name, settings=settings))
+    for name in config.get("controls") or ():
+        control = systems.get(name)
+        found.append(Variant(row=name, system=name, settings=systems.resolve(control, {})))
+    rows = [variant.row for variant in found]
+    if repeated := sorted({row for row in rows if rows.count(row) > 1}):
+        raise UsageError(f"row {repeated[0]!r} comes twice", fix="keep one of them")
+    return tuple(found)
+
+
+def _cases(config: Mapping[str, Any]) -> tuple[Case, ...]:
+    spec = config["cases"]
+    seeds = config["seeds"] if config.get("seeds") is not None else config.get("tier_seeds", 1)
+    low = config["low"]
+    if spec["set"] == "material":
+        from flashbench.laptop.material import read_sources
+
+        sources = [source.id for source in read_sources() if source.split == spec["split"]]
+        if not sources:
+            raise UsageError(f"no source has split {spec['split']!r}", fix="use train, dev or test")
+    elif spec["set"] == "synthetic":
+        sources = [f"synthetic-{index}" for index in range(spec["count"])]
+    else:
+        raise did_you_mean("case set", spec["set"], ("material", "synthetic"))
+    return tuple(
+        Case(id=f"{source}/{index}", cluster=source, seed=seed, source=source, low=low)
+        for source in sources
+        for index in range(spec.get("per_source", 1))
+        for seed in range(seeds)
+    )
+
+
+def _metrics(chosen: Sequence[str], primary: Sequence[str]) -> tuple[str, ...]:
+    from flashbench import metrics
+
+    for name in chosen:
+        metrics.get(name)
+    for name in primary:
+        if name not in chosen:
+            raise did_you_mean("primary metric", name, chosen)
+    return tuple(chosen)
+
+
+def _claim(spec: Mapping[str, Any]) -> Claim:
+    fields = dict(spec)
+    if isinstance(fields.get("equivalent"), list):
+        fields["equivalent"] = tuple(fields["equivalent"])
+    claim = Claim(**fields)
+    directed = claim.better is not None and claim.than is not None
+    if directed == (claim.equivalent is not None and claim.margin is not None):
+        raise UsageError(f"claim {claim.id!r} needs `better` and `than`, or `equivalent` and `margin`", fix="give one pair")
+    return claim
+
+
+def _needed_recipes(variants: Iterable[Variant], recipes: Mapping[str, Any]) -> dict[str, Any]:
+    """Recipes that the variants read, and those that these need in turn, in the tier's order."""
+    queue = [name for v in variants for name in systems.get(v.system).models(v.settings)]
+    needed: set[str] = set()
+    while queue:
+        name = queue.pop()
+        if name not in recipes:
+            raise did_you_mean("recipe", name, recipes)
+        if name not in needed:
+            needed.add(name)
+            queue += list((recipes[name].get("needs") or {}).values())
+    return {name: recipes[name] for name in recipes if name in needed}
+
+
+def trials(protocol: Protocol, *, replica: int = 0, limit: int | None = None) -> list[Trial]:
+    """Every clip that the protocol asks for: its variants on its (first `limit`) cases."""
+    cases = protocol.cases[:limit]
+    return [
+        Trial(variant=variant, case=case, geometry=protocol.geometry, replica=replica)
+        for variant in protocol.variants
+        for case in cases
+    ]
+
+
+def with_row(protocol: Protocol, row: str) -> Protocol:
+    """The protocol narrowed to one row."""
+    kept = tuple(variant for variant in protocol.variants if variant.row == row)
+    if not kept:
+        raise did_you_mean("row", row, (variant.row for variant in protocol.variants))
+    return replace(protocol, variants=kept)

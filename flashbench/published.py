@@ -1,0 +1,67 @@
+"""Numbers that the paper printed, by arXiv version: read, checked, never completed or corrected.
+
+protocols/published/<version>.yaml holds table → row → metric → number, with this project's row ids (`nfe=4`). A table
+that a file lacks was not transcribed from that version; nothing is carried over from another.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+import yaml
+
+from flashbench.errors import UsageError
+from flashbench.paths import protocol_root
+
+VERSIONS = ("v1", "v4")
+"""arXiv versions of 2502.05179 that are transcribed: the seed document's, and the last."""
+
+
+def published(table: str, folder: Path | None = None) -> dict[str, dict[str, dict[str, float]]]:
+    """Version → row → metric → number of one of the paper's tables, e.g. `Table 8`.
+
+    Args:
+        table: name of the table or figure; one that no version has gives empty mappings.
+        folder: the folder that holds v1.yaml and v4.yaml, protocols/published if not given.
+
+    Raises:
+        UsageError: a file is missing, is not valid YAML, or holds anything but finite numbers.
+    """
+    root = protocol_root() / "published" if folder is None else folder
+    return {version: _read(root / f"{version}.yaml", version).get(table, {}) for version in VERSIONS}
+
+
+def _read(path: Path, version: str) -> dict[str, dict[str, dict[str, float]]]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"published numbers cannot be read: {error}", fix=f"restore {path}") from error
+    except yaml.YAMLError as error:
+        line = " ".join(str(error).split())
+        raise UsageError(f"{path} is not valid YAML: {line}", fix="mend the line named") from error
+    if not isinstance(content, Mapping) or content.get("version") != version:
+        raise UsageError(f"{path} does not say `version: {version}`", fix="name the file after the version it holds")
+    return {
+        table: {
+            row: {
+                metric: _number(value, f"{path}: {table}, {row}, {metric}")
+                for metric, value in _mapping(cells, f"{path}: {table}, {row}").items()
+            }
+            for row, cells in _mapping(rows, f"{path}: {table}").items()
+        }
+        for table, rows in _mapping(content.get("tables"), f"{path}: tables").items()
+    }
+
+
+def _mapping(node: object, where: str) -> dict[str, object]:
+    if not isinstance(node, Mapping):
+        raise UsageError(f"{where} is {type(node).__name__}, not a mapping", fix="write table → row → metric → number")
+    return {str(key): value for key, value in node.items()}
+
+
+def _number(value: object, where: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise UsageError(f"{where} is {value!r}, not a number", fix="leave out what was not printed")
+    return float(value)

@@ -1,0 +1,215 @@
+"""One call for the whole flow of a protocol, phase by phase; each phase reads and writes files under results/.
+
+    results/<tier>/<protocol>/models/       trained models (DVC's cache)
+    results/<tier>/<protocol>/clips.jsonl   which clip answers which trial (DVC's cache)
+    results/<tier>/<protocol>/scores.parquet
+    results/<tier>/tables/<protocol>.{md,csv,tex}   figures/<protocol>.svg   <protocol>/contact.png
+    results/<tier>/claims.md, metrics.json  over all protocols (`summarise`)
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+from flashbench import assets, generate, metrics, score
+from flashbench.engine import Engine, LocalEngine
+from flashbench.errors import InvalidError, did_you_mean
+from flashbench.progress import say
+from flashbench.protocol import load_protocol, trials
+from flashbench.protocol import names as known_protocols
+from flashbench.store import Store
+from flashbench.types import Phase, Protocol
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+PHASES: tuple[Phase, ...] = get_args(Phase)
+SHEET_CASES = 4
+"""Cases on a contact sheet."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What a run may be told besides the protocol."""
+
+    tier: str = "laptop"
+    replicas: tuple[int, ...] = (0,)
+    results: Path | None = None
+    limit: int | None = None
+    workers: int | None = None
+    overrides: tuple[str, ...] = ()
+
+    @property
+    def root(self) -> Path:
+        """Folder of the tier's results."""
+        return self.results or Path("results") / self.tier
+
+
+def run(names: Sequence[str], phases: Sequence[Phase] = PHASES, options: Options | None = None) -> None:
+    """Run `phases` of the protocols `names`, in the phases' order.
+
+    Raises:
+        UsageError: an unknown name. InvalidError: an input that cannot be read, or a clip that cannot be made.
+    """
+    options = options or Options()
+    for phase in phases:
+        if phase not in PHASES:
+            raise did_you_mean("phase", phase, PHASES)
+    protocols = [load_protocol(name, tier=options.tier, overrides=options.overrides) for name in names]
+    store = Store()
+    _writable(options.root)
+    with _engine(protocols[0], options) as engine:
+        if "train" in phases:
+            _train(protocols, store, options, engine)
+        for protocol in protocols:
+            for phase, body in _BODIES.items():
+                if phase in phases:
+                    body(protocol, store, options, engine)
+
+
+def _engine(protocol: Protocol, options: Options) -> LocalEngine:
+    chosen = options.workers if options.workers is not None else protocol.budget.get("workers")
+    return LocalEngine(workers=int(str(chosen if chosen is not None else 2)), threads=generate.threads(protocol))
+
+
+def _writable(root: Path) -> None:
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InvalidError(f"the folder {root} cannot be written: {error.strerror}", fix="choose --results") from error
+
+
+def ensure_assets(protocols: Sequence[Protocol], *, material: bool) -> None:
+    """Fetch what the protocols read and this machine lacks: parameters of metrics and, if asked, the material."""
+    wanted = {name for protocol in protocols for metric in protocol.metrics for name in metrics.get(metric).assets}
+    if material and any(_reads_material(protocol) for protocol in protocols):
+        from flashbench.laptop.material import read_sources
+
+        wanted |= {source.asset for source in read_sources()}
+    missing = [name for name in sorted(wanted) if not assets.present(name)]
+    if missing:
+        assets.pull(missing, report=say)
+
+
+def _reads_material(protocol: Protocol) -> bool:
+    return any(not (case.source or "").startswith("synthetic-") for case in protocol.cases)
+
+
+def _train(protocols: Sequence[Protocol], store: Store, options: Options, engine: Engine) -> None:
+    ensure_assets(protocols, material=True)
+    built = generate.train(protocols, store=store, engine=engine, replicas=options.replicas)
+    say(f"{', '.join(protocol.name for protocol in protocols)}: built {built} models, the others were in the store")
+    for protocol in protocols:
+        folder = options.root / protocol.name / "models"
+        shutil.rmtree(folder, ignore_errors=True)
+        for replica in options.replicas:
+            for name, settings in protocol.recipes.items():
+                if settings["kind"] != "pool":  # hundreds of megabytes that only training reads
+                    key = generate.recipe_key(protocol, name, replica)
+                    _publish(store, key, folder / f"{name}-{replica}")
+
+
+def _publish(store: Store, key: str, folder: Path) -> None:
+    """Copy a model's files (never its record: it has times) beside the results, with its key."""
+    source = store.model(key)
+    folder.mkdir(parents=True)
+    for name in store.model_record(key)["files"]:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source / name, folder / name)
+    (folder / "key").write_text(key + "\n", encoding="utf-8")
+
+
+def _generate(protocol: Protocol, store: Store, options: Options, engine: Engine) -> None:
+    ensure_assets([protocol], material=True)
+    wanted = [trial for replica in options.replicas for trial in trials(protocol, replica=replica, limit=options.limit)]
+    lines = generate.generate(protocol, wanted, store=store, engine=engine)
+    generate.write_manifest(options.root / protocol.name / "clips.jsonl", lines)
+
+
+def _score(protocol: Protocol, store: Store, options: Options, engine: Engine) -> None:
+    ensure_assets([protocol], material=False)
+    manifest = generate.read_manifest(options.root / protocol.name / "clips.jsonl")
+    table = score.score(protocol, manifest, store=store, engine=engine)
+    score.write_scores(options.root / protocol.name / "scores.parquet", table)
+
+
+def render(protocol: Protocol, scores: pd.DataFrame) -> dict[str, bytes]:
+    """Everything that follows from scores alone: path under the tier's results → content."""
+    from flashbench import claims, figures, tables
+
+    table = tables.build(protocol, scores)
+    results = claims.evaluate(protocol, scores)
+    return {
+        f"tables/{protocol.name}.csv": tables.to_csv(table).encode(),
+        f"tables/{protocol.name}.md": tables.to_markdown(protocol, scores, table).encode(),
+        f"tables/{protocol.name}.tex": tables.to_latex(protocol, table).encode(),
+        f"figures/{protocol.name}.svg": figures.draw(protocol, table),
+        f"{protocol.name}/claims.json": (json.dumps(results, sort_keys=True, indent=1) + "\n").encode(),
+    }
+
+
+def _tables(protocol: Protocol, store: Store, options: Options, engine: Engine) -> None:
+    from flashbench import contact
+
+    scores = score.read_scores(options.root / protocol.name / "scores.parquet")
+    for name, content in render(protocol, scores).items():
+        path = options.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+        say(f"{protocol.name}: wrote {path}")
+    manifest = generate.read_manifest(options.root / protocol.name / "clips.jsonl")
+    cases = list(dict.fromkeys(line["case"] for line in manifest))[:SHEET_CASES]
+    first = min(options.replicas)
+    sheet: dict[str, dict[str, Any]] = {variant.row: {} for variant in protocol.variants}
+    for line in manifest:
+        if line["case"] in cases and line["replica"] == first and line["seed"] == 0:
+            sheet[line["row"]][line["case"]] = store.clip(line["key"])
+    contact.write_png(options.root / protocol.name / "contact.png", contact.contact_sheet(sheet, cases))
+
+
+_BODIES: Mapping[Phase, Callable[[Protocol, Store, Options, Engine], None]] = {
+    "generate": _generate,
+    "score": _score,
+    "tables": _tables,
+}
+
+
+def scored(options: Options) -> list[str]:
+    """Protocols whose scores are there."""
+    return [name for name in known_protocols() if (options.root / name / "scores.parquet").exists()]
+
+
+def summary(names: Sequence[str], options: Options) -> dict[str, bytes]:
+    """claims.md and metrics.json of a tier, from the protocols' tables and claims."""
+    from flashbench import claims, tables
+
+    protocols = [load_protocol(name, tier=options.tier, overrides=options.overrides) for name in names]
+    results, built = [], []
+    for protocol in protocols:
+        scores = score.read_scores(options.root / protocol.name / "scores.parquet")
+        built.append(tables.build(protocol, scores))
+        results.append((protocol, claims.evaluate(protocol, scores)))
+    return {
+        "claims.md": claims.claims_markdown(results).encode(),
+        "metrics.json": tables.metrics_json(built).encode(),
+    }
+
+
+def summarise(options: Options) -> None:
+    """Write claims.md and metrics.json over all protocols whose scores are there.
+
+    Raises:
+        InvalidError: there are none.
+    """
+    names = scored(options)
+    if not names:
+        raise InvalidError(f"no protocol has scores under {options.root}", fix="run `flashbench run PROTOCOL` first")
+    for name, content in summary(names, options).items():
+        path = options.root / name
+        path.write_bytes(content)
+        say(f"wrote {path}")

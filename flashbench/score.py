@@ -1,0 +1,151 @@
+"""From clips to scores: every metric on every clip, once per content, as one table with a row for each.
+
+Scores are keyed by what they measure (metric identity, clip digest, reference digest, parameters, numerics), so two
+rows whose clips are the same bytes share one score.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flashbench import assets, keys, metrics
+from flashbench.engine import Engine, Report, Task
+from flashbench.errors import InvalidError
+from flashbench.progress import say
+from flashbench.store import Store
+from flashbench.types import Measurement, Protocol
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+COLUMNS = (
+    "protocol", "row", "case", "cluster", "seed", "replica", "metric", "value", "per_frame", "frames", "reason",
+    "clip", "key", "statistics",
+)  # fmt: skip
+ORDER = ["protocol", "metric", "row", "case", "seed", "replica"]
+
+
+def score_key(metric: str, *, clip: str, reference: str) -> str:
+    """Key of one score: the metric's identity, the clips' digests, the parameters' sha256, the numerics class."""
+    measured = metrics.get(metric)
+    registry = assets.registry()
+    return keys.key(
+        "score",
+        metric=measured.identity,
+        clip=clip,
+        reference=reference if measured.scope == "pair" else None,
+        assets={name: registry.get(name).sha256 for name in measured.assets},
+        unofficial=registry.unofficial and bool(measured.assets),
+        numerics=keys.scoring_class(),
+    )
+
+
+def score_clip(
+    *, store: Store, key: str, report: Report, clip_key: str, original_key: str, wanted: Mapping[str, str]
+) -> Mapping[str, Any]:
+    """Task: measure one clip with every wanted metric (metric → score key)."""
+    clip = store.clip(clip_key)
+    reference = clip if original_key == clip_key else store.clip(original_key)
+    for metric, own_key in wanted.items():
+        if store.score(own_key) is None:
+            measured = metrics.get(metric)
+            measurement = measured.measure(clip, reference if measured.scope == "pair" else None)
+            store.put_score(own_key, measurement, {"metric": metric, "clip": clip.digest})
+    return {}
+
+
+def score(
+    protocol: Protocol, manifest: Sequence[Mapping[str, Any]], *, store: Store, engine: Engine
+) -> pd.DataFrame:
+    """Measure every clip of the manifest; returns the protocol's scores, sorted."""
+    tasks: dict[str, Task] = {}
+    missing = 0
+    for line in manifest:
+        wanted = {name: _line_key(name, line) for name in protocol.metrics}
+        wanted = {name: own for name, own in wanted.items() if store.score(own) is None}
+        if wanted:
+            missing += 0 if line["key"] in tasks else len(wanted)
+            tasks[line["key"]] = Task(
+                key=keys.key("scores", clip=line["key"]),
+                label=f"{line['row']} · {line['case']}",
+                function="flashbench.score:score_clip",
+                arguments={"clip_key": line["key"], "original_key": line["original_key"], "wanted": wanted},
+            )
+    if tasks:
+        engine.run(list(tasks.values()), store=store, title=f"{protocol.name}: scores", unit="clips")
+    total = len(manifest) * len(protocol.metrics)
+    say(f"{protocol.name}: made {missing} scores, {total - missing} of {total} were in the store")
+    return collect(protocol, manifest, store=store)
+
+
+def _line_key(metric: str, line: Mapping[str, Any]) -> str:
+    return score_key(metric, clip=line["digest"], reference=line["original"])
+
+
+def collect(protocol: Protocol, manifest: Sequence[Mapping[str, Any]], *, store: Store) -> pd.DataFrame:
+    """The scores of a manifest as a table; every one must be in the store."""
+    import pandas as pd
+
+    note = "unofficial weights" if assets.registry().unofficial else ""
+    rows = []
+    for line in manifest:
+        for name in protocol.metrics:
+            key = _line_key(name, line)
+            found = store.score(key)
+            if found is None:
+                fix = "run `flashbench run PROTOCOL --phase score`"
+                raise InvalidError(f"{line['row']} · {line['case']} has no {name} score", fix=fix)
+            used = note if metrics.get(name).assets else ""
+            rows.append(_row(protocol, line, name, key, found, used))
+    table = pd.DataFrame(rows, columns=list(COLUMNS))
+    return table.sort_values(ORDER, kind="stable", ignore_index=True)
+
+
+def _row(
+    protocol: Protocol, line: Mapping[str, Any], metric: str, key: str, found: Measurement, note: str
+) -> dict[str, Any]:
+    return {
+        "protocol": protocol.name,
+        **{name: line[name] for name in ("row", "case", "cluster", "seed", "replica")},
+        "metric": metric,
+        "value": found.value,
+        "per_frame": list(found.per_frame),
+        "frames": protocol.geometry.frames,
+        "reason": "; ".join(part for part in (found.reason, note) if part),
+        "clip": line["digest"],
+        "key": key,
+        "statistics": list(found.statistics),
+    }
+
+
+def write_scores(path: Path, scores: pd.DataFrame) -> None:
+    """Write scores.parquet: sorted, typed, no times; the same scores give the same bytes."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    floats = pa.list_(pa.float64())
+    kinds = {"seed": pa.int64(), "replica": pa.int64(), "frames": pa.int64(), "value": pa.float64()}
+    kinds |= {"per_frame": floats, "statistics": floats}
+    schema = pa.schema([(name, kinds.get(name, pa.string())) for name in COLUMNS])
+    table = pa.Table.from_pandas(scores, schema=schema, preserve_index=False).replace_schema_metadata(None)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_suffix(".draft")
+    pq.write_table(table, draft, compression="zstd", compression_level=19)
+    draft.replace(path)
+
+
+def read_scores(path: Path) -> pd.DataFrame:
+    """Read scores.parquet; an `InvalidError` where it is missing, broken or of another form."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(path).to_pandas()
+    except (OSError, pa.ArrowException) as error:
+        fix = "run `flashbench run PROTOCOL --phase score` first"
+        raise InvalidError(f"{path} cannot be read: {error}", fix=fix) from error
+    if tuple(table.columns) != COLUMNS:
+        raise InvalidError(f"{path} is no table of scores", fix=f"its columns must be {', '.join(COLUMNS)}")
+    return table

@@ -1,0 +1,246 @@
+"""The content-addressed store: clips, scores and trained models under their keys.
+
+One folder per kind, one entry per key, written whole or not at all: an entry is built in `tmp/` and renamed. Every
+entry has a record with a checksum of its own and the sha256 of each file beside it, so that a swapped clip or an
+edited score is noticed when it is read. The store answers which *sample* exists; which *stage* is stale is DVC's
+question. Locks are held per key and die with their process.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import math
+import os
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from flashbench import video
+from flashbench.errors import IntegrityError, InvalidError
+from flashbench.keys import file_sha256
+from flashbench.types import Clip, Measurement
+
+RECORD = "record.json"
+
+
+def default_root() -> Path:
+    """`$FLASHBENCH_STORE`, or `.flashbench/store` in the working folder."""
+    return Path(os.environ.get("FLASHBENCH_STORE") or ".flashbench/store")
+
+
+def _seal(body: Mapping[str, Any]) -> str:
+    text = json.dumps(body, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return json.dumps({"body": body, "sha256": hashlib.sha256(text.encode()).hexdigest()}, sort_keys=True, indent=1)
+
+
+def _unseal(path: Path) -> dict[str, Any]:
+    fix = f"remove {path.parent if path.name == RECORD else path}; the next run makes it again"
+    try:
+        sealed = json.loads(path.read_text(encoding="utf-8"))
+        body: dict[str, Any] = sealed["body"]
+        expected = sealed["sha256"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise IntegrityError(f"the record {path} is not readable: {error}", fix=fix) from error
+    text = json.dumps(body, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    if hashlib.sha256(text.encode()).hexdigest() != expected:
+        raise IntegrityError(f"the record {path} was edited: its checksum does not match", fix=fix)
+    return body
+
+
+class Store:
+    """Entries by kind and key under one root folder."""
+
+    def __init__(self, root: Path | None = None) -> None:
+        self.root = (root or default_root()).absolute()
+        try:
+            for name in ("clips", "scores", "models", "state", "locks", "tmp"):
+                (self.root / name).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InvalidError(
+                f"the store {self.root} cannot be written: {error.strerror}",
+                fix="give a writable folder in FLASHBENCH_STORE",
+            ) from error
+
+    # --- clips --------------------------------------------------------------------------------------------------
+
+    def has_clip(self, key: str) -> bool:
+        """Whether a clip is here (its bytes are checked when it is read)."""
+        return (self._entry("clips", key) / RECORD).exists()
+
+    def put_clip(self, key: str, clip: Clip, record: Mapping[str, Any]) -> str:
+        """Keep `clip` under `key`; returns its digest."""
+        digest = clip.digest
+        with self._new_entry("clips", key) as folder:
+            video.write_lossless(folder / "clip.mkv", clip)
+            rate = f"{clip.fps.numerator}/{clip.fps.denominator}"
+            self._write_record(folder, {**record, "key": key, "digest": digest, "fps": rate})
+        return digest
+
+    def clip_record(self, key: str) -> dict[str, Any]:
+        """The record of a clip, its checksum verified."""
+        return self._record("clips", key)
+
+    def clip(self, key: str) -> Clip:
+        """The clip under `key`; its digest must be the recorded one.
+
+        Raises:
+            IntegrityError: the file or the record was changed since it was made.
+        """
+        record = self.clip_record(key)
+        path = self._entry("clips", key) / "clip.mkv"
+        clip = video.read(path, fps=Fraction(record["fps"]))
+        if clip.digest != record["digest"]:
+            raise IntegrityError(
+                f"the clip {path} is not the one that was made: digest {clip.digest[:12]}, recorded {record['digest'][:12]}",
+                fix=f"remove {path.parent}; the next run makes it again",
+            )
+        return clip
+
+    # --- scores -------------------------------------------------------------------------------------------------
+
+    def put_score(self, key: str, measurement: Measurement, about: Mapping[str, Any]) -> None:
+        """Keep a measurement under its key with what it is about (metric, clip digest)."""
+        value = None if math.isnan(measurement.value) else measurement.value
+        body = {
+            **about,
+            "key": key,
+            "value": value,
+            "per_frame": [None if math.isnan(item) else item for item in measurement.per_frame],
+            "reason": measurement.reason,
+            "statistics": list(measurement.statistics),
+        }
+        path = self._score_path(key)
+        self._atomic_text(path, _seal(body))
+
+    def score(self, key: str) -> Measurement | None:
+        """The measurement under `key`, or None; its checksum is verified."""
+        path = self._score_path(key)
+        if not path.exists():
+            return None
+        body = _unseal(path)
+        if body["key"] != key:
+            raise IntegrityError(f"the score {path} belongs to another key", fix=f"remove {path}")
+        return Measurement(
+            value=math.nan if body["value"] is None else body["value"],
+            per_frame=tuple(math.nan if item is None else item for item in body["per_frame"]),
+            reason=body["reason"],
+            statistics=tuple(body["statistics"]),
+        )
+
+    # --- models -------------------------------------------------------------------------------------------------
+
+    def has_model(self, key: str) -> bool:
+        """Whether a finished model (or other built artifact) is here."""
+        return (self._entry("models", key) / RECORD).exists()
+
+    def model(self, key: str) -> Path:
+        """Folder of a finished model, every file's sha256 verified.
+
+        Raises:
+            IntegrityError: a file is missing or not the one that was written.
+        """
+        folder = self._entry("models", key)
+        for name, expected in self.model_record(key)["files"].items():
+            path = folder / name
+            if not path.exists() or file_sha256(path) != expected:
+                raise IntegrityError(
+                    f"{path} is not the file that training wrote", fix=f"remove {folder}; the next run trains it again"
+                )
+        return folder
+
+    def model_record(self, key: str) -> dict[str, Any]:
+        """The record of a model: `files` (name → sha256) and what its maker said."""
+        return self._record("models", key)
+
+    def model_digest(self, key: str) -> str:
+        """One sha256 for a model's content: over its file names and their hashes."""
+        files = self.model_record(key)["files"]
+        return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
+
+    def training_state(self, key: str) -> Path:
+        """Folder for the checkpoints of an unfinished model: survives kills, removed when the model is kept."""
+        folder = self.root / "state" / key
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    @contextmanager
+    def new_model(self, key: str, record: dict[str, Any]) -> Iterator[Path]:
+        """An empty folder to write a model's files into; kept under `key` when the block ends without an error.
+
+        What the block adds to `record` is kept with it.
+        """
+        with self._new_entry("models", key) as folder:
+            yield folder
+            files = {
+                str(path.relative_to(folder)): file_sha256(path) for path in sorted(folder.rglob("*")) if path.is_file()
+            }
+            self._write_record(folder, {**record, "key": key, "files": files})
+        shutil.rmtree(self.root / "state" / key, ignore_errors=True)
+
+    # --- locks and files ----------------------------------------------------------------------------------------
+
+    @contextmanager
+    def lock(self, key: str) -> Iterator[None]:
+        """Hold the key's lock, waiting for whoever holds it; the kernel drops it when the process dies."""
+        with (self.root / "locks" / key).open("w") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX)
+            yield
+
+    def _entry(self, kind: str, key: str) -> Path:
+        return self.root / kind / key[:2] / key
+
+    def _score_path(self, key: str) -> Path:
+        return self.root / "scores" / key[:2] / f"{key}.json"
+
+    def _record(self, kind: str, key: str) -> dict[str, Any]:
+        path = self._entry(kind, key) / RECORD
+        if not path.exists():
+            raise InvalidError(f"the store has no {kind[:-1]} {key[:12]}", fix="run the phase that makes it")
+        body = _unseal(path)
+        if body["key"] != key:
+            raise IntegrityError(f"the entry {path.parent} belongs to another key", fix=f"remove {path.parent}")
+        return body
+
+    def _write_record(self, folder: Path, body: Mapping[str, Any]) -> None:
+        (folder / RECORD).write_text(_seal(body), encoding="utf-8")
+
+    @contextmanager
+    def _new_entry(self, kind: str, key: str) -> Iterator[Path]:
+        final = self._entry(kind, key)
+        folder = self.root / "tmp" / f"{key}.{uuid.uuid4().hex}"
+        with self._disk_errors():
+            try:
+                folder.mkdir()
+                yield folder
+                final.parent.mkdir(parents=True, exist_ok=True)
+                if final.exists():
+                    shutil.rmtree(final)
+                os.replace(folder, final)
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def _atomic_text(self, path: Path, text: str) -> None:
+        with self._disk_errors():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            draft = self.root / "tmp" / f"{path.name}.{uuid.uuid4().hex}"
+            try:
+                draft.write_text(text, encoding="utf-8")
+                os.replace(draft, path)
+            finally:
+                draft.unlink(missing_ok=True)
+
+    @contextmanager
+    def _disk_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise InvalidError(
+                f"the store {self.root} could not be written: {error.strerror or error}",
+                fix="free disk space or set FLASHBENCH_STORE to another folder; what is finished is kept",
+            ) from error

@@ -1,0 +1,36 @@
+"""Systems: one file per way of making a clip, found by name.
+
+A package adds its own through the entry-point group `flashbench.systems` (name → an object like `base.System`).
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from importlib.metadata import entry_points
+
+from flashbench.errors import did_you_mean
+from flashbench.systems.base import Request, System, resolve
+
+__all__ = ["Request", "System", "get", "names", "resolve"]
+
+
+@lru_cache(maxsize=1)
+def _registry() -> dict[str, System]:
+    from flashbench.systems import controls, flashvideo
+
+    found: dict[str, System] = {system.name: system for system in (*controls.SYSTEMS, *flashvideo.SYSTEMS)}
+    for entry in entry_points(group="flashbench.systems"):
+        found[entry.name] = entry.load()
+    return found
+
+
+def names() -> tuple[str, ...]:
+    """Names of all systems."""
+    return tuple(sorted(_registry()))
+
+
+def get(name: str) -> System:
+    """The system called `name`; an unknown one is a `UsageError` with the nearest name."""
+    if name not in _registry():
+        raise did_you_mean("system", name, _registry())
+    return _registry()[name]

@@ -1,0 +1,85 @@
+"""What a system is: one way of making a clip from a case."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from flashbench.errors import InvalidError, did_you_mean
+from flashbench.types import Case, Clip, Geometry, Scalar, Settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """Everything a system may look at: making a clip is a pure function of this."""
+
+    case: Case
+    settings: Settings
+    geometry: Geometry
+    reference: Clip | None
+    """The case's original, which the low-quality input is made from; None where a prompt is all there is."""
+    models: Mapping[str, Path]
+    """Folder of each trained model that `System.models` named."""
+
+
+class System(Protocol):
+    """One way of making a clip. Stateless: a change of arithmetic needs a new `version`."""
+
+    name: str
+    version: int
+    defaults: Settings
+    """Every setting the system knows, with its default."""
+
+    def models(self, settings: Settings) -> tuple[str, ...]:
+        """Names of the recipes whose trained models it reads."""
+        ...
+
+    def evaluations(self, settings: Settings) -> int:
+        """Network evaluations that the settings declare; the harness counts the real ones and compares."""
+        ...
+
+    def make(self, request: Request) -> Clip:
+        """The clip."""
+        ...
+
+
+def resolve(system: System, settings: Settings) -> dict[str, Scalar]:
+    """The system's defaults with `settings` on top; an unknown setting is a `UsageError`."""
+    for name in settings:
+        if name not in system.defaults:
+            raise did_you_mean(f"setting of system {system.name!r}", name, system.defaults)
+    return {**system.defaults, **settings}
+
+
+def reference_of(request: Request) -> Clip:
+    """The request's original clip; an `InvalidError` where the case has none."""
+    if request.reference is None:
+        raise InvalidError(
+            f"case {request.case.id} has no original clip, which this system needs",
+            fix="use cases of set `material` or `synthetic`",
+        )
+    return request.reference
+
+
+@contextmanager
+def counted_evaluations() -> Iterator[list[int]]:
+    """Counts forwards of every module whose class says `counts_as_evaluation`; the count is item 0 of the list.
+
+    A global hook of torch sees them whoever calls, so that a system cannot declare what it does not do.
+    """
+    import torch
+
+    count = [0]
+
+    def hook(module: torch.nn.Module, inputs: object, output: object) -> None:
+        if getattr(module, "counts_as_evaluation", False):
+            count[0] += 1
+
+    handle = torch.nn.modules.module.register_module_forward_hook(hook)  # type: ignore[no-untyped-call]
+    try:
+        yield count
+    finally:
+        handle.remove()

@@ -1,0 +1,154 @@
+"""Controls: rows of known quality beside the measured systems, so that a metric can be seen to mislead.
+
+`original` and `codec` bound what is reachable; `bicubic` is the floor; `unsharp` and `noise` raise no-reference
+scores without adding anything true; `l1` is the same network trained to regress.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import cv2
+import numpy as np
+
+from flashbench.systems import inputs
+from flashbench.systems.base import Request, System, reference_of
+from flashbench.types import Clip, Frames, Settings
+
+
+def _number(settings: Settings, name: str) -> float:
+    return float(str(settings[name]))
+
+
+def _to_uint8(frames: np.ndarray) -> Frames:
+    return np.clip(np.rint(frames), 0, 255).astype(np.uint8)
+
+
+def _bicubic(request: Request) -> Frames:
+    geometry = request.geometry
+    low = inputs.low_quality(request.case, reference_of(request), geometry)
+    size = (geometry.width, geometry.height)
+    return np.stack([cv2.resize(frame, size, interpolation=cv2.INTER_CUBIC) for frame in low])
+
+
+class _Control:
+    """Common part: no model, no evaluation, no setting."""
+
+    defaults: ClassVar[Settings] = {}
+
+    def models(self, settings: Settings) -> tuple[str, ...]:
+        """None."""
+        return ()
+
+    def evaluations(self, settings: Settings) -> int:
+        """None."""
+        return 0
+
+
+class Original(_Control):
+    """The case's own clip: a crop of the source (or a procedural clip), never enlarged."""
+
+    name = "original"
+    version = 1
+
+    def make(self, request: Request) -> Clip:
+        """Cut the clip out of the source."""
+        from flashbench.laptop import material, synthetic
+
+        geometry = request.geometry
+        size = (geometry.frames, geometry.height, geometry.width)
+        source, _, index = request.case.id.rpartition("/")
+        if source.startswith("synthetic-"):
+            variant = int(source.removeprefix("synthetic-"))
+            return Clip(synthetic.synthetic_clip(*size, variant), geometry.fps)
+        return Clip(material.case_clip(source, int(index), *size).frames, geometry.fps)
+
+
+class CodecOracle(_Control):
+    """The original through the codec and back: the best that anything in this latent can do."""
+
+    name = "codec"
+    version = 1
+
+    def models(self, settings: Settings) -> tuple[str, ...]:
+        """The codec."""
+        return ("codec",)
+
+    def make(self, request: Request) -> Clip:
+        """Encode and decode the original."""
+        from flashbench.laptop import recipes
+        from flashbench.systems.flashvideo import codec
+
+        frames = recipes.reconstruct(codec(request.models["codec"]), reference_of(request).frames)
+        return Clip(frames, request.geometry.fps)
+
+
+class Bicubic(_Control):
+    """The low-quality input enlarged by a bicubic kernel (OpenCV, a = −0.75)."""
+
+    name = "bicubic"
+    version = 1
+
+    def make(self, request: Request) -> Clip:
+        """Enlarge."""
+        return Clip(_bicubic(request), request.geometry.fps)
+
+
+class Unsharp(_Control):
+    """Bicubic with unsharp masking: x + amount · (x − Gaussian(x, sigma))."""
+
+    name = "unsharp"
+    version = 1
+    defaults: ClassVar[Settings] = {"amount": 1.5, "sigma": 1.5}
+
+    def make(self, request: Request) -> Clip:
+        """Enlarge and sharpen."""
+        amount, sigma = (_number(request.settings, name) for name in ("amount", "sigma"))
+        frames = [frame.astype(np.float64) for frame in _bicubic(request)]
+        sharp = [frame + amount * (frame - cv2.GaussianBlur(frame, (0, 0), sigma)) for frame in frames]
+        return Clip(_to_uint8(np.stack(sharp)), request.geometry.fps)
+
+
+class Noise(_Control):
+    """Bicubic with white Gaussian noise: detail that is none."""
+
+    name = "noise"
+    version = 1
+    defaults: ClassVar[Settings] = {"sigma": 6.0}
+    """Standard deviation in 8-bit levels."""
+
+    def make(self, request: Request) -> Clip:
+        """Enlarge and add noise of the case's own stream."""
+        frames = _bicubic(request)
+        added = inputs.noise(request.case, "control", frames.shape).numpy() * _number(request.settings, "sigma")
+        return Clip(_to_uint8(frames + added), request.geometry.fps)
+
+
+class Regression(_Control):
+    """The Stage II network trained by L1 to regress the original's latent in one evaluation."""
+
+    name = "l1"
+    version = 1
+    defaults: ClassVar[Settings] = {"training": "l1"}
+
+    def models(self, settings: Settings) -> tuple[str, ...]:
+        """The recipe named by `training`, and the codec."""
+        return (str(settings["training"]), "codec")
+
+    def evaluations(self, settings: Settings) -> int:
+        """One."""
+        return 1
+
+    def make(self, request: Request) -> Clip:
+        """One pass."""
+        from flashbench.laptop import recipes
+        from flashbench.systems.flashvideo import codec, network
+
+        geometry = request.geometry
+        low = inputs.low_quality(request.case, reference_of(request), geometry)
+        model = network(request.models[str(request.settings["training"])])
+        frames, _ = recipes.regress(model, codec(request.models["codec"]), low, geometry.height, geometry.width)
+        return Clip(frames, geometry.fps)
+
+
+SYSTEMS: tuple[System, ...] = (Original(), CodecOracle(), Bicubic(), Unsharp(), Noise(), Regression())

@@ -1,0 +1,312 @@
+"""Tables of a protocol: one long table of numbers, and what people read made from it (Markdown, LaTeX, CSV, JSON).
+
+Nothing here measures or tests anything: estimates and comparisons come from `flashbench.stats`. All output is the same
+byte for byte for the same scores, in whatever order they come; it carries no time and no name of a machine.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from io import StringIO
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from flashbench import stats
+from flashbench.markup import Block, Cell, Notes, latex, markdown
+from flashbench.published import VERSIONS
+from flashbench.types import Protocol
+
+COLUMNS = (
+    "tier", "protocol", "row", "replica", "metric", "unit", "direction", "value", "low", "high", "n", "of",
+    "published_v1", "published_v4", "reason",
+)  # fmt: skip
+_NUMBERS = ("value", "low", "high", *(f"published_{version}" for version in VERSIONS))
+_COUNTS = ("n", "of", "replica")
+_PERCENT = ("dover_technical", "dover_aesthetic")
+ORACLES = ("original", "codec")
+"""Controls made from the reference itself: shown, but not in the contest for the best of a column."""
+ARROW = {"higher": "↑", "lower": "↓", "none": ""}
+
+Comparisons = Mapping[int, Sequence[stats.Comparison]]
+"""Replica → comparisons with the baseline."""
+Lines = Mapping[tuple[str, str], Mapping[str, Any]]
+"""(row, metric) → line of the long table."""
+
+
+def is_control(row: str) -> bool:
+    """Whether a row id is a control's name (`bicubic`) rather than settings (`nfe=4`)."""
+    return "=" not in row
+
+
+def build(protocol: Protocol, scores: pd.DataFrame, *, metric: stats.Lookup = stats.registered) -> pd.DataFrame:
+    """The long table: a line for each replica, row and metric, in the protocol's order.
+
+    Metrics that the paper published and the protocol does not measure follow with a NaN value and that reason, so
+    that the published numbers always stand beside. Row, metric and case order of `scores` play no part.
+    """
+    quoted = _published_only(protocol)
+    lines = []
+    for replica in _replicas(scores):
+        for variant in protocol.variants:
+            for name in protocol.metrics:
+                kind = metric(name)
+                found = stats.estimate(scores, kind, variant.row, replica=replica, of=len(protocol.cases))
+                lines.append(_line(protocol, variant.row, replica, name, kind.unit, kind.direction, found))
+            for name in quoted:
+                unit = "%" if name in _PERCENT else ""
+                absent = stats.Estimate(
+                    value=math.nan, low=math.nan, high=math.nan, n=0, of=len(protocol.cases), clusters=0,
+                    reason=f"not scored at the {protocol.tier} tier",
+                )  # fmt: skip
+                direction = "lower" if name.startswith("niqe") else "higher"
+                lines.append(_line(protocol, variant.row, replica, name, unit, direction, absent))
+    return pd.DataFrame(lines, columns=list(COLUMNS))
+
+
+def comparisons(
+    protocol: Protocol, scores: pd.DataFrame, *, metric: stats.Lookup = stats.registered
+) -> dict[int, list[stats.Comparison]]:
+    """Replica → every row against the protocol's baseline on every measured metric, adjusted for their number."""
+    kinds = [metric(name) for name in protocol.metrics]
+    rows = [variant.row for variant in protocol.variants]
+    return {
+        replica: stats.against_baseline(scores, kinds, rows, protocol.baseline, protocol.primary, replica=replica)
+        for replica in _replicas(scores)
+    }
+
+
+def to_csv(table: pd.DataFrame) -> str:
+    """The long table as CSV: floats exact (shortest digits that read back the same), `nan` and `inf` spelled out."""
+    return str(table.to_csv(index=False, lineterminator="\n", na_rep="nan"))
+
+
+def from_csv(text: str) -> pd.DataFrame:
+    """The long table back from `to_csv`, exactly."""
+    kinds = {name: "float64" if name in _NUMBERS else "int64" if name in _COUNTS else "str" for name in COLUMNS}
+    absent = {name: ["nan"] for name in _NUMBERS}
+    return pd.read_csv(
+        StringIO(text), dtype=kinds, na_values=absent, keep_default_na=False, float_precision="round_trip"
+    )
+
+
+def metrics_json(tables: Iterable[pd.DataFrame]) -> str:
+    """JSON of tier → protocol → row → metric → value, for `dvc metrics`; null is missing.
+
+    Where a table has several replicas, `replica 0` and so on stand between protocol and row.
+    """
+    nested: dict[str, Any] = {}
+    for table in tables:
+        several = table["replica"].nunique() > 1
+        for line in table[table["reason"].map(lambda why: not why.startswith("not scored at"))].to_dict("records"):
+            at = nested.setdefault(line["tier"], {}).setdefault(line["protocol"], {})
+            at = at.setdefault(f"replica {line['replica']}", {}) if several else at
+            value = line["value"]
+            at.setdefault(line["row"], {})[line["metric"]] = value if math.isfinite(value) else None
+    return json.dumps(nested, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def to_markdown(
+    protocol: Protocol, scores: pd.DataFrame, table: pd.DataFrame, *, metric: stats.Lookup = stats.registered
+) -> str:
+    """The table to read: rows × metrics with value ± half of the interval, the paper's numbers beside."""
+    return markdown(_blocks(protocol, table, comparisons(protocol, scores, metric=metric)))
+
+
+def to_latex(
+    protocol: Protocol, scores: pd.DataFrame, table: pd.DataFrame, *, metric: stats.Lookup = stats.registered
+) -> str:
+    """The same as `to_markdown` as LaTeX for the package booktabs."""
+    return latex(_blocks(protocol, table, comparisons(protocol, scores, metric=metric)))
+
+
+def _blocks(protocol: Protocol, table: pd.DataFrame, found: Comparisons) -> list[Block]:
+    blocks = [Block("heading", f"{protocol.title} ({protocol.table} of the paper), {protocol.tier} tier")]
+    if len(found) > 1:
+        blocks += _over_replicas(protocol, table, found)
+    for replica, tests in found.items():
+        if len(found) > 1:
+            blocks.append(Block("subheading", f"Replica {replica}"))
+        notes = Notes()
+        part = {(line["row"], line["metric"]): line for line in _records(table[table["replica"] == replica])}
+        grid = _measured(protocol, part, tests, notes)
+        blocks += [Block("text", _sentence(protocol, tests)), Block("grid", grid=grid)]
+        blocks += [Block("text", _LEGEND), Block("notes", notes=notes.lines())]
+    if quoted := _published_only(protocol):
+        head = f"Published in {protocol.table}, not scored at the {protocol.tier} tier"
+        blocks += [Block("subheading", head), Block("grid", grid=_quoted(protocol, quoted))]
+    return [*blocks, Block("text", _footer(protocol, found))]
+
+
+_LEGEND = (
+    "Value ± half of its 95 % interval. † differs from the baseline after the adjustment (p < 0.05). Bold: the best of "
+    "its column (`original` and `codec`, made from the reference, do not compete), where the test resolves it from the "
+    "baseline, or resolves the baseline from the runner-up. The paper's numbers are of other material at another size; "
+    "v1 and v4 print the same where no version is named; –: not in the paper's table."
+)
+
+
+def _sentence(protocol: Protocol, tests: Sequence[stats.Comparison]) -> str:
+    def count(part: Sequence[stats.Comparison]) -> str:
+        return f"{sum(t.resolved for t in part)} of {sum(not math.isnan(t.adjusted) for t in part)}"
+
+    first, rest = [t for t in tests if t.primary], [t for t in tests if not t.primary]
+    named = ", ".join(f"`{name}`" for name in protocol.primary)
+    text = (
+        f"{count(tests)} differences from the baseline `{protocol.baseline}` are resolved: {count(first)} on {named} "
+    )
+    text += f"(primary, Holm), {count(rest)} on the other metrics (Benjamini–Hochberg)."
+    if absent := sum(math.isnan(t.adjusted) for t in tests):
+        text += f" {absent} more could not be tested."
+    sizes = []
+    for name in protocol.primary:
+        least = [
+            stats.smallest_resolvable(t.contrast.se, t.contrast.clusters) for t in first if t.contrast.metric == name
+        ]
+        if known := [size for size in least if size > 0]:
+            sizes.append(f"{np.median(known):.2g} on `{name}`")
+    if sizes:
+        text += f" Smallest difference found with 80 % power, one test, median over rows: {', '.join(sizes)}."
+    return text
+
+
+def _measured(protocol: Protocol, part: Lines, tests: Sequence[stats.Comparison], notes: Notes) -> list[list[Cell]]:
+    resolved = {(t.contrast.first, t.contrast.metric) for t in tests if t.resolved}
+    paper = [name for name in protocol.metrics if _quotes(protocol, name)]
+    head = [Cell("row")]
+    for name in protocol.metrics:
+        line = part[protocol.variants[0].row, name]
+        unit = f" ({line['unit']})" if line["unit"] else ""
+        head.append(Cell(f"{name} {ARROW[line['direction']]}{unit}".strip()))
+        if name in paper:
+            head.append(Cell(f"{name} in the paper"))
+    best = {name: _best(protocol, part, name, resolved) for name in protocol.metrics}
+    places = {name: _places(line for (_, metric), line in part.items() if metric == name) for name in protocol.metrics}
+    grid = [[*head, Cell("clips")]]
+    for row in (variant.row for variant in protocol.variants):
+        cells = [Cell(row, code=True)]
+        counts = []
+        for name in protocol.metrics:
+            line = part[row, name]
+            text = _number(line["value"], places[name])
+            if not math.isnan(line["high"]):
+                text += f" ± {(line['high'] - line['low']) / 2:.{places[name]}f}"
+            text += " †" if (row, name) in resolved else ""
+            cells.append(Cell(text + notes.mark(line["reason"]), bold=best[name] == row))
+            counts.append(int(line["n"]))
+            if name in paper:
+                cells.append(Cell(_versions(protocol, row, name)))
+        low, high, of = min(counts), max(counts), len(protocol.cases)
+        grid.append([*cells, Cell(f"{low}/{of}" if low == high else f"{low}–{high}/{of}")])
+    return grid
+
+
+def _best(protocol: Protocol, part: Lines, name: str, resolved: set[tuple[str, str]]) -> str | None:
+    """The best row of a column, if the paired test resolves it; None otherwise."""
+    sign = stats.SIGN[part[protocol.baseline, name]["direction"]]
+    values = {v.row: sign * part[v.row, name]["value"] for v in protocol.variants if v.row not in ORACLES}
+    order = sorted((row for row in values if math.isfinite(values[row])), key=lambda row: -values[row])
+    if sign == 0 or len(order) < 2:
+        return None
+    tested = order[1] if order[0] == protocol.baseline else order[0]
+    return order[0] if (tested, name) in resolved else None
+
+
+def _over_replicas(protocol: Protocol, table: pd.DataFrame, found: Comparisons) -> list[Block]:
+    """Mean and range over trainings, marked where every replica resolves the same sign."""
+    signs: dict[tuple[str, str], set[int]] = {}
+    for t in (t for tests in found.values() for t in tests if not math.isnan(t.adjusted)):
+        sign = int(np.sign(t.contrast.effect)) if t.resolved else 0
+        signs.setdefault((t.contrast.first, t.contrast.metric), set()).add(sign)
+    same = {key for key, seen in signs.items() if seen in ({1}, {-1})}
+    places = {name: _places(_records(table[table["metric"] == name])) for name in protocol.metrics}
+    grid = [[Cell("row"), *(Cell(name) for name in protocol.metrics)]]
+    for row in (variant.row for variant in protocol.variants):
+        cells = [Cell(row, code=True)]
+        for name in protocol.metrics:
+            values = table[(table["row"] == row) & (table["metric"] == name)]["value"].dropna()
+            text = "–"
+            if len(values):
+                text = f"{_number(values.mean(), places[name])} [{_number(values.min(), places[name])}, "
+                text += f"{_number(values.max(), places[name])}]" + (" †" if (row, name) in same else "")
+            cells.append(Cell(text))
+        grid.append(cells)
+    text = f"Mean over {len(found)} trainings, in brackets the lowest and the highest of them (a range, no interval). "
+    text += f"{len(same)} of {len(signs)} differences from the baseline `{protocol.baseline}` are resolved with the "
+    text += "same sign in every training (†)."
+    return [Block("subheading", "Over all replicas"), Block("text", text), Block("grid", grid=grid)]
+
+
+def _quoted(protocol: Protocol, names: Sequence[str]) -> list[list[Cell]]:
+    rows = [v.row for v in protocol.variants if any(v.row in protocol.published.get(x, {}) for x in VERSIONS)]
+    head = [Cell("row"), *(Cell(f"{name} ↑" + (" (%)" if name in _PERCENT else "")) for name in names)]
+    return [
+        head,
+        *([Cell(row, code=True), *(Cell(_versions(protocol, row, name)) for name in names)] for row in rows),
+    ]
+
+
+def _versions(protocol: Protocol, row: str, name: str) -> str:
+    """The paper's number: once if both versions agree, else each with its version; decimals as in its column."""
+    columns = {
+        v: {r: cells[name] for r, cells in protocol.published.get(v, {}).items() if name in cells} for v in VERSIONS
+    }
+    places = max((len(repr(x).partition(".")[2]) for column in columns.values() for x in column.values()), default=0)
+    shown = {version: f"{column[row]:.{places}f}" for version, column in columns.items() if row in column}
+    if len(shown) == len(VERSIONS) and len(set(shown.values())) == 1:
+        return next(iter(shown.values()))
+    return ", ".join(f"{text} ({version})" for version, text in shown.items()) or "–"
+
+
+def _footer(protocol: Protocol, found: Comparisons) -> str:
+    clusters = len({case.cluster for case in protocol.cases})
+    unit = "source of material" if any(case.source for case in protocol.cases) else "prompt"
+    which = ", ".join(map(str, found))
+    return (
+        f"Protocol `{protocol.name}`, hash `{protocol.hash}` · tier {protocol.tier} · replica {which} · unit of "
+        f"statistics: {unit}, {clusters} clusters, {len(protocol.cases)} clips a row · intervals: Student's t over "
+        "clusters; set metrics: delete-one-cluster jackknife-t; differences paired by case and seed."
+    )
+
+
+def _published_only(protocol: Protocol) -> list[str]:
+    """Published metrics that the protocol does not measure, in the order of the paper's columns."""
+    seen = {name: None for rows in protocol.published.values() for cells in rows.values() for name in cells}
+    return [name for name in seen if name not in protocol.metrics]
+
+
+def _quotes(protocol: Protocol, name: str) -> bool:
+    return any(name in cells for rows in protocol.published.values() for cells in rows.values())
+
+
+def _replicas(scores: pd.DataFrame) -> list[int]:
+    return sorted({int(replica) for replica in scores["replica"]}) or [0]
+
+
+def _line(
+    protocol: Protocol, row: str, replica: int, name: str, unit: str, direction: str, found: stats.Estimate
+) -> dict[str, Any]:
+    quoted = {f"published_{v}": protocol.published.get(v, {}).get(row, {}).get(name, math.nan) for v in VERSIONS}
+    shown = {key: getattr(found, key) for key in ("value", "low", "high", "n", "of", "reason")}
+    return dict(
+        tier=protocol.tier, protocol=protocol.name, row=row, replica=replica, metric=name, unit=unit,
+        direction=direction, **shown, **quoted,
+    )  # fmt: skip
+
+
+def _places(lines: Iterable[Mapping[str, Any]]) -> int:
+    """Decimals of a column: two digits of its median half interval."""
+    halves = [(line["high"] - line["low"]) / 2 for line in lines if not math.isnan(line["high"])]
+    typical = float(np.median(halves)) if halves else 0.0
+    return min(max(1 - math.floor(math.log10(typical)), 0), 5) if typical > 0 else 3
+
+
+def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{str(name): value for name, value in line.items()} for line in table.to_dict("records")]
+
+
+def _number(value: float, places: int) -> str:
+    return "–" if math.isnan(value) else f"{value:.{places}f}".replace("inf", "∞")

@@ -1,0 +1,198 @@
+"""The nouns of FlashBench: frozen values that every other module passes around.
+
+Nothing here reads a file, imports torch or knows a particular system or metric. A noun that has an
+identity computes it from its own content (`Clip.digest`); identities that depend on code or on the machine
+are made in `flashbench.keys`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+Scalar: TypeAlias = str | int | float | bool | None
+Settings: TypeAlias = Mapping[str, Scalar]
+Frames: TypeAlias = npt.NDArray[np.uint8]
+Direction: TypeAlias = Literal["higher", "lower", "none"]
+Scope: TypeAlias = Literal["video", "pair", "set"]
+Phase: TypeAlias = Literal["train", "generate", "score", "tables"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prompt:
+    """A text to generate from. Generate from `text` (perhaps a rewrite), score against `original`."""
+
+    id: str
+    """Hash of `original`."""
+    text: str
+    original: str
+    dimensions: tuple[str, ...] = ()
+    line: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """The pairing unit: every variant of a protocol answers the same cases with the same noise."""
+
+    id: str
+    cluster: str
+    """The prompt or the material's source: the unit of statistics."""
+    seed: int
+    source: str | None = None
+    """Id of the material's source that the low-quality input is made from."""
+    prompt: Prompt | None = None
+    low: Settings = field(default_factory=dict)
+    """How the low-quality input is made from the source (`cascade.degrade`)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Geometry:
+    """Size of the clip that a trial makes."""
+
+    frames: int
+    height: int
+    width: int
+    fps: Fraction
+    scale: int = 4
+    """The low-quality input is `height / scale` by `width / scale`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """One way of answering a case: a system and its settings. `row` is its id in tables."""
+
+    row: str
+    system: str
+    settings: Settings = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """One clip to make."""
+
+    variant: Variant
+    case: Case
+    geometry: Geometry
+    replica: int = 0
+    """Training seed of the models that the variant uses, apart from the case's sampling seed."""
+
+
+@dataclass(frozen=True)
+class Clip:
+    """Frames uint8 [T, H, W, 3] in RGB with their rate."""
+
+    frames: Frames
+    fps: Fraction
+
+    def __post_init__(self) -> None:
+        shape = self.frames.shape
+        if self.frames.dtype != np.uint8 or len(shape) != 4 or shape[3] != 3 or 0 in shape:
+            raise ValueError(f"a clip is uint8 [T, H, W, 3] with T, H, W > 0, not {self.frames.dtype} {list(shape)}")
+
+    @property
+    def digest(self) -> str:
+        """sha256 over shape, rate (a reduced fraction) and raw bytes; never over a container."""
+        head = f"{'x'.join(map(str, self.frames.shape))}@{self.fps.numerator}/{self.fps.denominator}|"
+        state = hashlib.sha256(head.encode())
+        state.update(np.ascontiguousarray(self.frames))
+        return state.hexdigest()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """What a metric says about one clip. A missing value is NaN with its reason, never 0."""
+
+    value: float
+    per_frame: tuple[float, ...] = ()
+    reason: str = ""
+    statistics: tuple[float, ...] = ()
+    """Set metrics: sufficient statistics of the clip; those of a set are their elementwise sum."""
+
+    def __post_init__(self) -> None:
+        if math.isnan(self.value) and not self.reason:
+            raise ValueError("a measurement that is NaN needs its reason")
+
+    @classmethod
+    def missing(cls, reason: str) -> Measurement:
+        """A measurement that could not be made, and why."""
+        return cls(value=math.nan, reason=reason)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """A measurement of a trial's clip."""
+
+    trial: Trial
+    metric: str
+    measurement: Measurement
+    clip: str
+    """Digest of the clip, empty where none was made."""
+    key: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """A contrast that the paper (or the prototype) states, to be judged on measured scores.
+
+    Either `better` and `than` name rows, or `equivalent` names two rows and `margin` how far apart they may be.
+    """
+
+    id: str
+    text: str
+    source: str
+    metric: str
+    better: str | None = None
+    than: str | None = None
+    equivalent: tuple[str, str] | None = None
+    margin: float | None = None
+
+    @property
+    def rows(self) -> tuple[str, str]:
+        """The two rows compared: (first, second); the effect is first − second."""
+        if self.equivalent is not None:
+            return self.equivalent
+        assert self.better is not None and self.than is not None
+        return self.better, self.than
+
+
+@dataclass(frozen=True, kw_only=True)
+class Protocol:
+    """A table or figure of the paper as data: who answers what, and how it is judged."""
+
+    name: str
+    title: str
+    tier: str
+    table: str
+    """The paper's table or figure, e.g. `Table 8`."""
+    variants: tuple[Variant, ...]
+    cases: tuple[Case, ...]
+    geometry: Geometry
+    metrics: tuple[str, ...]
+    primary: tuple[str, ...]
+    baseline: str
+    margins: Mapping[str, float]
+    claims: tuple[Claim, ...]
+    published: Mapping[str, Mapping[str, Mapping[str, float]]]
+    """version (v1, v4) → row → metric → number."""
+    curve: str | None
+    """Setting on the horizontal axis of the figure, if the protocol draws one."""
+    recipes: Mapping[str, Settings]
+    """Trainings by name: the settings of each, resolved for the tier."""
+    budget: Settings
+    """The tier's workers, threads and the like: not part of any key except through the numerics class."""
+    hash: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What a gate says, and the rows that made it say so."""
+
+    outcome: Literal["pass", "regression", "invalid", "inconclusive"]
+    rows: Sequence[Mapping[str, Scalar]] = ()

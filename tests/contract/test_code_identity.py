@@ -1,0 +1,78 @@
+"""Arithmetic cannot change under an unchanged version."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from flashbench import identity, keys
+from flashbench.types import Clip
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_code_and_pins_agree() -> None:
+    pinned = json.loads((ROOT / identity.PINS).read_text(encoding="utf-8"))
+    assert identity.findings(pinned, identity.current()) == []
+
+
+def test_every_system_and_metric_is_pinned() -> None:
+    pinned = json.loads((ROOT / identity.PINS).read_text(encoding="utf-8"))
+    assert {"system flashvideo", "system bicubic", "metric niqe_pooled", "metric psnr", "recipes", "material"} <= set(pinned)
+
+
+def test_the_sampler_is_part_of_flashvideo_and_of_nothing_simpler() -> None:
+    closure = keys.import_closure("flashbench.systems.flashvideo", stop=identity.WORDS)
+    assert {"flashbench.cascade.sampling", "flashbench.cascade.transformer", "flashbench.laptop.recipes"} <= set(closure)
+    assert "flashbench.metrics.niqe" not in closure
+
+
+@pytest.fixture
+def copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A package of the same shape, to edit."""
+    shutil.copytree(ROOT / "flashbench", tmp_path / "edited", ignore=shutil.ignore_patterns("__pycache__"))
+    for path in (tmp_path / "edited").rglob("*.py"):
+        text = path.read_text(encoding="utf-8").replace("from flashbench", "from edited")
+        path.write_text(text.replace("import flashbench", "import edited"), encoding="utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield tmp_path / "edited"
+    for name in [name for name in sys.modules if name.split(".")[0] == "edited"]:
+        del sys.modules[name]
+
+
+def _hash() -> str:
+    return keys.closure_hash("edited.systems.flashvideo")
+
+
+def test_a_docstring_of_the_sampler_changes_nothing(copy: Path) -> None:
+    before = _hash()
+    path = copy / "cascade" / "sampling.py"
+    text = path.read_text(encoding="utf-8")
+    first = text.index('"""') + 3
+    path.write_text(text[:first] + "Other words. " + text[first:] + "\n# a comment\n", encoding="utf-8")
+    assert _hash() == before
+
+
+def test_arithmetic_of_the_sampler_without_a_new_version_is_found(copy: Path) -> None:
+    before = _hash()
+    path = copy / "cascade" / "sampling.py"
+    text = path.read_text(encoding="utf-8")
+    assert "1 - shift * rest" in text
+    path.write_text(text.replace("1 - shift * rest", "1 - 1.01 * shift * rest"), encoding="utf-8")
+    after = _hash()
+    assert after != before
+    pinned = {"system flashvideo": {"version": 1, "closure": before}}
+    assert "bump the version" in identity.findings(pinned, {"system flashvideo": {"version": 1, "closure": after}})[0]
+    bumped = identity.findings(pinned, {"system flashvideo": {"version": 2, "closure": after}})
+    assert "is not pinned" in bumped[0]
+
+
+def test_digest_of_a_clip_is_golden() -> None:
+    clip = Clip(np.arange(2 * 3 * 4 * 3, dtype=np.uint8).reshape(2, 3, 4, 3), Fraction(8))
+    assert clip.digest == "653aeef88f623a2d051ba02badc85ed5fe8e507822a949d0644aae9c2c0d4974"

@@ -1,0 +1,55 @@
+"""dvc.yaml: imports of a phase are dependencies of its stage, replica 0 and the replicas do not touch each other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from flashbench import keys, protocol
+
+ROOT = Path(__file__).parents[2]
+ENTRIES = {
+    "train": ["flashbench.generate"],
+    "generate": ["flashbench.generate"],
+    "score": ["flashbench.score"],
+    "tables": ["flashbench.tables", "flashbench.claims", "flashbench.figures", "flashbench.contact"],
+}
+
+
+def _stages(file: str = "dvc.yaml") -> dict[str, Any]:
+    stages: dict[str, Any] = yaml.safe_load((ROOT / file).read_text(encoding="utf-8"))["stages"]
+    return stages
+
+
+def _covered(path: Path, deps: list[str]) -> bool:
+    return any(path == ROOT / dep or (ROOT / dep) in path.parents for dep in deps)
+
+
+@pytest.mark.parametrize("phase", ENTRIES)
+def test_every_import_is_a_dependency(phase: str) -> None:
+    deps = [dep for dep in _stages()[phase]["deps"] if "$" not in dep]
+    closure = {name: path for entry in ENTRIES[phase] for name, path in keys.import_closure(entry).items()}
+    missing = sorted(name for name, path in closure.items() if not _covered(path.resolve(), deps))
+    assert missing == []
+    assert all((ROOT / dep).exists() for dep in deps), "a dependency does not exist"
+
+
+@pytest.mark.parametrize("phase", ENTRIES)
+def test_every_protocol_has_a_stage_per_phase(phase: str) -> None:
+    stage = _stages()[phase]
+    assert set(stage["matrix"]["protocol"]) == set(protocol.names())
+    assert stage["params"] == [{"protocols/${item.protocol}.yaml": None}]
+
+
+def test_replicas_have_outputs_of_their_own() -> None:
+    def outputs(file: str, folder: str) -> set[str]:
+        entries = [out for stage in _stages(file).values() for out in (stage.get("outs") or []) + (stage.get("metrics") or [])]
+        names = [next(iter(out)) if isinstance(out, dict) else out for out in entries]
+        return {str((ROOT / folder / name).resolve().relative_to(ROOT)) for name in names}
+
+    main, replicas = outputs("dvc.yaml", "."), outputs("replicas/dvc.yaml", ".")  # its stages have `wdir: ..`
+    assert main and replicas and not main & replicas
+    assert all(name.startswith("results/${tier}/replicas/") for name in replicas)

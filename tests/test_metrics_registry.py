@@ -1,0 +1,111 @@
+"""What every metric declares, and how it is found."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Iterator
+from fractions import Fraction
+from importlib.metadata import EntryPoint
+
+import numpy as np
+import pytest
+
+from flashbench import metrics
+from flashbench.errors import UsageError
+from flashbench.metrics import fidelity
+from flashbench.types import Clip
+
+OURS = ("niqe", "niqe_pooled", "psnr", "sharpness", "ssim", "temporal_error")
+
+
+@pytest.fixture
+def installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[EntryPoint]]:
+    """Entry points that other packages offer."""
+    offered: list[EntryPoint] = []
+    monkeypatch.setattr(metrics, "entry_points", lambda group: offered if group == "flashbench.metrics" else [])
+    metrics._installed.cache_clear()
+    yield offered
+    metrics._installed.cache_clear()
+
+
+def offer(name: str, value: str) -> EntryPoint:
+    return EntryPoint(name, value, "flashbench.metrics")
+
+
+def test_ours_are_there() -> None:
+    assert set(OURS) <= set(metrics.names())
+    assert list(metrics.names()) == sorted(metrics.names())
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_a_metric_declares_itself(name: str) -> None:
+    metric = metrics.get(name)
+    assert metric.name == name and metric.version >= 1
+    assert metric.range[0] < metric.range[1]
+    assert {"channel", "border", "frames", "averaging"} <= set(metric.preprocessing)
+    assert isinstance(metric, metrics.SetMetric) == (metric.scope == "set")
+    identity = metric.identity
+    assert list(identity) == sorted(field.name for field in dataclasses.fields(metric))
+    assert json.loads(json.dumps(identity, allow_nan=False)) == identity
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        metric.version = 2  # type: ignore[misc]
+
+
+def test_identity_moves_with_every_declared_field() -> None:
+    metric = metrics.get("psnr")
+    changes = {"version": 2, "unit": "B", "range": (0.0, 1.0), "preprocessing": {"border": 4}, "assets": ("w",)}
+    for field, changed in changes.items():
+        assert dataclasses.replace(metric, **{field: changed}).identity != metric.identity
+
+
+def test_identity_does_not_depend_on_the_order_of_declaration() -> None:
+    metric = metrics.get("psnr")
+    turned = dict(reversed(metric.preprocessing.items()))
+    assert json.dumps(dataclasses.replace(metric, preprocessing=turned).identity) == json.dumps(metric.identity)
+
+
+def test_unknown_names_get_a_suggestion() -> None:
+    with pytest.raises(UsageError, match="did you mean 'niqe_pooled'"):
+        metrics.get("niqe_poled")
+
+
+def test_a_metric_of_another_package(installed: list[EntryPoint], monkeypatch: pytest.MonkeyPatch) -> None:
+    theirs = dataclasses.replace(fidelity.PSNR, name="their_psnr")
+    monkeypatch.setattr(fidelity, "THEIRS", theirs, raising=False)
+    installed.append(offer("their_psnr", "flashbench.metrics.fidelity:THEIRS"))
+    installed.append(offer("psnr", "flashbench.metrics.fidelity:THEIRS"))
+    assert metrics.get("their_psnr") is theirs
+    assert metrics.get("psnr") is fidelity.PSNR, "nobody replaces ours"
+    assert metrics.names() == tuple(sorted((*OURS, "their_psnr")))
+
+
+@pytest.mark.parametrize(
+    ("value", "complaint"),
+    [
+        ("no_such_package.at_all:METRIC", "cannot be loaded"),
+        ("flashbench.metrics.fidelity:ABSENT", "cannot be loaded"),
+        ("flashbench.metrics.fidelity:PSNR", "is not a flashbench.metrics.Metric named"),
+        ("flashbench.metrics.fidelity:psnr", "is not a flashbench.metrics.Metric named"),
+    ],
+)
+def test_a_broken_package_is_named(installed: list[EntryPoint], value: str, complaint: str) -> None:
+    installed.append(offer("theirs", value))
+    with pytest.raises(UsageError, match=complaint) as caught:
+        metrics.get("theirs")
+    assert value in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["psnr", "sharpness", "ssim", "temporal_error"])
+def test_measuring_is_pure(name: str) -> None:
+    rng = np.random.default_rng(0)
+    frames, reference = (rng.integers(0, 256, (3, 40, 41, 3), dtype=np.uint8) for _ in range(2))
+    kept = frames.copy(), reference.copy()
+    frames.setflags(write=False)
+    reference.setflags(write=False)
+    metric = metrics.get(name)
+    first = metric.measure(Clip(frames, Fraction(8)), Clip(reference, Fraction(8)))
+    assert first == metric.measure(Clip(kept[0], Fraction(8)), Clip(kept[1], Fraction(8)))
+    assert math.isfinite(first.value) and metric.range[0] <= first.value <= metric.range[1]
+    assert (frames == kept[0]).all() and (reference == kept[1]).all()

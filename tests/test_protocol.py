@@ -1,0 +1,95 @@
+"""Protocols: merge order, rows, cases, claims and recipes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from flashbench import protocol
+from flashbench.errors import UsageError
+
+
+@pytest.mark.parametrize("tier", ["smoke", "laptop"])
+@pytest.mark.parametrize("name", ["nfe", "strength", "degradation"])
+def test_shipped_protocols_load_at_every_tier(name: str, tier: str) -> None:
+    loaded = protocol.load_protocol(name, tier=tier)
+    rows = [variant.row for variant in loaded.variants]
+    assert loaded.baseline in rows and len(rows) == len(set(rows))
+    assert {"original", "codec", "bicubic", "unsharp", "noise", "l1"} <= set(rows)
+    assert set(loaded.primary) <= set(loaded.metrics)
+    assert all({"v1", "v4"} == set(loaded.published) for _ in [0])
+
+
+def test_rows_of_the_three_protocols() -> None:
+    nfe, strength, degradation = (protocol.load_protocol(name) for name in ("nfe", "strength", "degradation"))
+    assert [variant.row for variant in nfe.variants][:8] == [f"nfe={n}" for n in range(1, 9)]
+    assert "degradation_step=675,training=narrow" in [variant.row for variant in strength.variants]
+    assert [variant.row for variant in degradation.variants][:3] == [
+        "degradation=none", "degradation=pixel", "degradation=pixel+latent",
+    ]  # fmt: skip
+
+
+def test_published_numbers_stand_beside_the_rows() -> None:
+    nfe = protocol.load_protocol("nfe")
+    assert nfe.published["v4"]["nfe=4"]["niqe"] == 4.501
+    rows = {variant.row for variant in nfe.variants}
+    assert set(nfe.published["v1"]) <= rows
+
+
+def test_test_cases_are_independent_sources() -> None:
+    cases = protocol.load_protocol("nfe").cases
+    assert len({case.cluster for case in cases}) >= 10
+    dev = protocol.load_protocol("nfe", overrides=["cases.split=dev"]).cases
+    assert len({case.cluster for case in dev}) >= 3
+    assert not {case.cluster for case in cases} & {case.cluster for case in dev}
+
+
+def test_seeds_of_the_protocol_win_over_the_tiers() -> None:
+    one, two = (protocol.load_protocol("nfe", overrides=[f"seeds={n}"]) for n in (1, 2))
+    default = protocol.load_protocol("nfe")
+    assert len(two.cases) == 2 * len(one.cases) and default.cases == one.cases
+
+
+def test_command_line_wins_over_everything() -> None:
+    loaded = protocol.load_protocol("nfe", tier="smoke", overrides=["rows=[{nfe: [2]}]", "baseline=nfe=2", "claims=[]"])
+    assert loaded.variants[0].row == "nfe=2" and loaded.variants[0].settings["degradation_step"] == 675
+
+
+def test_hash_follows_what_moves_numbers() -> None:
+    plain = protocol.load_protocol("nfe", tier="smoke")
+    assert protocol.load_protocol("nfe", tier="smoke").hash == plain.hash
+    assert protocol.load_protocol("nfe", tier="smoke", overrides=["budget.workers=1"]).hash == plain.hash
+    assert protocol.load_protocol("nfe", tier="smoke", overrides=["seeds=2"]).hash != plain.hash
+    assert protocol.load_protocol("nfe", tier="smoke", overrides=["recipes.wide.layers=2"]).hash != plain.hash
+    unread = protocol.load_protocol("nfe", tier="smoke", overrides=["recipes.pixel.layers=2"])
+    assert unread.hash == plain.hash, "a recipe that no variant reads"
+
+
+def test_recipes_come_with_what_they_need() -> None:
+    assert set(protocol.load_protocol("nfe", tier="smoke").recipes) == {"codec", "pool", "wide", "l1"}
+    assert {"wide", "narrow"} <= set(protocol.load_protocol("strength").recipes)
+
+
+def test_a_row_twice_is_refused() -> None:
+    with pytest.raises(UsageError, match="comes twice"):
+        protocol.load_protocol("nfe", tier="smoke", overrides=["rows=[{nfe: [4, 4]}]"])
+
+
+def test_a_claim_needs_two_rows() -> None:
+    with pytest.raises(UsageError, match="needs `better` and `than`"):
+        protocol.load_protocol(
+            "nfe", tier="smoke", overrides=["claims=[{id: x, text: t, source: s, metric: niqe, better: nfe=4}]"]
+        )
+
+
+def test_one_row_can_be_picked() -> None:
+    loaded = protocol.load_protocol("nfe", tier="smoke")
+    assert [v.row for v in protocol.with_row(loaded, "nfe=4").variants] == ["nfe=4"]
+    with pytest.raises(UsageError, match="did you mean|known"):
+        protocol.with_row(loaded, "nfe=40")
+
+
+def test_protocols_are_found_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert "nfe" in protocol.names() and "laptop" in protocol.tiers()
