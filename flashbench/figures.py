@@ -127,15 +127,17 @@ def _place(row: str, curve: str | None) -> tuple[float | None, str]:
 
 
 def _measured_curve(ax: Axes, protocol: Protocol, table: pd.DataFrame, metric: str) -> None:
+    first = int(table["replica"].min())
     controls = [
         (f"{line['row']} {line['value']:.2f}", float(line["value"]), GREY)
-        for line in _records(table[table["replica"] == table["replica"].min()], metric)
+        for line in _records(table[table["replica"] == first], metric)
         if is_control(str(line["row"])) and math.isfinite(line["value"])
     ]
     for _, level, _ in controls:
         ax.axhline(level, color="#9A9A9A", linewidth=0.8, linestyle=(0, (4, 3)), zorder=1)
     _curves(ax, measured_lines(protocol, table, metric), protocol.curve or "", controls)
-    ax.set_title("Measured, band: 95 % interval")
+    which = f"; controls of r{first}" if table["replica"].nunique() > 1 else ""
+    ax.set_title(f"Measured, band: 95 % interval{which}")
     ax.set_ylabel(_axis(table, metric))
 
 

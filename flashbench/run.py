@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -147,10 +148,21 @@ def render(protocol: Protocol, scores: pd.DataFrame) -> dict[str, bytes]:
     return {
         f"tables/{protocol.name}.csv": tables.to_csv(table).encode(),
         f"tables/{protocol.name}.md": tables.to_markdown(protocol, scores, table).encode(),
-        f"tables/{protocol.name}.tex": tables.to_latex(protocol, table).encode(),
+        f"tables/{protocol.name}.tex": tables.to_latex(protocol, scores, table).encode(),
         f"figures/{protocol.name}.svg": figures.draw(protocol, table),
-        f"{protocol.name}/claims.json": (json.dumps(results, sort_keys=True, indent=1) + "\n").encode(),
+        f"{protocol.name}/claims.json": _json(results).encode(),
     }
+
+
+def _json(value: Any) -> str:
+    def known(item: Any) -> Any:
+        if isinstance(item, Mapping):
+            return {name: known(inner) for name, inner in item.items()}
+        if isinstance(item, list | tuple):
+            return [known(inner) for inner in item]
+        return None if isinstance(item, float) and math.isnan(item) else item
+
+    return json.dumps(known(value), sort_keys=True, indent=1, allow_nan=False) + "\n"
 
 
 def _tables(protocol: Protocol, store: Store, options: Options, engine: Engine) -> None:

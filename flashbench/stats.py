@@ -15,8 +15,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Protocol as Interface
 from typing import TypeAlias, cast
 
@@ -41,7 +42,7 @@ SIGN = {"higher": 1, "lower": -1, "none": 0}
 """Sign of an improvement, by a metric's direction."""
 
 
-class MetricLike(Interface):
+class MetricLike(Hashable, Interface):
     """What statistics ask of a metric; `flashbench.metrics.get` returns one."""
 
     @property
@@ -120,8 +121,6 @@ class Comparison:
     primary: bool
     adjusted: float
     """p by Holm among the primary metrics, by Benjamini–Hochberg among the others."""
-    improvement: int
-    """+1 the row is better than the baseline, −1 worse, 0 the metric has no direction or the effect no sign."""
 
     @property
     def resolved(self) -> bool:
@@ -176,7 +175,7 @@ def estimate(
     lines = _lines(scores, metric, row, replica)
     asked = of or len(lines.asked)
     if metric.scope == "set":
-        found = pooled(lines.data, lines.clusters, metric.finalize, of=asked)
+        found = pooled(lines.data, lines.clusters, _remembering(metric), of=asked)
     else:
         found = mean(lines.data, lines.clusters, _cases(lines.pairs), of=asked)
     if found.n >= asked:
@@ -231,18 +230,12 @@ def against_baseline(
     others = [row for row in rows if row != baseline]
     named = set(primary)
     found = [contrast(scores, m, row, baseline, replica=replica) for m in metrics for row in others]
-    signs = [SIGN[m.direction] for m in metrics for _ in others]
     family = np.array([c.metric in named for c in found], dtype=bool)
     p = np.array([c.p for c in found], dtype=np.float64)
     adjusted = np.where(family, holm(np.where(family, p, np.nan)), benjamini_hochberg(np.where(family, np.nan, p)))
     return [
-        Comparison(
-            contrast=c,
-            primary=bool(inside),
-            adjusted=float(q),
-            improvement=0 if math.isnan(c.effect) else sign * int(np.sign(c.effect)),
-        )
-        for c, inside, q, sign in zip(found, family, adjusted, signs, strict=True)
+        Comparison(contrast=c, primary=bool(inside), adjusted=float(q))
+        for c, inside, q in zip(found, family, adjusted, strict=True)
     ]
 
 
@@ -318,7 +311,7 @@ def _paired(metric: MetricLike, one: _Lines, two: _Lines) -> tuple[Floats, Evalu
     at, of_two = [i for i, _ in shared], [j for _, j in shared]
     clusters = one.clusters[at]
     if metric.scope == "set":
-        pool = _pool(metric.finalize)
+        pool = _pool(_remembering(metric))
         both = np.stack([one.data[at], two.data[of_two]], axis=1) if at else np.empty((0, 2, 0))
         return _cluster_sums(both, clusters), lambda units: pool(units[:, 0]) - pool(units[:, 1]), len(at)
     with np.errstate(invalid="ignore"):  # inf − inf: both equal to the reference
@@ -336,6 +329,16 @@ def _average(units: Floats) -> float:
 
 def _pool(finalize: Finalize) -> Evaluate:
     return lambda units: float(finalize(units.sum(axis=0)))
+
+
+@lru_cache(maxsize=4096)
+def _finalized(metric: MetricLike, statistics: bytes) -> float:
+    return float(metric.finalize(np.frombuffer(statistics, dtype=np.float64)))
+
+
+def _remembering(metric: MetricLike) -> Finalize:
+    # One table asks for the same sums many times: a row's value, its contrasts, its claims all leave out one cluster.
+    return lambda statistics: _finalized(metric, np.ascontiguousarray(statistics).tobytes())
 
 
 def _group_means(values: Floats, index: npt.NDArray[np.intp]) -> Floats:

@@ -86,11 +86,10 @@ def to_csv(table: pd.DataFrame) -> str:
 
 def from_csv(text: str) -> pd.DataFrame:
     """The long table back from `to_csv`, exactly."""
-    kinds = {name: "float64" if name in _NUMBERS else "int64" if name in _COUNTS else "str" for name in COLUMNS}
-    absent = {name: ["nan"] for name in _NUMBERS}
-    return pd.read_csv(
-        StringIO(text), dtype=kinds, na_values=absent, keep_default_na=False, float_precision="round_trip"
-    )
+    # Python's own float reads the shortest digits back exactly; pandas' default parser may be off by a bit.
+    kinds = {name: "int64" if name in _COUNTS else "str" for name in COLUMNS if name not in _NUMBERS}
+    readers = dict.fromkeys(_NUMBERS, float)
+    return pd.read_csv(StringIO(text), dtype=kinds, converters=readers, keep_default_na=False)
 
 
 def metrics_json(tables: Iterable[pd.DataFrame]) -> str:

@@ -5,10 +5,16 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flashbench import run as runner
 
 ROOT = Path(__file__).parents[1]
-PARAMETERS = ROOT / "tests" / "golden" / "niqe.safetensors"
 
 
 def environment(folder: Path, **more: str) -> dict[str, str]:
@@ -20,6 +26,28 @@ def environment(folder: Path, **more: str) -> dict[str, str]:
         "OMP_NUM_THREADS": "1",
         **more,
     }
+
+
+@contextmanager
+def inside(folder: Path) -> Iterator[None]:
+    """This process as if it had been started in `folder`, with that folder's store."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environment(folder).items():
+            patch.setenv(name, value)
+        patch.chdir(folder)
+        yield
+
+
+def run(folder: Path, *names: str, overrides: tuple[str, ...] = (), **options: Any) -> None:
+    """Run protocols at the smoke tier in this process: seconds, where a process of its own imports torch first."""
+    with inside(folder):
+        runner.run(names, options=runner.Options(tier="smoke", workers=0, overrides=overrides, **options))
+
+
+def claims(folder: Path) -> None:
+    """Write the tier's claims.md and metrics.json."""
+    with inside(folder):
+        runner.summarise(runner.Options(tier="smoke"))
 
 
 def command(*arguments: str) -> list[str]:

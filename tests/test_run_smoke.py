@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import json
 import re
-import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -14,7 +14,7 @@ import smoke
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("smoke")
-    smoke.flashbench(folder, "run", "nfe", "--tier", "smoke")
+    smoke.run(folder, "nfe")
     return folder
 
 
@@ -44,32 +44,37 @@ def test_evaluations_are_the_counted_ones(done: Path) -> None:
     assert counted["nfe=1"] == [1] and counted["nfe=4"] == [4] and counted["bicubic"] == [0] and counted["l1"] == [1]
 
 
-def test_a_second_run_makes_nothing_and_writes_the_same(done: Path) -> None:
+def test_a_second_run_makes_nothing_and_writes_the_same(done: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = smoke.results(done)
-    again = smoke.flashbench(done, "run", "nfe", "--tier", "smoke")
-    assert _made(again.stderr) == {"clips": 0, "scores": 0} and "built 0 models" in again.stderr
+    smoke.run(done, "nfe")
+    text = capsys.readouterr().err
+    assert _made(text) == {"clips": 0, "scores": 0} and "built 0 models" in text
     assert smoke.results(done) == before
 
 
-def test_one_more_value_makes_only_its_clips(done: Path) -> None:
-    wider = smoke.flashbench(
-        done, "run", "nfe", "--tier", "smoke", "--results", "wider", "-S", "rows=[{nfe: [1, 2, 4]}]"
-    )
-    assert _made(wider.stderr) == {"clips": 3, "scores": 18} and "built 0 models" in wider.stderr
+def test_one_more_value_makes_only_its_clips(done: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    smoke.run(done, "nfe", overrides=("rows=[{nfe: [1, 2, 4]}]",), results=Path("wider"))
+    text = capsys.readouterr().err
+    assert _made(text) == {"clips": 3, "scores": 18} and "built 0 models" in text
 
 
-def test_protocols_share_clips(done: Path) -> None:
-    other = smoke.flashbench(done, "run", "degradation", "--tier", "smoke")
-    assert _made(other.stderr)["clips"] == 2 * 3, "only the rows trained on pixels and on nothing are new"
+def test_protocols_share_clips_and_trainings(done: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    smoke.run(done, "degradation", results=Path("other"))
+    text = capsys.readouterr().err
+    assert _made(text)["clips"] == 2 * 3, "only the rows trained on pixels and on nothing are new"
+    assert "built 2 models" in text
 
 
-def test_an_empty_store_gives_the_same_bytes(done: Path, tmp_path: Path) -> None:
-    smoke.flashbench(tmp_path, "run", "nfe", "--tier", "smoke", "--workers", "1")
-    assert {k: v for k, v in smoke.results(done).items() if "/nfe" in k} == smoke.results(tmp_path)
+@pytest.mark.slow
+def test_an_empty_store_and_other_processes_give_the_same_bytes(done: Path, tmp_path: Path) -> None:
+    smoke.flashbench(tmp_path, "run", "nfe", "--tier", "smoke", "--workers", "2")
+    assert smoke.results(done) == smoke.results(tmp_path)
 
 
 def test_claims_and_metrics_follow(done: Path) -> None:
-    smoke.flashbench(done, "claims", "--tier", "smoke")
-    assert "nfe" in (done / "results/smoke/claims.md").read_text()
-    assert (done / "results/smoke/metrics.json").exists()
-    shutil.rmtree(done / "wider", ignore_errors=True)
+    smoke.claims(done)
+    assert "Four evaluations" in (done / "results/smoke/claims.md").read_text()
+    metrics = json.loads((done / "results/smoke/metrics.json").read_text())
+    assert metrics["smoke"]["nfe"]["nfe=4"]["psnr"] > 0
+    for name in ("claims.md", "metrics.json"):
+        (done / "results/smoke" / name).unlink()

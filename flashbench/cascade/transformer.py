@@ -143,6 +143,9 @@ class Stage2Transformer(CogVideoXTransformer3DModel):  # type: ignore[misc]
             return_dict=False,
             **kwargs,
         )
+        if sample.shape[2] == 2 * hidden_states.shape[2]:
+            sample, modulation = sample.chunk(2, dim=2)
+            sample = sample + modulation * hidden_states
         velocity = shift + gain * sample
         return Transformer2DModelOutput(sample=velocity) if return_dict else (velocity,)
 

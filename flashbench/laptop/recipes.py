@@ -42,6 +42,7 @@ DEFAULTS: dict[str, dict[str, Value]] = {
         "heads": 3,
         "layers": 6,
         "time_embed_dim": 128,
+        "gated": False,
         "steps": 500,
         "batch": 4,
         "crop": 192,
@@ -229,16 +230,20 @@ def _fresh(settings: Mapping[str, Any], codec: KLTCodec, pool: Pool, seed: int) 
     """An untrained network whose every weight is a function of `seed`; the global generator is left as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(generator(seed, "initial weights", 0).initial_seed())
-        return Stage2Transformer(
+        network = Stage2Transformer(
             num_attention_heads=settings["heads"],
             num_layers=settings["layers"],
             in_channels=codec.channels,
-            out_channels=codec.channels,
+            out_channels=codec.channels * (2 if settings["gated"] else 1),
             time_embed_dim=settings["time_embed_dim"],
             text_embed_dim=8,
             max_text_seq_length=1,
             moments=pool.moments().tolist(),
         )
+    with torch.no_grad():
+        network.proj_out.weight.mul_(0.1)
+        network.proj_out.bias.zero_()
+    return network
 
 
 def _identity(inputs: Mapping[str, Path]) -> str:
