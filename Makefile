@@ -13,7 +13,8 @@ override PYTHON := $(or $(PYTHON),$(shell for p in python3.11 python3 /usr/bin/p
 	$$p $(IS_311) 2>/dev/null && echo $$p && break; done),python3)
 REPLICAS ?= 1
 JOBS ?= 2
-SMOKE ?= flashbench run nfe strength degradation --tier smoke
+SMOKE ?= flashbench run nfe strength degradation --tier smoke && flashbench claims --tier smoke && \
+	flashbench audit results nfe strength degradation --tier smoke --clips
 
 # Stages call `flashbench` and `dvc` by name: take those of .venv.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)

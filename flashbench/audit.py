@@ -10,7 +10,7 @@ import hashlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -20,6 +20,9 @@ from flashbench.protocol import load_protocol
 from flashbench.run import Options, render, scored, summary
 from flashbench.store import Store
 from flashbench.types import Measurement
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def audit_results(names: Sequence[str], options: Options, *, clips: bool = False) -> list[str]:
@@ -38,7 +41,7 @@ def audit_results(names: Sequence[str], options: Options, *, clips: bool = False
         path = options.root / name / "scores.parquet"
         scores = score.read_scores(path)
         findings += _against_lock(locked, [path])
-        findings += _against_store(scores.to_dict("records"), store, path)
+        findings += _against_store(scores, store, path)
         findings += _against_itself(options.root, render(protocol, scores))
         findings += _manifest(options.root / name / "clips.jsonl", store, decode=clips)
     if all((options.root / name).exists() for name in ("claims.md", "metrics.json")):
@@ -61,8 +64,8 @@ def _against_lock(locked: Mapping[Path, str], paths: Sequence[Path]) -> Iterator
             yield f"{path} is not the file that dvc.lock records"
 
 
-def _against_store(rows: Sequence[Mapping[str, Any]], store: Store, path: Path) -> Iterator[str]:
-    for row in rows:
+def _against_store(scores: pd.DataFrame, store: Store, path: Path) -> Iterator[str]:
+    for row in scores.to_dict("records"):
         where = f"{path}: {row['row']} · {row['case']} · {row['metric']}"
         try:
             found = store.score(row["key"])
@@ -74,7 +77,7 @@ def _against_store(rows: Sequence[Mapping[str, Any]], store: Store, path: Path) 
             yield f"{where}: {row['value']} differs from the store's sealed record ({found.value})"
 
 
-def _same(found: Measurement, row: Mapping[str, Any]) -> bool:
+def _same(found: Measurement, row: Mapping[Any, Any]) -> bool:
     pairs = [(found.value, row["value"])]
     for ours, theirs in ((found.per_frame, row["per_frame"]), (found.statistics, row["statistics"])):
         if len(ours) != len(theirs):

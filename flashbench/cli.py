@@ -19,7 +19,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="FlashBench: reproducible evaluation of the FlashVideo cascade and of what it is compared with.",
 )
-assets_app = typer.Typer(no_args_is_help=True, help="Files that are not part of the package: weights, parameters, material.")
+assets_app = typer.Typer(no_args_is_help=True, help="Files outside the package: weights, parameters, material.")
 app.add_typer(assets_app, name="assets")
 
 Tier = Annotated[str, typer.Option("--tier", "-t", help="smoke, laptop or another file of protocols/tier/.")]
@@ -64,7 +64,7 @@ def _options(
 def run(
     protocols: Annotated[list[str], typer.Argument(help="Protocols, e.g. nfe strength degradation.")],
     phase: Annotated[
-        list[str] | None, typer.Option("--phase", "-p", help="train, generate, score or tables; all of them by default.")
+        list[str] | None, typer.Option("--phase", "-p", help="train, generate, score or tables; all by default.")
     ] = None,
     tier: Tier = "laptop",
     replicas: Replicas = "0",
@@ -134,7 +134,7 @@ def audit(
     protocols: Annotated[list[str], typer.Argument(help="Protocols.")],
     tier: Tier = "laptop",
     results: Results = None,
-    clips: Annotated[bool, typer.Option("--clips", help="Decode every clip in the store and check its digest.")] = False,
+    clips: Annotated[bool, typer.Option("--clips", help="Decode every clip and check its digest.")] = False,
     overrides: Overrides = None,
 ) -> None:
     """Check results against the store, dvc.lock and themselves; exit 1 and one line per finding if any differs."""
@@ -147,7 +147,7 @@ def audit(
     for finding in findings:
         typer.echo(finding)
     if findings:
-        raise CheckFailed(f"{len(findings)} findings", fix="rerun the phases named above, or restore the files from git")
+        raise CheckFailed(f"{len(findings)} findings", fix="rerun the protocol, or restore the files from git")
     typer.echo("no findings")
 
 
@@ -170,7 +170,9 @@ def assets_pull(names: Annotated[list[str], typer.Argument(help="Assets, or `all
         typer.echo(path)
 
 
-@assets_app.command(name="verify", epilog=_examples("flashbench assets verify", "flashbench assets verify niqe-pristine"))
+@assets_app.command(
+    name="verify", epilog=_examples("flashbench assets verify", "flashbench assets verify niqe-pristine")
+)
 def assets_verify(names: Annotated[list[str] | None, typer.Argument(help="Assets; all by default.")] = None) -> None:
     """Hash what is here and compare with the registry; exit 1 if a file is not what it should be."""
     from flashbench import assets

@@ -22,7 +22,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from flashbench.errors import FlashBenchError, InvalidError
-from flashbench.progress import Progress, Task as Bar
+from flashbench.progress import Progress
+from flashbench.progress import Task as Bar
 from flashbench.store import Store
 
 Report = Callable[[int, int, str], None]

@@ -60,7 +60,8 @@ def findings(pinned: Pins, now: Pins) -> list[str]:
         if name not in pinned or name not in now:
             lines.append(f"{name}: {'new' if name in now else 'gone'}; run `python -m flashbench.identity pin`")
         elif now[name]["version"] != pinned[name]["version"]:
-            lines.append(f"{name}: version {now[name]['version']} is not pinned; run `python -m flashbench.identity pin`")
+            version = now[name]["version"]
+            lines.append(f"{name}: version {version} is not pinned; run `python -m flashbench.identity pin`")
         elif now[name]["closure"] != pinned[name]["closure"]:
             lines.append(
                 f"{name}: its code changed under version {now[name]['version']}; bump the version, or, if no number "

@@ -139,8 +139,11 @@ def _module_file(module: str) -> Path | None:
 
 
 def _imports(tree: ast.AST, package: str) -> set[str]:
-    """Modules of `package` that a tree imports. `from a import b` is a.b where that is a module, otherwise a: a
-    package's own file, which gathers its modules, is not a dependency of each of them."""
+    """Modules of `package` that a tree imports.
+
+    `from a import b` is a.b where that is a module, otherwise a: a package's own file, which gathers its modules, is
+    not a dependency of each of them.
+    """
     found: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):

@@ -90,7 +90,8 @@ def _compose(name: str, tier: str, overrides: Sequence[str]) -> dict[str, Any]:
         plain = OmegaConf.to_container(merged, resolve=True)
     except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
         first = str(error).splitlines()[0]
-        raise UsageError(f"protocols/{name}.yaml cannot be composed: {first}", fix="compare it with nfe.yaml") from error
+        fix = "compare it with nfe.yaml"
+        raise UsageError(f"protocols/{name}.yaml cannot be composed: {first}", fix=fix) from error
     assert isinstance(plain, dict)
     return {str(field): value for field, value in plain.items()}
 
@@ -207,7 +208,8 @@ def _claim(spec: Mapping[str, Any]) -> Claim:
     claim = Claim(**fields)
     directed = claim.better is not None and claim.than is not None
     if directed == (claim.equivalent is not None and claim.margin is not None):
-        raise UsageError(f"claim {claim.id!r} needs `better` and `than`, or `equivalent` and `margin`", fix="give one pair")
+        what = f"claim {claim.id!r} needs `better` and `than`, or `equivalent` and `margin`"
+        raise UsageError(what, fix="give one pair")
     return claim
 
 

@@ -1,10 +1,8 @@
-"""One call for the whole flow of a protocol, phase by phase; each phase reads and writes files under results/.
+"""One call for the whole flow of a protocol, phase by phase; each phase reads and writes files under results/<tier>.
 
-    results/<tier>/<protocol>/models/       trained models (DVC's cache)
-    results/<tier>/<protocol>/clips.jsonl   which clip answers which trial (DVC's cache)
-    results/<tier>/<protocol>/scores.parquet
-    results/<tier>/tables/<protocol>.{md,csv,tex}   figures/<protocol>.svg   <protocol>/contact.png
-    results/<tier>/claims.md, metrics.json  over all protocols (`summarise`)
+- `<protocol>/models/`, `<protocol>/clips.jsonl`, `<protocol>/contact.png`: in DVC's cache
+- `<protocol>/scores.parquet`, `tables/<protocol>.{md,csv,tex}`, `figures/<protocol>.svg`: in git
+- `claims.md`, `metrics.json`: over all protocols (`summarise`), in git
 """
 
 from __future__ import annotations

@@ -56,9 +56,7 @@ def score_clip(
     return {}
 
 
-def score(
-    protocol: Protocol, manifest: Sequence[Mapping[str, Any]], *, store: Store, engine: Engine
-) -> pd.DataFrame:
+def score(protocol: Protocol, manifest: Sequence[Mapping[str, Any]], *, store: Store, engine: Engine) -> pd.DataFrame:
     """Measure every clip of the manifest; returns the protocol's scores, sorted."""
     tasks: dict[str, Task] = {}
     missing = 0
@@ -142,7 +140,7 @@ def read_scores(path: Path) -> pd.DataFrame:
     import pyarrow.parquet as pq
 
     try:
-        table = pq.read_table(path).to_pandas()
+        table: pd.DataFrame = pq.read_table(path).to_pandas()
     except (OSError, pa.ArrowException) as error:
         fix = "run `flashbench run PROTOCOL --phase score` first"
         raise InvalidError(f"{path} cannot be read: {error}", fix=fix) from error

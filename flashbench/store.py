@@ -96,8 +96,9 @@ class Store:
         path = self._entry("clips", key) / "clip.mkv"
         clip = video.read(path, fps=Fraction(record["fps"]))
         if clip.digest != record["digest"]:
+            found, recorded = clip.digest[:12], record["digest"][:12]
             raise IntegrityError(
-                f"the clip {path} is not the one that was made: digest {clip.digest[:12]}, recorded {record['digest'][:12]}",
+                f"the clip {path} is not the one that was made: digest {found}, recorded {recorded}",
                 fix=f"remove {path.parent}; the next run makes it again",
             )
         return clip

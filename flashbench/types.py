@@ -101,7 +101,7 @@ class Clip:
         """sha256 over shape, rate (a reduced fraction) and raw bytes; never over a container."""
         head = f"{'x'.join(map(str, self.frames.shape))}@{self.fps.numerator}/{self.fps.denominator}|"
         state = hashlib.sha256(head.encode())
-        state.update(np.ascontiguousarray(self.frames))
+        state.update(np.ascontiguousarray(self.frames).data)
         return state.hexdigest()
 
 

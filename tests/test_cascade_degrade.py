@@ -101,8 +101,9 @@ def test_preconditioned_target_of_gaussian_data_is_white(time: float, step: int)
     a, sigma = degrade.coefficients(step)
     start = a * low + sigma * torch.randn(count, generator=generator, dtype=torch.float64)
     x, velocity = (1 - time) * start + time * high, high - start
-    scale, k, g = (v.double().flatten() for v in
-                   precondition.coefficients(table, torch.tensor([time]), torch.tensor([step])))
+    scale, k, g = (
+        v.double().flatten() for v in precondition.coefficients(table, torch.tensor([time]), torch.tensor([step]))
+    )
     source, target = x * scale, (velocity - k * x) / g
     assert abs(float(source.var()) - 1) < 0.02
     assert abs(float(target.var()) - 1) < 0.02
@@ -112,8 +113,14 @@ def test_preconditioned_target_of_gaussian_data_is_white(time: float, step: int)
 def test_preconditioned_network_answers_with_the_linear_estimate_where_its_output_is_zero() -> None:
     table = [[9.0] * 4, [6.0] * 4, [5.0] * 4]
     network = Stage2Transformer(
-        num_attention_heads=1, num_layers=1, in_channels=4, out_channels=4, time_embed_dim=16, text_embed_dim=8,
-        max_text_seq_length=1, moments=table,
+        num_attention_heads=1,
+        num_layers=1,
+        in_channels=4,
+        out_channels=4,
+        time_embed_dim=16,
+        text_embed_dim=8,
+        max_text_seq_length=1,
+        moments=table,
     )
     torch.nn.init.zeros_(network.proj_out.weight)
     torch.nn.init.zeros_(network.proj_out.bias)

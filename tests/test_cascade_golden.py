@@ -84,8 +84,14 @@ def test_sampler(golden: dict[str, torch.Tensor], stage2: Stage2Transformer) -> 
             float(part.lstrip("nfecgshitp")) for part in key.removeprefix("sample.out_").split("_")
         )
         sample = sampling.refine(
-            stage2, golden["sample.lq_latent"], golden["sample.context"], nfe=int(nfe), shift=shift, guidance=guidance,
-            degradation_step=int(step), noise=golden["sample.noise"],
+            stage2,
+            golden["sample.lq_latent"],
+            golden["sample.context"],
+            nfe=int(nfe),
+            shift=shift,
+            guidance=guidance,
+            degradation_step=int(step),
+            noise=golden["sample.noise"],
         )
         assert worst(sample.latent, golden[key]) <= 1e-4, key
         assert sample.evaluations == nfe

@@ -20,8 +20,14 @@ def small(**config: Any) -> Stage2Transformer:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return Stage2Transformer(
-            num_attention_heads=1, num_layers=1, in_channels=4, out_channels=4, time_embed_dim=16, text_embed_dim=8,
-            max_text_seq_length=1, **config,
+            num_attention_heads=1,
+            num_layers=1,
+            in_channels=4,
+            out_channels=4,
+            time_embed_dim=16,
+            text_embed_dim=8,
+            max_text_seq_length=1,
+            **config,
         ).eval()
 
 
@@ -35,8 +41,9 @@ def test_time_grid_rises_from_zero_to_one(nfe: int, shift: float) -> None:
 
 def test_euler_converges_with_order_one() -> None:
     def error(nfe: int) -> float:
-        out, evaluations = sampling.euler(lambda x, t: x * math.cos(t), torch.ones((), dtype=torch.float64),
-                                          sampling.time_grid(nfe, 2.5))
+        out, evaluations = sampling.euler(
+            lambda x, t: x * math.cos(t), torch.ones((), dtype=torch.float64), sampling.time_grid(nfe, 2.5)
+        )
         assert evaluations == nfe
         return abs(float(out) - math.exp(math.sin(1)))
 
@@ -82,12 +89,21 @@ def test_guidance_one_never_computes_the_unconditional_half() -> None:
 
 def test_guidance_extrapolates_from_the_unconditional() -> None:
     def network(**inputs: Any) -> SimpleNamespace:
-        return SimpleNamespace(sample=inputs["encoder_hidden_states"].mean((1, 2)).reshape(-1, 1, 1, 1, 1)
-                               + 0 * inputs["hidden_states"])
+        return SimpleNamespace(
+            sample=inputs["encoder_hidden_states"].mean((1, 2)).reshape(-1, 1, 1, 1, 1) + 0 * inputs["hidden_states"]
+        )
 
     z = torch.zeros(1, 1, 4, 2, 2)
-    out = sampling.refine(network, z, torch.full((1, 1, 8), 2.0), nfe=4, guidance=3.0, noise=z, degradation_step=700,
-                          uncond=torch.full((1, 1, 8), 0.5))
+    out = sampling.refine(
+        network,
+        z,
+        torch.full((1, 1, 8), 2.0),
+        nfe=4,
+        guidance=3.0,
+        noise=z,
+        degradation_step=700,
+        uncond=torch.full((1, 1, 8), 0.5),
+    )
     assert torch.allclose(out.latent, torch.full_like(z, 0.5 + 3 * 1.5))
 
 

@@ -1,4 +1,4 @@
-"""The command line as a user meets it: help with examples, one clear line per mistake, exit codes that mean something."""
+"""The command line as a user meets it: help with examples, one clear line per mistake, exit codes with a meaning."""
 
 from __future__ import annotations
 
@@ -57,7 +57,11 @@ def test_help_has_examples(
         (("run", "nfe", "-S", "baseline=nfe=44"), "unknown row 'nfe=44'", "did you mean 'nfe=4'"),
         (("run", "nfe", "-S", "systen=flashvideo"), "unknown field in override 'systen'", "did you mean 'system'"),
         (("run", "nfe", "-S", "system=flashvideoo"), "unknown system 'flashvideoo'", "did you mean 'flashvideo'"),
-        (("run", "nfe", "-S", "settings.nfee=3"), "unknown setting of system 'flashvideo' 'nfee'", "did you mean 'nfe'"),
+        (
+            ("run", "nfe", "-S", "settings.nfee=3"),
+            "unknown setting of system 'flashvideo' 'nfee'",
+            "did you mean 'nfe'",
+        ),
         (("run", "nfe", "-S", "settings.training=wid"), "unknown recipe 'wid'", "did you mean 'wide'"),
         (("run", "nfe", "--replicas", "a"), "--replicas 'a'", "write 0 or 0,1,2"),
         (("list", "metric"), "unknown kind 'metric'", "did you mean 'metrics'"),
@@ -78,7 +82,9 @@ def test_a_wrong_name_gets_one_line_and_a_suggestion(
     assert len(text.strip().splitlines()) <= 2
 
 
-@pytest.mark.parametrize("arguments", [("bogus",), ("run", "nfe", "--tierr", "x"), ("run",), ("run", "nfe", "--limit", "0")])
+@pytest.mark.parametrize(
+    "arguments", [("bogus",), ("run", "nfe", "--tierr", "x"), ("run",), ("run", "nfe", "--limit", "0")]
+)
 def test_a_wrong_call_is_exit_2(
     arguments: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -128,7 +134,9 @@ def test_an_unwritable_results_folder_is_exit_3(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "file").write_text("")
-    code, text = _call(monkeypatch, capsys, "run", "nfe", "--tier", "smoke", "--results", str(tmp_path / "file" / "out"))
+    code, text = _call(
+        monkeypatch, capsys, "run", "nfe", "--tier", "smoke", "--results", str(tmp_path / "file" / "out")
+    )
     assert code == 3 and "cannot be written" in text
 
 
@@ -140,6 +148,7 @@ def test_list_names_everything(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
 
 
 def test_help_imports_nothing_heavy() -> None:
-    script = "import sys; import flashbench.cli; print([m for m in ('torch', 'pandas', 'hydra', 'scipy', 'cv2') if m in sys.modules])"
+    heavy = "('torch', 'pandas', 'hydra', 'scipy', 'cv2')"
+    script = f"import sys; import flashbench.cli; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

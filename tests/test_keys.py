@@ -62,7 +62,9 @@ def _module(folder: Path, text: str) -> Path:
 
 def test_words_do_not_change_the_identity_of_code(tmp_path: Path) -> None:
     plain = keys.syntax(_module(tmp_path, "def f(x):\n    return x + 1\n"))
-    worded = keys.syntax(_module(tmp_path, '"""Docs."""\n\n\ndef f(x):\n    """More."""\n    # why\n    return x + 1\n'))
+    worded = keys.syntax(
+        _module(tmp_path, '"""Docs."""\n\n\ndef f(x):\n    """More."""\n    # why\n    return x + 1\n')
+    )
     assert plain == worded
 
 

@@ -87,7 +87,11 @@ def test_wrong_clips_are_refused(codec: KLTCodec) -> None:
 
 def test_pixels_round_half_to_even_and_clip() -> None:
     assert to_frames(torch.tensor([-2.0, -1.0, 0.0, 1.0, 3.0]).expand(1, 3, 1, 1, 5))[0, 0, :, 0].tolist() == [
-        0, 0, 128, 255, 255,
+        0,
+        0,
+        128,
+        255,
+        255,
     ]
     assert np.array_equal(to_frames(to_tensor(CLIPS[0])), CLIPS[0])
 

@@ -82,9 +82,7 @@ def test_training_goes_on_from_its_checkpoint_bit_for_bit(
     assert made == [1, 2, 3, 4, 5, 6]
 
 
-def test_a_checkpoint_of_other_settings_is_not_continued(
-    inputs: dict[str, Path], tmp_path: Path, make: Make
-) -> None:
+def test_a_checkpoint_of_other_settings_is_not_continued(inputs: dict[str, Path], tmp_path: Path, make: Make) -> None:
     state = tmp_path / "state"
     state.mkdir()
     for number, steps in enumerate((2, 3)):
@@ -97,8 +95,12 @@ def test_a_checkpoint_of_other_settings_is_not_continued(
 
 def test_training_goes_on_from_another_network(make: Make, inputs: dict[str, Path]) -> None:
     wide = make("wide", {"kind": "flow", "steps": 2, **NETWORK}, **inputs)
-    narrow = make("narrow", {"kind": "flow", "steps": 0, "degradation_low": 650, "degradation_high": 750, **NETWORK},
-                  init=wide, **inputs)
+    narrow = make(
+        "narrow",
+        {"kind": "flow", "steps": 0, "degradation_low": 650, "degradation_high": 750, **NETWORK},
+        init=wide,
+        **inputs,
+    )
     for name, value in load_file(wide / "diffusion_pytorch_model.safetensors").items():
         assert torch.equal(value, load_file(narrow / "diffusion_pytorch_model.safetensors")[name])
     assert str(wide.parent) not in (narrow / "config.json").read_text()
@@ -138,8 +140,9 @@ def test_enhance_is_a_function_of_its_arguments(make: Make, inputs: dict[str, Pa
 
 def test_regression_is_one_evaluation(make: Make, inputs: dict[str, Path]) -> None:
     network = recipes.load_network(make("regression1", {"kind": "regression", "steps": 3, **NETWORK}, **inputs))
-    frames, evaluations = recipes.regress(network, recipes.load_codec(inputs["codec"]), synthetic_clip(5, 16, 16, 0),
-                                          64, 64)
+    frames, evaluations = recipes.regress(
+        network, recipes.load_codec(inputs["codec"]), synthetic_clip(5, 16, 16, 0), 64, 64
+    )
     assert frames.shape == (5, 64, 64, 3) and evaluations == 1
 
 

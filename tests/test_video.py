@@ -40,7 +40,9 @@ def test_digest_reads_bytes_shape_and_rate() -> None:
     assert Clip(clip.frames, Fraction(16, 2)).digest == clip.digest
 
 
-@pytest.mark.parametrize("bad", [np.zeros((0, 4, 4, 3), np.uint8), np.zeros((1, 4, 4, 3)), np.zeros((4, 4, 3), np.uint8)])
+@pytest.mark.parametrize(
+    "bad", [np.zeros((0, 4, 4, 3), np.uint8), np.zeros((1, 4, 4, 3)), np.zeros((4, 4, 3), np.uint8)]
+)
 def test_a_clip_has_one_form(bad: np.ndarray) -> None:
     with pytest.raises(ValueError, match="uint8"):
         Clip(bad, Fraction(8))

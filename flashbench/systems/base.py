@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import ClassVar
 
 from flashbench.errors import InvalidError, did_you_mean
 from flashbench.types import Case, Clip, Geometry, Scalar, Settings
@@ -25,25 +26,25 @@ class Request:
     """Folder of each trained model that `System.models` named."""
 
 
-class System(Protocol):
+class System(ABC):
     """One way of making a clip. Stateless: a change of arithmetic needs a new `version`."""
 
-    name: str
-    version: int
-    defaults: Settings
+    name: ClassVar[str]
+    version: ClassVar[int]
+    defaults: ClassVar[Settings] = {}
     """Every setting the system knows, with its default."""
 
     def models(self, settings: Settings) -> tuple[str, ...]:
-        """Names of the recipes whose trained models it reads."""
-        ...
+        """Names of the recipes whose trained models it reads; none unless overridden."""
+        return ()
 
     def evaluations(self, settings: Settings) -> int:
         """Network evaluations that the settings declare; the harness counts the real ones and compares."""
-        ...
+        return 0
 
+    @abstractmethod
     def make(self, request: Request) -> Clip:
         """The clip."""
-        ...
 
 
 def resolve(system: System, settings: Settings) -> dict[str, Scalar]:

@@ -31,21 +31,7 @@ def _bicubic(request: Request) -> Frames:
     return np.stack([cv2.resize(frame, size, interpolation=cv2.INTER_CUBIC) for frame in low])
 
 
-class _Control:
-    """Common part: no model, no evaluation, no setting."""
-
-    defaults: ClassVar[Settings] = {}
-
-    def models(self, settings: Settings) -> tuple[str, ...]:
-        """None."""
-        return ()
-
-    def evaluations(self, settings: Settings) -> int:
-        """None."""
-        return 0
-
-
-class Original(_Control):
+class Original(System):
     """The case's own clip: a crop of the source (or a procedural clip), never enlarged."""
 
     name = "original"
@@ -64,7 +50,7 @@ class Original(_Control):
         return Clip(material.case_clip(source, int(index), *size).frames, geometry.fps)
 
 
-class CodecOracle(_Control):
+class CodecOracle(System):
     """The original through the codec and back: the best that anything in this latent can do."""
 
     name = "codec"
@@ -83,7 +69,7 @@ class CodecOracle(_Control):
         return Clip(frames, request.geometry.fps)
 
 
-class Bicubic(_Control):
+class Bicubic(System):
     """The low-quality input enlarged by a bicubic kernel (OpenCV, a = −0.75)."""
 
     name = "bicubic"
@@ -94,7 +80,7 @@ class Bicubic(_Control):
         return Clip(_bicubic(request), request.geometry.fps)
 
 
-class Unsharp(_Control):
+class Unsharp(System):
     """Bicubic with unsharp masking: x + amount · (x − Gaussian(x, sigma))."""
 
     name = "unsharp"
@@ -109,7 +95,7 @@ class Unsharp(_Control):
         return Clip(_to_uint8(np.stack(sharp)), request.geometry.fps)
 
 
-class Noise(_Control):
+class Noise(System):
     """Bicubic with white Gaussian noise: detail that is none."""
 
     name = "noise"
@@ -124,7 +110,7 @@ class Noise(_Control):
         return Clip(_to_uint8(frames + added), request.geometry.fps)
 
 
-class Regression(_Control):
+class Regression(System):
     """The Stage II network trained by L1 to regress the original's latent in one evaluation."""
 
     name = "l1"

@@ -1,4 +1,4 @@
-"""FlashVideo's Stage II as a system: the low-quality clip is encoded, degraded in the latent and flowed to high quality.
+"""FlashVideo's Stage II as a system: the low-quality clip is encoded, degraded in the latent, flows to high quality.
 
 Stage II here has no text condition of its own kind: guidance stays at 1 (arXiv 2502.05179, section 3.3 for the flow).
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from flashbench.errors import UsageError
 from flashbench.systems import inputs
@@ -35,7 +35,7 @@ def codec(folder: Path) -> Codec:
     return recipes.load_codec(folder)
 
 
-class FlashVideo:
+class FlashVideo(System):
     """Stage II by flow matching from the degraded low-quality latent, `nfe` Euler steps.
 
     Settings: `training` (the recipe), `nfe` (≥ 1), `degradation` (`pixel+latent`: noise is added to the latent at
@@ -45,7 +45,7 @@ class FlashVideo:
 
     name = "flashvideo"
     version = 1
-    defaults: Settings = {
+    defaults: ClassVar[Settings] = {
         "training": "wide",
         "nfe": 4,
         "degradation": "pixel+latent",

@@ -24,12 +24,16 @@ def test_code_and_pins_agree() -> None:
 
 def test_every_system_and_metric_is_pinned() -> None:
     pinned = json.loads((ROOT / identity.PINS).read_text(encoding="utf-8"))
-    assert {"system flashvideo", "system bicubic", "metric niqe_pooled", "metric psnr", "recipes", "material"} <= set(pinned)
+    assert {"system flashvideo", "system bicubic", "metric niqe_pooled", "metric psnr", "recipes", "material"} <= set(
+        pinned
+    )
 
 
 def test_the_sampler_is_part_of_flashvideo_and_of_nothing_simpler() -> None:
     closure = keys.import_closure("flashbench.systems.flashvideo", stop=identity.WORDS)
-    assert {"flashbench.cascade.sampling", "flashbench.cascade.transformer", "flashbench.laptop.recipes"} <= set(closure)
+    assert {"flashbench.cascade.sampling", "flashbench.cascade.transformer", "flashbench.laptop.recipes"} <= set(
+        closure
+    )
     assert "flashbench.metrics.niqe" not in closure
 
 

@@ -46,7 +46,9 @@ def test_every_protocol_has_a_stage_per_phase(phase: str) -> None:
 
 def test_replicas_have_outputs_of_their_own() -> None:
     def outputs(file: str, folder: str) -> set[str]:
-        entries = [out for stage in _stages(file).values() for out in (stage.get("outs") or []) + (stage.get("metrics") or [])]
+        entries = [
+            out for stage in _stages(file).values() for out in (stage.get("outs") or []) + (stage.get("metrics") or [])
+        ]
         names = [next(iter(out)) if isinstance(out, dict) else out for out in entries]
         return {str((ROOT / folder / name).resolve().relative_to(ROOT)) for name in names}
 
