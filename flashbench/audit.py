@@ -17,7 +17,7 @@ import yaml
 from flashbench import generate, score
 from flashbench.errors import IntegrityError, InvalidError
 from flashbench.protocol import load_protocol
-from flashbench.run import Options, render, scored, summary
+from flashbench.run import Options, ensure_assets, render, scored, summary
 from flashbench.store import Store
 from flashbench.types import Measurement
 
@@ -38,6 +38,7 @@ def audit_results(names: Sequence[str], options: Options, *, clips: bool = False
     locked = _locked(Path("dvc.lock"))
     for name in names:
         protocol = load_protocol(name, tier=options.tier, overrides=options.overrides)
+        ensure_assets([protocol], material=False)
         path = options.root / name / "scores.parquet"
         scores = score.read_scores(path)
         findings += _against_lock(locked, [path])

@@ -1,6 +1,6 @@
 """One call for the whole flow of a protocol, phase by phase; each phase reads and writes files under results/<tier>.
 
-- `<protocol>/models/`, `<protocol>/clips.jsonl`, `<protocol>/contact.png`: in DVC's cache
+- `models/` (shared by protocols), `<protocol>/clips.jsonl`, `<protocol>/contact.png`: in DVC's cache
 - `<protocol>/scores.parquet`, `tables/<protocol>.{md,csv,tex}`, `figures/<protocol>.svg`: in git
 - `claims.md`, `metrics.json`: over all protocols (`summarise`), in git
 """
@@ -103,14 +103,16 @@ def _train(protocols: Sequence[Protocol], store: Store, options: Options, engine
     ensure_assets(protocols, material=True)
     built = generate.train(protocols, store=store, engine=engine, replicas=options.replicas)
     say(f"{', '.join(protocol.name for protocol in protocols)}: built {built} models, the others were in the store")
+    folder = options.root / "models"
+    shutil.rmtree(folder, ignore_errors=True)
     for protocol in protocols:
-        folder = options.root / protocol.name / "models"
-        shutil.rmtree(folder, ignore_errors=True)
-        for replica in options.replicas:
-            for name, settings in protocol.recipes.items():
-                if settings["kind"] != "pool":  # hundreds of megabytes that only training reads
-                    key = generate.recipe_key(protocol, name, replica)
-                    _publish(store, key, folder / f"{name}-{replica}")
+        for name, settings in protocol.recipes.items():
+            if settings["kind"] == "pool":
+                continue  # hundreds of megabytes that only training reads
+            for replica in options.replicas if settings["kind"] in generate.TRAINED else (0,):
+                place = folder / (f"{name}-{replica}" if settings["kind"] in generate.TRAINED else name)
+                if not place.exists():
+                    _publish(store, generate.recipe_key(protocol, name, replica), place)
 
 
 def _publish(store: Store, key: str, folder: Path) -> None:
@@ -166,6 +168,7 @@ def _json(value: Any) -> str:
 def _tables(protocol: Protocol, store: Store, options: Options, engine: Engine) -> None:
     from flashbench import contact
 
+    ensure_assets([protocol], material=False)
     scores = score.read_scores(options.root / protocol.name / "scores.parquet")
     for name, content in render(protocol, scores).items():
         path = options.root / name
@@ -199,6 +202,7 @@ def summary(names: Sequence[str], options: Options) -> dict[str, bytes]:
     from flashbench import claims, tables
 
     protocols = [load_protocol(name, tier=options.tier, overrides=options.overrides) for name in names]
+    ensure_assets(protocols, material=False)
     results, built = [], []
     for protocol in protocols:
         scores = score.read_scores(options.root / protocol.name / "scores.parquet")

@@ -137,3 +137,17 @@ def test_moments_that_coincide_give_finite_coefficients() -> None:
     table = torch.ones(3, 4)
     for value in precondition.coefficients(table, torch.tensor([0.0, 0.5, 1.0]), torch.tensor([0, 0, 0])):
         assert torch.isfinite(value).all()
+
+
+def test_second_half_of_the_outputs_is_a_local_gain_of_the_input() -> None:
+    network = Stage2Transformer(
+        num_attention_heads=1, num_layers=1, in_channels=4, out_channels=8, time_embed_dim=16, text_embed_dim=8,
+        max_text_seq_length=1,
+    )
+    torch.nn.init.zeros_(network.proj_out.weight)
+    # Per patch, channels come first: 4 channels x 2 x 2 of the sum, then as many of the gain.
+    with torch.no_grad():
+        network.proj_out.bias.copy_(torch.tensor([1.0] * 16 + [3.0] * 16))
+        x = torch.randn(1, 2, 4, 4, 4, generator=draw())
+        out = network(x, torch.zeros(1, 1, 8), 500.0).sample
+    assert torch.allclose(out, 1 + 3 * x, atol=1e-6)

@@ -29,7 +29,8 @@ Report: TypeAlias = Callable[[int, int, str], None]
 Pairs: TypeAlias = Callable[[int, torch.Generator], tuple[Tensor, Tensor]]
 """(batch size, generator) to clean scaled latents (high quality, low quality), each (B, T, C, H, W)."""
 
-CHECKPOINT_SECONDS = 15.0
+CHECKPOINT_SECONDS = float(os.environ.get("FLASHBENCH_CHECKPOINT_SECONDS") or 15)
+"""Work that a kill may cost. A checkpoint takes about a tenth of a second."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -49,7 +49,9 @@ class Stage2Transformer(CogVideoXTransformer3DModel):  # type: ignore[misc]
 
     diffusers' CogVideoX transformer with FlashVideo's rotary tables at integer positions, its two extra embeddings (in
     diffusers' `ofs` slots, which the forward pass adds to the time embedding) and its epsilon in the last norm.
-    `moments` (3 x in_channels, see `precondition.moments`) turns preconditioning on; official weights have none.
+    `moments` (3 x in_channels, see `precondition.moments`) turns preconditioning on; official weights have none. With
+    `out_channels` = 2 `in_channels` the second half multiplies the network's input and is added to the first half: a
+    local gain per channel, which lets a narrow network cancel noise in flat places that its width cannot carry through.
     """
 
     counts_as_evaluation = True
@@ -143,9 +145,9 @@ class Stage2Transformer(CogVideoXTransformer3DModel):  # type: ignore[misc]
             return_dict=False,
             **kwargs,
         )
-        if sample.shape[2] == 2 * hidden_states.shape[2]:
-            sample, modulation = sample.chunk(2, dim=2)
-            sample = sample + modulation * hidden_states
+        if self.config.out_channels == 2 * self.config.in_channels:
+            sample, local_gain = sample.chunk(2, dim=2)
+            sample = sample + local_gain * hidden_states
         velocity = shift + gain * sample
         return Transformer2DModelOutput(sample=velocity) if return_dict else (velocity,)
 

@@ -31,9 +31,9 @@ Value: TypeAlias = Scalar | list[Any]
 Record: TypeAlias = dict[str, float | int | str]
 Report: TypeAlias = Callable[[int, int, str], None]
 
-_MATERIAL: dict[str, Value] = {"material": "sources", "clips": 500, "frames": 9, "size": 192, "seed": 0}
+_MATERIAL: dict[str, Value] = {"material": "sources", "clips": 400, "frames": 9, "size": 192, "seed": 0}
 DEFAULTS: dict[str, dict[str, Value]] = {
-    "codec": _MATERIAL | {"clips": 200, "channels": 96, "latent_scale": 8.0, "blocks": 512},
+    "codec": _MATERIAL | {"clips": 150, "channels": 128, "latent_scale": 12.0, "blocks": 512},
     "pool": _MATERIAL | {"scale": 4},
     "flow": {
         "degradation": "pixel+latent",
@@ -42,10 +42,10 @@ DEFAULTS: dict[str, dict[str, Value]] = {
         "heads": 3,
         "layers": 6,
         "time_embed_dim": 128,
-        "gated": False,
-        "steps": 500,
+        "local_gain": True,
+        "steps": 400,
         "batch": 4,
-        "crop": 192,
+        "crop": 128,
         "learning_rate": 1.5e-3,
         "time_shift": 1.0,
         "ema": 0.99,
@@ -55,7 +55,7 @@ DEFAULTS: dict[str, dict[str, Value]] = {
 DEFAULTS["regression"] = {
     name: value for name, value in DEFAULTS["flow"].items()
     if name not in ("degradation_low", "degradation_high", "time_shift")
-} | {"degradation": "pixel"}
+} | {"degradation": "pixel", "steps": 200}
 """Every setting of every kind, with its default."""
 
 
@@ -234,7 +234,7 @@ def _fresh(settings: Mapping[str, Any], codec: KLTCodec, pool: Pool, seed: int) 
             num_attention_heads=settings["heads"],
             num_layers=settings["layers"],
             in_channels=codec.channels,
-            out_channels=codec.channels * (2 if settings["gated"] else 1),
+            out_channels=codec.channels * (2 if settings["local_gain"] else 1),
             time_embed_dim=settings["time_embed_dim"],
             text_embed_dim=8,
             max_text_seq_length=1,
