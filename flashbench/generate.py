@@ -34,15 +34,16 @@ TRAINED = ("flow", "regression")
 
 def recipe_key(protocol: Protocol, name: str, replica: int) -> str:
     """Key of the model that recipe `name` makes: its settings, code version, material, needs, replica, numerics."""
-    from flashbench.laptop import RECIPES_VERSION, material
+    from flashbench.laptop import material
+    from flashbench.laptop import settings as recipe_settings
 
     settings = protocol.recipes[name]
     needs: Any = settings.get("needs") or {}
     synthetic = settings.get("material") == "synthetic"
     return keys.key(
         "model",
-        settings=_own(settings),
-        version=RECIPES_VERSION,
+        settings=recipe_settings.resolve(_own(settings)),
+        version=recipe_settings.VERSION,
         material=None if synthetic else [material.VERSION, material.material_hash("train")],
         needs={role: recipe_key(protocol, need, replica) for role, need in sorted(needs.items())},
         replica=replica if settings["kind"] in TRAINED else None,

@@ -30,12 +30,12 @@ WORDS = frozenset(
 
 def components() -> dict[str, tuple[str, int]]:
     """Name → (module, version) of everything whose version enters a key."""
-    from flashbench import generate, laptop, metrics, systems
-    from flashbench.laptop import material
+    from flashbench import generate, metrics, systems
+    from flashbench.laptop import material, settings
 
     found = {f"system {name}": (_module(systems.get(name)), systems.get(name).version) for name in systems.names()}
     found |= {f"metric {name}": (_module(metrics.get(name)), metrics.get(name).version) for name in metrics.names()}
-    found["recipes"] = ("flashbench.laptop.recipes", laptop.RECIPES_VERSION)
+    found["recipes"] = ("flashbench.laptop.recipes", settings.VERSION)
     found["material"] = ("flashbench.laptop.material", material.VERSION)
     found["noise"] = ("flashbench.systems.inputs", generate.NOISE_RECIPE)
     return found

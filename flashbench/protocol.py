@@ -215,6 +215,8 @@ def _claim(spec: Mapping[str, Any]) -> Claim:
 
 def _needed_recipes(variants: Iterable[Variant], recipes: Mapping[str, Any]) -> dict[str, Any]:
     """Recipes that the variants read, and those that these need in turn, in the tier's order."""
+    from flashbench.laptop.settings import resolve
+
     queue = [name for v in variants for name in systems.get(v.system).models(v.settings)]
     needed: set[str] = set()
     while queue:
@@ -223,6 +225,7 @@ def _needed_recipes(variants: Iterable[Variant], recipes: Mapping[str, Any]) -> 
             raise did_you_mean("recipe", name, recipes)
         if name not in needed:
             needed.add(name)
+            resolve({field: value for field, value in recipes[name].items() if field != "needs"})
             queue += list((recipes[name].get("needs") or {}).values())
     return {name: recipes[name] for name in recipes if name in needed}
 

@@ -18,45 +18,14 @@ from flashbench.cascade.codec import Codec, to_frames, to_tensor
 from flashbench.cascade.training import Training, context_for, generator, train
 from flashbench.cascade.transformer import Stage2Transformer
 from flashbench.errors import UsageError, did_you_mean
-from flashbench.laptop import RECIPES_VERSION
 from flashbench.laptop.klt import KLTCodec
 from flashbench.laptop.pool import MODES, Pool, write_pool
+from flashbench.laptop.settings import Value, resolve
 from flashbench.laptop.synthetic import synthetic_clip
-from flashbench.types import Frames, Scalar
+from flashbench.types import Frames
 
-VERSION = RECIPES_VERSION
-"""Grows whenever the same settings would train different numbers."""
-KINDS = ("codec", "pool", "flow", "regression")
-Value: TypeAlias = Scalar | list[Any]
 Record: TypeAlias = dict[str, float | int | str]
 Report: TypeAlias = Callable[[int, int, str], None]
-
-_MATERIAL: dict[str, Value] = {"material": "sources", "clips": 400, "frames": 9, "size": 192, "seed": 0}
-DEFAULTS: dict[str, dict[str, Value]] = {
-    "codec": _MATERIAL | {"clips": 150, "channels": 128, "latent_scale": 12.0, "blocks": 512},
-    "pool": _MATERIAL | {"scale": 4},
-    "flow": {
-        "degradation": "pixel+latent",
-        "degradation_low": 300,
-        "degradation_high": 900,
-        "heads": 3,
-        "layers": 6,
-        "time_embed_dim": 128,
-        "local_gain": True,
-        "steps": 400,
-        "batch": 4,
-        "crop": 128,
-        "learning_rate": 1.5e-3,
-        "time_shift": 1.0,
-        "ema": 0.99,
-        "seed": 0,
-    },
-}
-DEFAULTS["regression"] = {
-    name: value for name, value in DEFAULTS["flow"].items()
-    if name not in ("degradation_low", "degradation_high", "time_shift")
-} | {"degradation": "pixel", "steps": 200}
-"""Every setting of every kind, with its default."""
 
 
 def build(
@@ -83,18 +52,6 @@ def build(
     if kind == "pool":
         return _pool(resolved, load_codec(inputs["codec"]), out, report)
     return _network(kind, resolved, inputs, out, state, replica, report)
-
-
-def resolve(settings: Mapping[str, Value]) -> tuple[str, dict[str, Value]]:
-    """(kind, all its settings): the defaults with `settings` on top; UsageError for an unknown kind or setting."""
-    kind = str(settings.get("kind"))
-    if kind not in KINDS:
-        raise did_you_mean("kind of recipe", kind, KINDS)
-    given = {name: value for name, value in settings.items() if name != "kind"}
-    for name in given:
-        if name not in DEFAULTS[kind]:
-            raise did_you_mean(f"setting of a {kind} recipe", name, DEFAULTS[kind])
-    return kind, DEFAULTS[kind] | given
 
 
 def load_codec(folder: Path) -> KLTCodec:
