@@ -215,8 +215,6 @@ def _claim(spec: Mapping[str, Any]) -> Claim:
 
 def _needed_recipes(variants: Iterable[Variant], recipes: Mapping[str, Any]) -> dict[str, Any]:
     """Recipes that the variants read, and those that these need in turn, in the tier's order."""
-    from flashbench.laptop.settings import resolve
-
     queue = [name for v in variants for name in systems.get(v.system).models(v.settings)]
     needed: set[str] = set()
     while queue:
@@ -225,9 +223,16 @@ def _needed_recipes(variants: Iterable[Variant], recipes: Mapping[str, Any]) -> 
             raise did_you_mean("recipe", name, recipes)
         if name not in needed:
             needed.add(name)
-            resolve({field: value for field, value in recipes[name].items() if field != "needs"})
             queue += list((recipes[name].get("needs") or {}).values())
-    return {name: recipes[name] for name in recipes if name in needed}
+    # Resolved, so that a default spelt out is the same protocol.
+    return {name: _resolved(recipes[name]) for name in recipes if name in needed}
+
+
+def _resolved(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    from flashbench.laptop.settings import resolve
+
+    kind, settings = resolve({field: value for field, value in recipe.items() if field != "needs"})
+    return {"kind": kind, **settings, "needs": recipe.get("needs") or {}}
 
 
 def trials(protocol: Protocol, *, replica: int = 0, limit: int | None = None) -> list[Trial]:

@@ -119,18 +119,30 @@ def _row(
 
 
 def write_scores(path: Path, scores: pd.DataFrame) -> None:
-    """Write scores.parquet: sorted, typed, no times; the same scores give the same bytes."""
+    """Write scores.parquet: sorted, typed, no times; the same scores give the same bytes.
+
+    Statistics of set metrics are the bulk of the file, which is in git, so they are kept as float32: that moves pooled
+    NIQE by less than 1e-5 (measured on the laptop tier), far below its intervals. Tables are made from the file.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     floats = pa.list_(pa.float64())
     kinds = {"seed": pa.int64(), "replica": pa.int64(), "frames": pa.int64(), "value": pa.float64()}
-    kinds |= {"per_frame": floats, "statistics": floats}
+    kinds |= {"per_frame": floats, "statistics": pa.list_(pa.float32())}
     schema = pa.schema([(name, kinds.get(name, pa.string())) for name in COLUMNS])
     table = pa.Table.from_pandas(scores, schema=schema, preserve_index=False).replace_schema_metadata(None)
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_suffix(".draft")
-    pq.write_table(table, draft, compression="zstd", compression_level=19)
+    lists = {f"{name}.list.element": "BYTE_STREAM_SPLIT" for name in ("per_frame", "statistics")}
+    pq.write_table(
+        table,
+        draft,
+        compression="zstd",
+        compression_level=19,
+        use_dictionary=[name for name in COLUMNS if name not in kinds],
+        column_encoding=lists,
+    )
     draft.replace(path)
 
 

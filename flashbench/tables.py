@@ -179,7 +179,7 @@ def _measured(protocol: Protocol, part: Lines, tests: Sequence[stats.Comparison]
     for name in protocol.metrics:
         line = part[protocol.variants[0].row, name]
         unit = f" ({line['unit']})" if line["unit"] else ""
-        head.append(Cell(f"{name} {ARROW[line['direction']]}{unit}".strip()))
+        head.append(Cell(" ".join(f"{name} {ARROW[line['direction']]}{unit}".split())))
         if name in paper:
             head.append(Cell(f"{name} in the paper"))
     best = {name: _best(protocol, part, name, resolved) for name in protocol.metrics}
