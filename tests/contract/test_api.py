@@ -1,0 +1,21 @@
+"""The stable API: names and signatures change only together with this file and the changelog."""
+
+from __future__ import annotations
+
+import inspect
+
+import flashbench
+from flashbench.types import Protocol
+
+
+def test_names_are_the_promised_ones() -> None:
+    assert flashbench.__all__ == ["__version__", "load_protocol"]
+
+
+def test_signatures_are_the_promised_ones() -> None:
+    signature = "(name: 'str', *, tier: 'str' = 'laptop', overrides: 'Sequence[str]' = ()) -> 'Protocol'"
+    assert str(inspect.signature(flashbench.load_protocol)) == signature
+
+
+def test_it_works_as_promised() -> None:
+    assert isinstance(flashbench.load_protocol("nfe", tier="smoke"), Protocol)
