@@ -10,7 +10,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from flashbench.errors import CheckFailed, FlashBenchError, Interrupted
+from flashbench.errors import CheckFailed, FlashBenchError, Interrupted, missing_dependency
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -209,8 +209,16 @@ def main() -> None:
     try:
         app()
     except FlashBenchError as error:
-        print(f"flashbench: {error}", file=sys.stderr)
-        sys.exit(int(error.code))
+        _fail(error)
+    except ModuleNotFoundError as error:
+        if (absent := missing_dependency(error)) is None:
+            raise
+        _fail(absent)
+
+
+def _fail(error: FlashBenchError) -> NoReturn:
+    print(f"flashbench: {error}", file=sys.stderr)
+    sys.exit(int(error.code))
 
 
 def _interrupted(signum: int, frame: object) -> NoReturn:

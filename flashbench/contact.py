@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TypeAlias
 
 import cv2
@@ -56,13 +55,13 @@ def contact_sheet(
     return np.concatenate([_pad(sheet, full) for sheet in sheets])
 
 
-def write_png(path: Path, image: Image) -> None:
-    """Write an RGB image uint8 [H, W, 3] as PNG, lossless, without metadata."""
+def png(image: Image) -> bytes:
+    """An RGB image uint8 [H, W, 3] as the content of a PNG file, lossless, without metadata."""
     done, data = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
     if not done:
-        raise InvalidError(f"{path} could not be encoded as PNG", fix="report this image's shape as an issue")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(data.tobytes())
+        what = f"an image of {list(image.shape)} could not be encoded as PNG"
+        raise InvalidError(what, fix="report this image's shape as an issue")
+    return data.tobytes()
 
 
 def _block(

@@ -21,7 +21,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, Protocol
 
-from flashbench.errors import FlashBenchError, InvalidError
+from flashbench.errors import FlashBenchError, InvalidError, missing_dependency
 from flashbench.progress import Progress
 from flashbench.progress import Task as Bar
 from flashbench.store import Store
@@ -111,7 +111,8 @@ def _work(pipe: Connection, root: str, threads: int, parent: int) -> None:
         except FlashBenchError as error:
             pipe.send(("failed", error))
         except Exception as error:  # noqa: BLE001 - whatever a task raises must reach the parent with its traceback
-            pipe.send(("failed", InvalidError(f"{task.label}: {error!r}\n{traceback.format_exc()}")))
+            absent = missing_dependency(error) if isinstance(error, ModuleNotFoundError) else None
+            pipe.send(("failed", absent or InvalidError(f"{task.label}: {error!r}\n{traceback.format_exc()}")))
         else:
             pipe.send(("done", dict(record)))
 

@@ -74,6 +74,30 @@ class MissingAsset(InvalidError):
     """A file that the asset registry names is not here and could not be fetched."""
 
 
+class MissingDependency(InvalidError):
+    """A package of an extra is not installed."""
+
+
+_EXTRAS = {
+    "torch": "cascade",
+    "torchvision": "iqa",
+    "diffusers": "cascade",
+    "safetensors": "cascade",
+    "PIL": "cascade",
+    "pyiqa": "iqa",
+    "matplotlib": "repro",
+    "dvc": "repro",
+}
+
+
+def missing_dependency(error: ModuleNotFoundError) -> MissingDependency | None:
+    """What to tell a user whose installation lacks an extra; None where a module is missing for another reason."""
+    package = (error.name or "").split(".")[0]
+    if package not in _EXTRAS:
+        return None
+    return MissingDependency(f"{package} is not installed", fix=f"pip install 'flashbench[{_EXTRAS[package]}]'")
+
+
 def did_you_mean(kind: str, name: str, known: Iterable[str]) -> UsageError:
     """A `UsageError` for an unknown `name`, with the nearest known one first in its suggestion."""
     names = sorted(known)

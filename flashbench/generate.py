@@ -303,10 +303,9 @@ def _line(protocol: Protocol, item: PlannedClip, store: Store) -> dict[str, Any]
     }
 
 
-def write_manifest(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
-    """Write clips.jsonl: one clip a line, no times."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(line, sort_keys=True) + "\n" for line in lines), encoding="utf-8")
+def manifest(lines: Sequence[Mapping[str, Any]]) -> bytes:
+    """Content of clips.jsonl: one clip a line, no times."""
+    return "".join(json.dumps(line, sort_keys=True) + "\n" for line in lines).encode()
 
 
 def read_manifest(path: Path) -> list[dict[str, Any]]:

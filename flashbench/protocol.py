@@ -118,7 +118,9 @@ def _build(config: Mapping[str, Any], tier: str) -> Protocol:
             raise did_you_mean("row", row, rows)
     metrics = _metrics(config["metrics"], config["primary"])
     recipes = _needed_recipes(variants, config.get("recipes") or {})
-    geometry = config["geometry"]
+    geometry = Geometry(**{**config["geometry"], "fps": Fraction(str(config["geometry"]["fps"]))})
+    for variant in variants:
+        systems.get(variant.system).check(variant.settings, geometry)
     budget = dict(config.get("budget") or {})
     identity = {name: value for name, value in config.items() if name not in ("budget", "recipes", "title")}
     return Protocol(
@@ -128,7 +130,7 @@ def _build(config: Mapping[str, Any], tier: str) -> Protocol:
         table=config["table"],
         variants=variants,
         cases=_cases(config),
-        geometry=Geometry(**{**geometry, "fps": Fraction(str(geometry["fps"]))}),
+        geometry=geometry,
         metrics=metrics,
         primary=tuple(config["primary"]),
         baseline=config["baseline"],

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -83,6 +84,23 @@ def _writable(root: Path) -> None:
         raise InvalidError(f"the folder {root} cannot be written: {error.strerror}", fix="choose --results") from error
 
 
+def write(path: Path, content: bytes) -> None:
+    """Write a result whole or not at all.
+
+    Raises:
+        InvalidError: the folder cannot be written, or the disk is full.
+    """
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft.write_bytes(content)
+        draft.replace(path)
+    except OSError as error:
+        draft.unlink(missing_ok=True)
+        fix = "free disk space or choose --results; what is in the store is kept"
+        raise InvalidError(f"{path} cannot be written: {error.strerror}", fix=fix) from error
+
+
 def ensure_assets(protocols: Sequence[Protocol], *, material: bool) -> None:
     """Fetch what the protocols read and this machine lacks: parameters of metrics and, if asked, the material."""
     wanted = {name for protocol in protocols for metric in protocol.metrics for name in metrics.get(metric).assets}
@@ -129,14 +147,14 @@ def _generate(protocol: Protocol, store: Store, options: Options, engine: Engine
     ensure_assets([protocol], material=True)
     wanted = [trial for replica in options.replicas for trial in trials(protocol, replica=replica, limit=options.limit)]
     lines = generate.generate(protocol, wanted, store=store, engine=engine)
-    generate.write_manifest(options.root / protocol.name / "clips.jsonl", lines)
+    write(options.root / protocol.name / "clips.jsonl", generate.manifest(lines))
 
 
 def _score(protocol: Protocol, store: Store, options: Options, engine: Engine) -> None:
     ensure_assets([protocol], material=False)
     manifest = generate.read_manifest(options.root / protocol.name / "clips.jsonl")
     table = score.score(protocol, manifest, store=store, engine=engine)
-    score.write_scores(options.root / protocol.name / "scores.parquet", table)
+    write(options.root / protocol.name / "scores.parquet", score.to_parquet(table))
 
 
 def render(protocol: Protocol, scores: pd.DataFrame) -> dict[str, bytes]:
@@ -171,10 +189,8 @@ def _tables(protocol: Protocol, store: Store, options: Options, engine: Engine) 
     ensure_assets([protocol], material=False)
     scores = score.read_scores(options.root / protocol.name / "scores.parquet")
     for name, content in render(protocol, scores).items():
-        path = options.root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-        say(f"{protocol.name}: wrote {path}")
+        write(options.root / name, content)
+        say(f"{protocol.name}: wrote {options.root / name}")
     manifest = generate.read_manifest(options.root / protocol.name / "clips.jsonl")
     cases = list(dict.fromkeys(line["case"] for line in manifest))[:SHEET_CASES]
     first = min(options.replicas)
@@ -182,7 +198,7 @@ def _tables(protocol: Protocol, store: Store, options: Options, engine: Engine) 
     for line in manifest:
         if line["case"] in cases and line["replica"] == first and line["seed"] == 0:
             sheet[line["row"]][line["case"]] = store.clip(line["key"])
-    contact.write_png(options.root / protocol.name / "contact.png", contact.contact_sheet(sheet, cases))
+    write(options.root / protocol.name / "contact.png", contact.png(contact.contact_sheet(sheet, cases)))
 
 
 _BODIES: Mapping[Phase, Callable[[Protocol, Store, Options, Engine], None]] = {
@@ -224,6 +240,5 @@ def summarise(options: Options) -> None:
     if not names:
         raise InvalidError(f"no protocol has scores under {options.root}", fix="run `flashbench run PROTOCOL` first")
     for name, content in summary(names, options).items():
-        path = options.root / name
-        path.write_bytes(content)
-        say(f"wrote {path}")
+        write(options.root / name, content)
+        say(f"wrote {options.root / name}")

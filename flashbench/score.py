@@ -7,6 +7,7 @@ rows whose clips are the same bytes share one score.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -118,8 +119,8 @@ def _row(
     }
 
 
-def write_scores(path: Path, scores: pd.DataFrame) -> None:
-    """Write scores.parquet: sorted, typed, no times; the same scores give the same bytes.
+def to_parquet(scores: pd.DataFrame) -> bytes:
+    """Content of scores.parquet: sorted, typed, no times; the same scores give the same bytes.
 
     Statistics of set metrics are the bulk of the file, which is in git, so they are kept as float32: that moves pooled
     NIQE by less than 1e-5 (measured on the laptop tier), far below its intervals. Tables are made from the file.
@@ -132,18 +133,17 @@ def write_scores(path: Path, scores: pd.DataFrame) -> None:
     kinds |= {"per_frame": floats, "statistics": pa.list_(pa.float32())}
     schema = pa.schema([(name, kinds.get(name, pa.string())) for name in COLUMNS])
     table = pa.Table.from_pandas(scores, schema=schema, preserve_index=False).replace_schema_metadata(None)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_suffix(".draft")
+    stream = BytesIO()
     lists = {f"{name}.list.element": "BYTE_STREAM_SPLIT" for name in ("per_frame", "statistics")}
     pq.write_table(
         table,
-        draft,
+        stream,
         compression="zstd",
         compression_level=19,
         use_dictionary=[name for name in COLUMNS if name not in kinds],
         column_encoding=lists,
     )
-    draft.replace(path)
+    return stream.getvalue()
 
 
 def read_scores(path: Path) -> pd.DataFrame:

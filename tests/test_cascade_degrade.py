@@ -141,7 +141,12 @@ def test_moments_that_coincide_give_finite_coefficients() -> None:
 
 def test_second_half_of_the_outputs_is_a_local_gain_of_the_input() -> None:
     network = Stage2Transformer(
-        num_attention_heads=1, num_layers=1, in_channels=4, out_channels=8, time_embed_dim=16, text_embed_dim=8,
+        num_attention_heads=1,
+        num_layers=1,
+        in_channels=4,
+        out_channels=8,
+        time_embed_dim=16,
+        text_embed_dim=8,
         max_text_seq_length=1,
     )
     torch.nn.init.zeros_(network.proj_out.weight)

@@ -71,6 +71,23 @@ def test_recipes_come_with_what_they_need() -> None:
     assert {"wide", "narrow"} <= set(protocol.load_protocol("strength").recipes)
 
 
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("geometry.height=100", "sides must be multiples of 16"),
+        ("settings.degradation_step=1000", "degradation_step is 1000"),
+        ("rows=[{nfe: [0, 1, 4]}]", "nfe is 0"),
+        ("settings.degradation=blur", "unknown degradation 'blur'"),
+        ("recipes.wide.stepps=3", "did you mean 'steps'"),
+        ("recipes.wide.kind=flows", "did you mean 'flow'"),
+    ],
+)
+def test_what_cannot_be_made_is_refused_before_any_work(override: str, said: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        protocol.load_protocol("nfe", tier="smoke", overrides=[override])
+    assert said in str(caught.value)
+
+
 def test_a_row_twice_is_refused() -> None:
     with pytest.raises(UsageError, match="comes twice"):
         protocol.load_protocol("nfe", tier="smoke", overrides=["rows=[{nfe: [4, 4]}]"])

@@ -42,6 +42,9 @@ class System(ABC):
         """Network evaluations that the settings declare; the harness counts the real ones and compares."""
         return 0
 
+    def check(self, settings: Settings, geometry: Geometry) -> None:  # noqa: B027 - most systems make anything
+        """Raise a `UsageError` for settings or a geometry that the system cannot make, before any work starts."""
+
     @abstractmethod
     def make(self, request: Request) -> Clip:
         """The clip."""

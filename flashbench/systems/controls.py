@@ -13,7 +13,8 @@ import numpy as np
 
 from flashbench.systems import inputs
 from flashbench.systems.base import Request, System, reference_of
-from flashbench.types import Clip, Frames, Settings
+from flashbench.systems.flashvideo import check_sides, codec, network
+from flashbench.types import Clip, Frames, Geometry, Settings
 
 
 def _number(settings: Settings, name: str) -> float:
@@ -63,7 +64,6 @@ class CodecOracle(System):
     def make(self, request: Request) -> Clip:
         """Encode and decode the original."""
         from flashbench.laptop import recipes
-        from flashbench.systems.flashvideo import codec
 
         frames = recipes.reconstruct(codec(request.models["codec"]), reference_of(request).frames)
         return Clip(frames, request.geometry.fps)
@@ -125,10 +125,13 @@ class Regression(System):
         """One."""
         return 1
 
+    def check(self, settings: Settings, geometry: Geometry) -> None:
+        """Sides are multiples of 16 pixels."""
+        check_sides(geometry)
+
     def make(self, request: Request) -> Clip:
         """One pass."""
         from flashbench.laptop import recipes
-        from flashbench.systems.flashvideo import codec, network
 
         geometry = request.geometry
         low = inputs.low_quality(request.case, reference_of(request), geometry)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, ClassVar
 from flashbench.errors import UsageError
 from flashbench.systems import inputs
 from flashbench.systems.base import Request, System, reference_of
-from flashbench.types import Clip, Scalar, Settings
+from flashbench.types import Clip, Geometry, Scalar, Settings
 
 if TYPE_CHECKING:
     from flashbench.cascade.codec import Codec
@@ -61,6 +61,15 @@ class FlashVideo(System):
         """One network evaluation per step."""
         return int(str(settings["nfe"]))
 
+    def check(self, settings: Settings, geometry: Geometry) -> None:
+        """Sides are multiples of 16 pixels, `nfe` is at least 1, `degradation_step` lies on the schedule."""
+        check_sides(geometry)
+        _has_latent_noise(settings["degradation"])
+        for name, low, high in (("nfe", 1, 1000), ("degradation_step", 0, 999)):
+            value = settings[name]
+            if not isinstance(value, int) or not low <= value <= high:
+                raise UsageError(f"{name} is {value!r}, not a whole number from {low} to {high}", fix=f"correct {name}")
+
     def make(self, request: Request) -> Clip:
         """Enhance the case's low-quality input to the trial's geometry."""
         from flashbench.laptop import recipes
@@ -83,6 +92,16 @@ class FlashVideo(System):
             shift=float(str(chosen["shift"])),
         )
         return Clip(frames, geometry.fps)
+
+
+def check_sides(geometry: Geometry) -> None:
+    """Refuse a generated size that is no multiple of 16 pixels: 8 of the codec times a patch of 2."""
+    for side in (geometry.height, geometry.width):
+        if side <= 0 or side % 16:
+            raise UsageError(
+                f"cannot generate {geometry.height}x{geometry.width}: sides must be multiples of 16",
+                fix=f"use {max(16, round(side / 16) * 16)} for {side}; the low-quality input may have any size",
+            )
 
 
 def _has_latent_noise(degradation: Scalar) -> bool:

@@ -52,7 +52,7 @@ def _edit(path: Path, *, row: str, metric: str) -> None:
     chosen = (scores["row"] == row) & (scores["metric"] == metric)
     assert chosen.any()
     scores.loc[chosen, "value"] -= 0.5
-    score.write_scores(path, scores)
+    path.write_bytes(score.to_parquet(scores))
 
 
 def test_the_truth_has_no_findings(folder: Path) -> None:
