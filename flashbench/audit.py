@@ -1,29 +1,40 @@
-"""Do results add up? Every score against the store's sealed record, every file against dvc.lock and against itself.
+"""Do results add up? Every score against its clip and the store's record, every file against dvc.lock and itself.
 
-Three independent witnesses: the store (a score is what was measured on a clip whose bytes have that digest), dvc.lock
-(a file is what the stage wrote), and recomputation (tables, figures and claims follow from the scores).
+Four witnesses: the protocol (which rows there are), the manifest and the store (a score was measured on a clip of that
+digest), dvc.lock (a file is what its stage wrote), and recomputation (keys, tables, figures, claims). A clone has no
+store and perhaps no manifest: notes on stderr say what could not be checked.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import yaml
 
-from flashbench import generate, score
+from flashbench import assets, generate, keys, metrics, score
 from flashbench.errors import IntegrityError, InvalidError
+from flashbench.progress import say
 from flashbench.protocol import load_protocol
 from flashbench.run import Options, ensure_assets, render, scored, summary
 from flashbench.store import Store
-from flashbench.types import Measurement
+from flashbench.types import Measurement, Protocol
 
-if TYPE_CHECKING:
-    import pandas as pd
+Row: TypeAlias = Mapping[str, Any]
+
+SUMMARY = ("claims.md", "metrics.json")
+_CLIP = ("row", "case", "seed", "replica")
+_LINE = ("protocol", "row", "case", "cluster", "seed", "replica")
+_READ = {*_LINE, "system", "settings", "key", "digest", "original_key", "original"}
+_NUMBER = re.compile(rb"(?<![\w.])[-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?(?!\w)")
 
 
 def audit_results(names: Sequence[str], options: Options, *, clips: bool = False) -> list[str]:
@@ -32,61 +43,171 @@ def audit_results(names: Sequence[str], options: Options, *, clips: bool = False
     `clips` also decodes every clip that the manifests name and checks its digest.
 
     Raises:
-        InvalidError: scores or manifests are missing altogether.
+        InvalidError: scores are missing altogether, or were made under another form of the protocol.
     """
-    findings: list[str] = []
     store = Store()
-    locked = _locked(Path("dvc.lock"))
+    findings, compared = _against_lock(options.root, names)
+    whole, total, checked = True, 0, 0
     for name in names:
         protocol = load_protocol(name, tier=options.tier, overrides=options.overrides)
         ensure_assets([protocol], material=False)
-        path = options.root / name / "scores.parquet"
-        scores = score.read_scores(path)
-        findings += _against_lock(locked, [path])
-        findings += _against_store(scores, store, path)
-        findings += _against_itself(options.root, render(protocol, scores))
-        findings += _manifest(options.root / name / "clips.jsonl", store, decode=clips)
-    if all((options.root / name).exists() for name in ("claims.md", "metrics.json")):
+        path, manifest = options.root / name / "scores.parquet", options.root / name / "clips.jsonl"
+        table = score.read_scores(path, protocol.hash)
+        rows: list[Any] = table.to_dict("records")
+        lines, broken = _lines(manifest)
+        replicas = {item["replica"] for item in (*rows, *lines)}
+        wrong = list(_grid(path, protocol, rows, replicas, measured=True))
+        found, sealed = _scores(path, protocol, rows, lines, store)
+        findings += [*broken, *wrong, *found]
+        whole, total, checked = whole and not wrong, total + len(rows), checked + sealed
+        if manifest.exists():
+            findings += _grid(manifest, protocol, lines, replicas, measured=False)
+            findings += _manifest(manifest, protocol, lines, store, decode=clips)
+        if not wrong:
+            findings += _against_itself(options.root, expected := render(protocol, table))
+            if not any(file.endswith(".svg") for file in expected):
+                say(f"{name}: the figure is not checked: matplotlib is absent (pip install 'flashbench[repro]')")
+    if not whole:
+        say("what follows from scores is not recomputed where their rows are wrong")
+    elif any((options.root / file).exists() for file in SUMMARY):
         findings += _against_itself(options.root, summary(scored(options), options))
+    decoded = "decoded" if clips else "not decoded"
+    say(f"{checked} of {total} scores checked against the store, {compared} files against dvc.lock, clips {decoded}")
     return findings
 
 
-def _locked(lock: Path) -> Mapping[Path, str]:
-    """Path → md5 of every file that dvc.lock names as an output."""
-    if not lock.exists():
-        return {}
-    stages = (yaml.safe_load(lock.read_text(encoding="utf-8")) or {}).get("stages") or {}
-    outs = [out for stage in stages.values() for out in stage.get("outs") or ()]
-    return {Path(out["path"]): out["md5"] for out in outs if not out["md5"].endswith(".dir")}
+def _against_lock(root: Path, names: Sequence[str]) -> tuple[list[str], int]:
+    """Findings, and how many files were compared with the nearest dvc.lock above and replicas/dvc.lock beside it."""
+    folder, locked = root.resolve(), dict[Path, str]()
+    for above in folder.parents:
+        # Both have their paths from the same folder: the stages of replicas/dvc.yaml say `wdir: ..`.
+        for lock in (above / "dvc.lock", above / "replicas/dvc.lock"):
+            read = yaml.safe_load(lock.read_text(encoding="utf-8")) if lock.exists() else None
+            stages = (read or {}).get("stages") or {}
+            outs = [out for stage in stages.values() for out in stage.get("outs") or ()]
+            locked |= {Path(os.path.normpath(above / out["path"])): out["md5"] for out in outs}
+        if locked:
+            break
+    found, compared = [], 0
+    for path in locked:
+        inside = path.relative_to(folder) if path.is_relative_to(folder) else Path("/")
+        ours = inside.parts[0] in names or inside.stem in names or str(inside) in SUMMARY
+        if ours and path.is_file():  # a clone may lack what is in DVC's cache
+            compared += 1
+            if hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest() != locked[path]:
+                found.append(f"{root / inside} is not the file that dvc.lock records")
+    if not compared:
+        say(f"no dvc.lock names files of {root}")
+    return found, compared
 
 
-def _against_lock(locked: Mapping[Path, str], paths: Sequence[Path]) -> Iterator[str]:
-    for path in paths:
-        if path in locked and hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest() != locked[path]:
-            yield f"{path} is not the file that dvc.lock records"
+def _lines(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
+    """The manifest's usable lines (none where it is missing), and findings about the others."""
+    if not path.exists():
+        say(f"{path} is not here (`dvc pull` fetches it): scores are not compared with clips")
+        return [], []
+    lines = generate.read_manifest(path)
+    usable = [line for line in lines if isinstance(line, dict) and line.keys() >= _READ]
+    return usable, [f"{path}: {len(lines) - len(usable)} broken lines"] if len(usable) < len(lines) else []
 
 
-def _against_store(scores: pd.DataFrame, store: Store, path: Path) -> Iterator[str]:
-    for row in scores.to_dict("records"):
-        where = f"{path}: {row['row']} · {row['case']} · {row['metric']}"
+def _grid(
+    path: Path, protocol: Protocol, rows: Iterable[Row], replicas: Iterable[int], *, measured: bool
+) -> Iterator[str]:
+    """Every row that the protocol asks for is there, once, and no other."""
+    fields = (*_LINE, "metric", "frames") if measured else _LINE
+    expected = {
+        (protocol.name, variant.row, case.id, case.cluster, case.seed, replica, *more)
+        for variant in protocol.variants
+        for case in protocol.cases
+        for replica in replicas
+        for more in ([(metric, protocol.geometry.frames) for metric in protocol.metrics] if measured else [()])
+    }
+    found = Counter(tuple(row[field] for field in fields) for row in rows)
+    for what, wrong in (
+        ("is missing", expected - found.keys()),
+        ("is not in the protocol", found.keys() - expected),
+        ("comes twice", {row for row, count in found.items() if count > 1}),
+    ):
+        yield from (f"{path}: the row {' · '.join(map(str, row))} {what}" for row in sorted(wrong, key=str))
+
+
+def _where(path: Path, row: Row) -> str:
+    metric = f" · {row['metric']}" if "metric" in row else ""
+    return f"{path}: {row['row']} · {row['case']} · seed {row['seed']} · replica {row['replica']}{metric}"
+
+
+def _scores(
+    path: Path, protocol: Protocol, rows: Sequence[Row], lines: Sequence[Row], store: Store
+) -> tuple[list[str], int]:
+    """Findings about each score, its clip, its key and the store's record, and how many records there were."""
+    controls = {variant.row for variant in protocol.variants if variant.system == "original"}
+    by_clip = {tuple(line[field] for field in _CLIP): line for line in lines}
+    references = {(row["case"], row["seed"], row["replica"]): row["clip"] for row in rows if row["row"] in controls}
+    references |= {at[1:]: line["original"] for at, line in by_clip.items()}
+    there = any(store.has_clip(line["key"]) for line in lines)
+    findings, forged, right, checked = list[str](), list[str](), 0, 0
+    for row in rows:
+        if row["metric"] not in protocol.metrics:
+            continue  # the grid says so
+        where, at = _where(path, row), tuple(row[field] for field in _CLIP)
+        if at in by_clip and row["clip"] != by_clip[at]["digest"]:
+            findings.append(f"{where}: the score is of another clip than clips.jsonl names")
+        if at[1:] in references or metrics.get(row["metric"]).scope != "pair":
+            key = score.score_key(row["metric"], clip=row["clip"], reference=references.get(at[1:], ""))
+            right += key == row["key"]
+            forged += [f"{where}: the key is not that of metric, clip and reference"] if key != row["key"] else []
         try:
-            found = store.score(row["key"])
+            found = store.score(str(row["key"]))
         except IntegrityError as error:
-            yield f"{where}: {error.what}"
+            findings.append(f"{where}: {error.what}")
             continue
-        # A clone has no store; dvc.lock and recomputation still vouch for the file.
-        if found is not None and not _same(found, row):
-            yield f"{where}: {row['value']} differs from the store's sealed record ({found.value})"
+        if found:
+            checked += 1
+            about = json.loads(store._score_path(row["key"]).read_text(encoding="utf-8"))["body"]
+            findings += [
+                f"{where}: {field} differs from the store's sealed record" for field in _edited(row, found, about)
+            ]
+        elif there and not (math.isnan(row["value"]) and score.absent_assets(row["metric"])):
+            findings.append(f"{where}: the store has the manifest's clips, but no score of this key")
+    if forged and not right:  # keys hold the machine's numerics class
+        say(f"{path}: scores are of another numerics class: keys not recomputed")
+    return findings + (forged if right else []), checked
 
 
-def _same(found: Measurement, row: Mapping[Any, Any]) -> bool:
-    pairs = [(found.value, row["value"])]
-    kept = np.asarray(found.statistics, np.float32)  # as scores.parquet keeps them
-    for ours, theirs in ((found.per_frame, row["per_frame"]), (kept, row["statistics"])):
-        if len(ours) != len(theirs):
-            return False
-        pairs += list(zip(ours, theirs, strict=True))
-    return all(a == b or (math.isnan(a) and math.isnan(b)) for a, b in pairs)
+def _edited(row: Row, found: Measurement, about: Row) -> Iterator[str]:
+    """Fields of a row that are not those of its sealed record."""
+    yield from (field for field in ("metric", "clip") if row[field] != about[field])
+    for field in ("value", "per_frame", "statistics"):
+        kind = np.float32 if field == "statistics" else np.float64  # as scores.parquet keeps them
+        if not np.array_equal(np.asarray(getattr(found, field), kind), np.asarray(row[field], kind), equal_nan=True):
+            yield field
+    unofficial = assets.registry().unofficial and metrics.get(row["metric"]).assets
+    if row["reason"] != "; ".join(part for part in (found.reason, "unofficial weights" if unofficial else "") if part):
+        yield "reason"
+
+
+def _manifest(path: Path, protocol: Protocol, lines: Iterable[Row], store: Store, *, decode: bool) -> Iterator[str]:
+    """Each line names a clip of its row's system and settings, with the digests that the store has."""
+    variants = {variant.row: (variant.system, keys.plain(variant.settings)) for variant in protocol.variants}
+    for line in lines:
+        where, made = _where(path, line), (line["system"], line["settings"])
+        if made != variants.get(line["row"], made):
+            yield f"{where}: the clip's system or settings are not those of the protocol's row"
+        for key, digest in (("key", "digest"), ("original_key", "original")):
+            if not store.has_clip(line[key]):
+                continue
+            try:
+                record = store.clip_record(line[key])
+                found = store.clip(line[key]).digest if decode and key == "key" else record["digest"]
+            except InvalidError as error:
+                yield f"{where}: {error.what}"
+                continue
+            if found != line[digest]:
+                yield f"{where}: the store's {digest} is {found[:12]}, the manifest says {line[digest][:12]}"
+            about = (*(made if key == "key" else ("original", record["settings"])), line["case"], line["seed"])
+            if about != tuple(record[field] for field in ("system", "settings", "case", "seed")):
+                yield f"{where}: the store's clip is of another system, settings, case or seed"
 
 
 def _against_itself(root: Path, expected: Mapping[str, bytes]) -> Iterator[str]:
@@ -94,21 +215,13 @@ def _against_itself(root: Path, expected: Mapping[str, bytes]) -> Iterator[str]:
         path = root / name
         if not path.exists():
             yield f"{path} is missing"
-        elif path.read_bytes() != content:
+        elif not _same_text(path.read_bytes(), content):
             yield f"{path} does not follow from the scores: it was edited, or made from others"
 
 
-def _manifest(path: Path, store: Store, *, decode: bool) -> Iterator[str]:
-    if not path.exists():
-        return  # in DVC's cache, not in git: a clone may lack it
-    for line in generate.read_manifest(path):
-        where = f"{path}: {line['row']} · {line['case']}"
-        if not store.has_clip(line["key"]):
-            continue
-        try:
-            digest = store.clip(line["key"]).digest if decode else store.clip_record(line["key"])["digest"]
-        except InvalidError as error:
-            yield f"{where}: {error.what}"
-            continue
-        if digest != line["digest"]:
-            yield f"{where}: the store's clip is {digest[:12]}, the manifest says {line['digest'][:12]}"
+def _same_text(ours: bytes, theirs: bytes) -> bool:
+    """Equal but for the last digits of numbers (relative 1e-9), which another CPU's linear algebra may move."""
+    if _NUMBER.split(ours) != _NUMBER.split(theirs):
+        return False
+    pairs = zip(_NUMBER.findall(ours), _NUMBER.findall(theirs), strict=True)
+    return all(a == b or (b"." in a + b and math.isclose(float(a), float(b), rel_tol=1e-9)) for a, b in pairs)

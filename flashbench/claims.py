@@ -58,8 +58,8 @@ def judge(claim: Claim, found: stats.Contrast, direction: Direction) -> tuple[Ou
 def evaluate(protocol: Protocol, scores: pd.DataFrame, *, metric: stats.Lookup = stats.registered) -> list[Result]:
     """Every claim of the protocol on the scores, in the protocol's order.
 
-    A result holds the claim's own fields, `outcome`, `why` (empty if it holds) and `replicas`: for each training its
-    outcome, effect (first − second), low, high, p, n, of, clusters, and the PSNR difference of the same rows.
+    A result holds the claim's own fields, `outcome`, `why` (not `holds`, with what the scores note) and `replicas`: for
+    each training its outcome, effect (first − second), low, high, p, n, of, clusters, and the rows' PSNR difference.
     """
     replicas = sorted({int(replica) for replica in scores["replica"]})
     return [_evaluate(claim, protocol, scores, replicas, metric) for claim in protocol.claims]
@@ -99,6 +99,7 @@ def _evaluate(
     for replica in replicas:
         found = stats.contrast(scores, kind, first, second, replica=replica)
         outcome, why = judge(claim, found, kind.direction)
+        why = "; ".join(dict.fromkeys(filter(None, (why, found.reason))))
         line: Result = {"replica": replica, "outcome": outcome, "why": why}
         line |= {name: _plain(getattr(found, name)) for name in ("effect", "low", "high", "p", "n", "of", "clusters")}
         if BESIDE in protocol.metrics:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from flashbench.errors import CheckFailed, FlashBenchError, Interrupted, missing_dependency
+from flashbench.errors import CheckFailed, Exit, FlashBenchError, Interrupted, missing_dependency
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -42,6 +42,8 @@ def _options(
 
     try:
         chosen = tuple(sorted({int(item) for item in replicas.split(",")}))
+        if chosen[0] < 0:
+            raise ValueError("negative")
     except ValueError as error:
         raise UsageError(f"--replicas {replicas!r} is no list of numbers", fix="write 0 or 0,1,2") from error
     return Options(
@@ -204,7 +206,10 @@ def main() -> None:
     if os.environ.get("DVC_ROOT"):
         from flashbench.engine import die_with_parent
 
+        parent = os.getppid()
         die_with_parent(signal.SIGTERM)  # kill -9 on dvc must not leave this process training
+        if os.getppid() != parent:
+            sys.exit(int(Exit.INTERRUPTED))  # it died before the line above
     signal.signal(signal.SIGINT, _interrupted)
     try:
         app()

@@ -23,8 +23,9 @@ _FONT, _SCALE = cv2.FONT_HERSHEY_SIMPLEX, 0.42
 
 
 def contact_sheet(
-    rows: Mapping[str, Mapping[str, Clip]], cases: Sequence[str], *, frame: int | None = None, width: int = 1800
-) -> Image:
+    rows: Mapping[str, Mapping[str, Clip]], cases: Sequence[str], *, frame: int | None = None, width: int = 1800,
+    of: int | None = None,
+) -> Image:  # fmt: skip
     """One frame of every clip, uint8 [H, W, 3] RGB: a line of tiles for each case, a column for each row of the table.
 
     Columns that do not fit in `width` go to a further block below, which repeats the cases. A clip that is not there
@@ -35,6 +36,7 @@ def contact_sheet(
         cases: the cases to show, in order.
         frame: index of the frame, the middle one of each clip if None; clips that are shorter show their last.
         width: widest sheet in pixels; at least one column is placed whatever the width.
+        of: number of cases that `cases` were chosen from; the sheet says so where they are not all.
 
     Raises:
         InvalidError: there is no clip at all.
@@ -43,15 +45,21 @@ def contact_sheet(
     if not clips:
         raise InvalidError("a contact sheet needs a clip", fix="generate the protocol's clips first")
     high, wide = (max(clip.frames.shape[axis] for clip in clips) for axis in (1, 2))
-    names = {row: _wrap(row, wide) for row in rows}
+    names = {row: _wrap(row, wide - 2 * GAP) for row in rows}
+    head = GAP + LINE * max(map(len, names.values()))
     columns = max(1, (width - GAP) // (wide + GAP))
     blocks = math.ceil(len(rows) / columns)
     columns = math.ceil(len(rows) / blocks)
     order = list(rows)
     sheets = [
-        _block(rows, order[i * columns : (i + 1) * columns], cases, names, (high, wide), frame) for i in range(blocks)
+        _block(rows, order[i * columns : (i + 1) * columns], cases, names, head, (high, wide), frame)
+        for i in range(blocks)
     ]
     full = max(sheet.shape[1] for sheet in sheets)
+    if of is not None and of > len(cases):
+        said = np.full((GAP + LINE, full, 3), PAPER, dtype=np.uint8)
+        _write(said, f"{len(cases)} of {of} cases", GAP, GAP)
+        sheets.insert(0, said)
     return np.concatenate([_pad(sheet, full) for sheet in sheets])
 
 
@@ -69,11 +77,11 @@ def _block(
     chosen: Sequence[str],
     cases: Sequence[str],
     names: Mapping[str, Sequence[str]],
+    head: int,
     tile: tuple[int, int],
     frame: int | None,
 ) -> Image:
     high, wide = tile
-    head = GAP + LINE * max(len(names[row]) for row in chosen)
     step = LINE + high + GAP
     sheet = np.full((head + step * len(cases) + GAP, GAP + (wide + GAP) * len(chosen), 3), PAPER, dtype=np.uint8)
     for i, row in enumerate(chosen):

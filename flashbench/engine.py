@@ -78,7 +78,7 @@ def _limit_threads(threads: int) -> None:
 
 @contextmanager
 def _thread_environment(threads: int) -> Iterator[None]:
-    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OPENCV_FOR_THREADS_NUM")
     values = {**dict.fromkeys(names, str(threads)), "OMP_WAIT_POLICY": "PASSIVE"}
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)
@@ -216,6 +216,9 @@ class _Run:
 
     def go(self, count: int) -> dict[str, Mapping[str, Any]]:
         try:
+            for worker in [worker for worker in self.workers if not worker.process.is_alive()]:
+                worker.dismiss()
+                self.workers.remove(worker)
             self.workers += [self._spawn() for _ in range(count - len(self.workers))]
             while self.waiting or any(worker.task for worker in self.workers):
                 self._assign()
@@ -249,7 +252,10 @@ class _Run:
             del self.waiting[task.key]
             worker.task = task
             worker.report = _Bar(task, self.progress)
-            worker.pipe.send(task)
+            try:
+                worker.pipe.send(task)
+            except OSError:  # it died while it was idle
+                self._replace(worker)
 
     def _listen(self) -> None:
         active = {worker.pipe: worker for worker in self.workers if worker.task}
@@ -257,7 +263,7 @@ class _Run:
             worker = active[pipe]  # type: ignore[index]
             try:
                 message = worker.pipe.recv()
-            except (EOFError, ConnectionResetError):
+            except (EOFError, OSError):  # gone, perhaps in the middle of a message
                 self._replace(worker)
                 continue
             self._hear(worker, message)

@@ -47,7 +47,7 @@ def recipe_key(protocol: Protocol, name: str, replica: int) -> str:
         material=None if synthetic else [material.VERSION, material.material_hash("train")],
         needs={role: recipe_key(protocol, need, replica) for role, need in sorted(needs.items())},
         replica=replica if settings["kind"] in TRAINED else None,
-        numerics=keys.numerics_class(threads=threads(protocol)),
+        numerics=keys.numerics_class(threads=1),  # `recipes.build` trains on one thread, whatever the tier
     )
 
 
@@ -100,6 +100,7 @@ def build_model(
     from flashbench.laptop import recipes
 
     if store.has_model(key):
+        store.drop_training_state(key)  # a kill between keeping the model and this leaves it
         return store.model_record(key)
     inputs = {role: store.model(need) for role, need in needs.items()}
     started = time.monotonic()
@@ -139,7 +140,8 @@ def train(protocols: Sequence[Protocol], *, store: Store, engine: Engine, replic
 
 
 def _steps(task: Task) -> int:
-    return int(task.arguments["settings"].get("steps") or 0)
+    steps: int = task.arguments["settings"].get("steps") or 0
+    return steps
 
 
 # --- clips ------------------------------------------------------------------------------------------------------

@@ -85,14 +85,23 @@ def cpu_isa() -> str:
 
 
 def numerics_class(*, threads: int, device: str = "cpu", dtype: str = "float32") -> dict[str, str | int]:
-    """What decides the last bits of a generated clip: device, dtype, ISA capability, threads, torch version."""
+    """What decides the last bits of a generated clip: device, dtype, ISA capability, threads, library versions."""
     return {
         "device": device,
         "dtype": dtype,
         "isa": cpu_isa() if device == "cpu" else _gpu_name(),
         "threads": threads,
         "torch": package_version("torch"),
+        # What decodes, resizes and compresses pixels, and builds the networks.
+        **{name: package_version(name) for name in ("numpy", "av", "pillow", "diffusers")},
+        "opencv": _opencv_version(),
     }
+
+
+def _opencv_version() -> str:
+    import cv2  # its distribution has several names, of which two may be installed
+
+    return str(cv2.__version__)
 
 
 def _gpu_name() -> str:
@@ -103,8 +112,8 @@ def _gpu_name() -> str:
 
 def scoring_class() -> dict[str, str | int]:
     """What decides the last bits of a score computed with numpy, scipy and OpenCV."""
-    libraries = ("numpy", "scipy", "opencv-python-headless")
-    return {"device": "cpu", "isa": cpu_isa(), **{name: package_version(name) for name in libraries}}
+    libraries = {name: package_version(name) for name in ("numpy", "scipy")}
+    return {"device": "cpu", "isa": cpu_isa(), **libraries, "opencv": _opencv_version()}
 
 
 # --- identity of code -------------------------------------------------------------------------------------------

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,16 @@ _FIELDS = _TIER_FIELDS | {
     "name", "title", "table", "system", "settings", "rows", "metrics", "primary", "baseline", "margins", "claims",
     "curve", "seeds", "tiers",
 }  # fmt: skip
+_KNOWN = {
+    "geometry": ("frames", "height", "width", "fps", "scale"),
+    "cases": ("set", "split", "count", "per_source"),
+    "budget": ("workers", "threads"),
+    "low": (
+        "blur_probability", "blur_sigma", "resize_factor", "kernels", "noise_probability", "noise_sigma",
+        "jpeg_probability", "jpeg_quality", "mild_probability", "last_kernel",
+    ),
+}  # fmt: skip
+"""Fields inside fields; those of `low` are `cascade.degrade.PixelDegradation`'s (a test compares)."""
 _REQUIRED = ("name", "title", "table", "system", "rows", "metrics", "primary", "baseline", "geometry", "cases", "low")
 
 
@@ -51,18 +60,29 @@ def load_protocol(name: str, *, tier: str = "laptop", overrides: Sequence[str] =
         raise did_you_mean("tier", tier, tiers())
     where = f"protocols/{name}.yaml"
     config = _compose(name, tier, overrides)
-    for field in config:
-        if field not in _FIELDS:
-            raise did_you_mean(f"field in {where}:", field, _FIELDS)
-    for field in _REQUIRED:
-        if config.get(field) is None:
-            raise UsageError(f"{where} has no `{field}`", fix=f"add `{field}:` to it or to its tier file")
+    _check_fields(config, name, where)
     try:
         return _build(config, tier)
     except FlashBenchError as error:
         raise type(error)(f"{where}: {error.what}", fix=error.fix) from error
     except (TypeError, KeyError, ValueError, AttributeError) as error:
         raise UsageError(f"{where}: a field has the wrong form: {error!r}", fix="compare it with nfe.yaml") from error
+
+
+def _check_fields(config: Mapping[str, Any], name: str, where: str) -> None:
+    """Refuse unknown and missing fields, and a name that is not the file's (results are kept by it)."""
+    for field in config:
+        if field not in _FIELDS:
+            raise did_you_mean(f"field in {where}:", field, _FIELDS)
+    if config.get("name") != name:
+        raise UsageError(f"{where} calls itself {config.get('name')!r}", fix=f"write `name: {name}`")
+    for field, known in _KNOWN.items():
+        for inner in config.get(field) or {}:
+            if inner not in known:
+                raise did_you_mean(f"field in `{field}` of {where}:", inner, known)
+    for field in _REQUIRED:
+        if config.get(field) is None:
+            raise UsageError(f"{where} has no `{field}`", fix=f"add `{field}:` to it or to its tier file")
 
 
 def _compose(name: str, tier: str, overrides: Sequence[str]) -> dict[str, Any]:
@@ -101,6 +121,8 @@ def check_yaml(path: Path) -> None:
     shown = f"{path.parent.name}/{path.name}"
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{shown} cannot be read as UTF-8 text: {error}", fix="check the file") from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
@@ -117,12 +139,14 @@ def _build(config: Mapping[str, Any], tier: str) -> Protocol:
         if row not in rows:
             raise did_you_mean("row", row, rows)
     metrics = _metrics(config["metrics"], config["primary"])
+    budget = dict(config.get("budget") or {})
+    _whole_numbers(config)
     recipes = _needed_recipes(variants, config.get("recipes") or {})
     geometry = Geometry(**{**config["geometry"], "fps": Fraction(str(config["geometry"]["fps"]))})
     for variant in variants:
         systems.get(variant.system).check(variant.settings, geometry)
-    budget = dict(config.get("budget") or {})
     identity = {name: value for name, value in config.items() if name not in ("budget", "recipes", "title")}
+    versions = [[v.row, v.system, systems.get(v.system).version, v.settings] for v in variants]
     return Protocol(
         name=config["name"],
         title=config["title"],
@@ -140,8 +164,19 @@ def _build(config: Mapping[str, Any], tier: str) -> Protocol:
         curve=config.get("curve"),
         recipes=recipes,
         budget=budget,
-        hash=keys.key("protocol", config=identity, recipes=recipes),
+        hash=keys.key("protocol", config=identity, recipes=recipes, variants=versions),
     )
+
+
+def _whole_numbers(config: Mapping[str, Any]) -> None:
+    """Refuse counts and sizes that are no whole numbers, or too small."""
+    least = {"geometry.frames": 1, "geometry.height": 1, "geometry.width": 1, "geometry.scale": 1, "seeds": 1}
+    least |= {"cases.count": 1, "cases.per_source": 1, "budget.workers": 0, "budget.threads": 1, "tier_seeds": 1}
+    for place, low in least.items():
+        field, _, inner = place.partition(".")
+        value = (config.get(field) or {}).get(inner) if inner else config.get(field)
+        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < low):
+            raise UsageError(f"{place} is {value!r}, not a whole number from {low}", fix=f"correct {place}")
 
 
 def row_id(settings: Mapping[str, Any]) -> str:
@@ -223,6 +258,8 @@ def _needed_recipes(variants: Iterable[Variant], recipes: Mapping[str, Any]) -> 
         name = queue.pop()
         if name not in recipes:
             raise did_you_mean("recipe", name, recipes)
+        if not name.replace("-", "").replace("_", "").isalnum():
+            raise UsageError(f"recipe {name!r} is no plain name", fix="use letters, digits, - and _")
         if name not in needed:
             needed.add(name)
             queue += list((recipes[name].get("needs") or {}).values())
@@ -245,11 +282,3 @@ def trials(protocol: Protocol, *, replica: int = 0, limit: int | None = None) ->
         for variant in protocol.variants
         for case in cases
     ]
-
-
-def with_row(protocol: Protocol, row: str) -> Protocol:
-    """The protocol narrowed to one row."""
-    kept = tuple(variant for variant in protocol.variants if variant.row == row)
-    if not kept:
-        raise did_you_mean("row", row, (variant.row for variant in protocol.variants))
-    return replace(protocol, variants=kept)

@@ -7,18 +7,18 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
-import os
-import shutil
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from flashbench import assets, generate, metrics, score
 from flashbench.engine import Engine, LocalEngine
-from flashbench.errors import InvalidError, did_you_mean
+from flashbench.errors import InvalidError, MissingAsset, UsageError, did_you_mean
 from flashbench.progress import say
 from flashbench.protocol import load_protocol, trials
 from flashbench.protocol import names as known_protocols
@@ -61,6 +61,9 @@ def run(names: Sequence[str], phases: Sequence[Phase] = PHASES, options: Options
         if phase not in PHASES:
             raise did_you_mean("phase", phase, PHASES)
     protocols = [load_protocol(name, tier=options.tier, overrides=options.overrides) for name in names]
+    if (options.limit or options.overrides) and options.results is None:
+        what = "a limited or changed protocol would replace the tier's results"
+        raise UsageError(what, fix="give its results a folder of their own: --results DIR")
     store = Store()
     _writable(options.root)
     with _engine(protocols[0], options) as engine:
@@ -90,13 +93,14 @@ def write(path: Path, content: bytes) -> None:
     Raises:
         InvalidError: the folder cannot be written, or the disk is full.
     """
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft = path.with_name(f".{path.name}.draft")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         draft.write_bytes(content)
         draft.replace(path)
     except OSError as error:
-        draft.unlink(missing_ok=True)
+        with suppress(OSError):
+            draft.unlink(missing_ok=True)
         fix = "free disk space or choose --results; what is in the store is kept"
         raise InvalidError(f"{path} cannot be written: {error.strerror}", fix=fix) from error
 
@@ -109,8 +113,13 @@ def ensure_assets(protocols: Sequence[Protocol], *, material: bool) -> None:
 
         wanted |= {source.asset for source in read_sources()}
     missing = [name for name in sorted(wanted) if not assets.present(name)]
-    if missing:
-        assets.pull(missing, report=say)
+    try:
+        if missing:
+            assets.pull(missing, report=say)
+    except MissingAsset as error:
+        if material:
+            raise
+        say(f"{error.what}: its rows will be NaN")  # a metric without its parameters is a reason, not a failure
 
 
 def _reads_material(protocol: Protocol) -> bool:
@@ -122,25 +131,25 @@ def _train(protocols: Sequence[Protocol], store: Store, options: Options, engine
     built = generate.train(protocols, store=store, engine=engine, replicas=options.replicas)
     say(f"{', '.join(protocol.name for protocol in protocols)}: built {built} models, the others were in the store")
     folder = options.root / "models"
-    shutil.rmtree(folder, ignore_errors=True)
     for protocol in protocols:
         for name, settings in protocol.recipes.items():
             if settings["kind"] == "pool":
                 continue  # hundreds of megabytes that only training reads
             for replica in options.replicas if settings["kind"] in generate.TRAINED else (0,):
                 place = folder / (f"{name}-{replica}" if settings["kind"] in generate.TRAINED else name)
-                if not place.exists():
-                    _publish(store, generate.recipe_key(protocol, name, replica), place)
+                _publish(store, generate.recipe_key(protocol, name, replica), place)
 
 
 def _publish(store: Store, key: str, folder: Path) -> None:
-    """Copy a model's files (never its record: it has times) beside the results, with its key."""
+    """Copy a model's files (never its record: it has times) beside the results, with its key last."""
+    mark = folder / "key"
+    if mark.exists() and mark.read_text(encoding="utf-8") == key + "\n":
+        return
+    mark.unlink(missing_ok=True)
     source = store.model(key)
-    folder.mkdir(parents=True)
     for name in store.model_record(key)["files"]:
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source / name, folder / name)
-    (folder / "key").write_text(key + "\n", encoding="utf-8")
+        write(folder / name, (source / name).read_bytes())
+    write(mark, f"{key}\n".encode())
 
 
 def _generate(protocol: Protocol, store: Store, options: Options, engine: Engine) -> None:
@@ -154,7 +163,7 @@ def _score(protocol: Protocol, store: Store, options: Options, engine: Engine) -
     ensure_assets([protocol], material=False)
     manifest = generate.read_manifest(options.root / protocol.name / "clips.jsonl")
     table = score.score(protocol, manifest, store=store, engine=engine)
-    write(options.root / protocol.name / "scores.parquet", score.to_parquet(table))
+    write(options.root / protocol.name / "scores.parquet", score.to_parquet(table, protocol.hash))
 
 
 def render(protocol: Protocol, scores: pd.DataFrame) -> dict[str, bytes]:
@@ -163,11 +172,13 @@ def render(protocol: Protocol, scores: pd.DataFrame) -> dict[str, bytes]:
 
     table = tables.build(protocol, scores)
     results = claims.evaluate(protocol, scores)
-    return {
+    drawn = {}
+    if importlib.util.find_spec("matplotlib"):  # of the extra `repro`: without it, everything but the figure
+        drawn[f"figures/{protocol.name}.svg"] = figures.draw(protocol, table)
+    return drawn | {
         f"tables/{protocol.name}.csv": tables.to_csv(table).encode(),
         f"tables/{protocol.name}.md": tables.to_markdown(protocol, scores, table).encode(),
         f"tables/{protocol.name}.tex": tables.to_latex(protocol, scores, table).encode(),
-        f"figures/{protocol.name}.svg": figures.draw(protocol, table),
         f"{protocol.name}/claims.json": _json(results).encode(),
     }
 
@@ -187,7 +198,7 @@ def _tables(protocol: Protocol, store: Store, options: Options, engine: Engine) 
     from flashbench import contact
 
     ensure_assets([protocol], material=False)
-    scores = score.read_scores(options.root / protocol.name / "scores.parquet")
+    scores = score.read_scores(options.root / protocol.name / "scores.parquet", protocol.hash)
     for name, content in render(protocol, scores).items():
         write(options.root / name, content)
         say(f"{protocol.name}: wrote {options.root / name}")
@@ -221,7 +232,7 @@ def summary(names: Sequence[str], options: Options) -> dict[str, bytes]:
     ensure_assets(protocols, material=False)
     results, built = [], []
     for protocol in protocols:
-        scores = score.read_scores(options.root / protocol.name / "scores.parquet")
+        scores = score.read_scores(options.root / protocol.name / "scores.parquet", protocol.hash)
         built.append(tables.build(protocol, scores))
         results.append((protocol, claims.evaluate(protocol, scores)))
     return {

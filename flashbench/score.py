@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from flashbench import assets, keys, metrics
 from flashbench.engine import Engine, Report, Task
-from flashbench.errors import InvalidError
+from flashbench.errors import IntegrityError, InvalidError
 from flashbench.progress import say
 from flashbench.store import Store
 from flashbench.types import Measurement, Protocol
@@ -43,12 +43,23 @@ def score_key(metric: str, *, clip: str, reference: str) -> str:
     )
 
 
+def absent_assets(metric: str) -> list[str]:
+    """Weights or parameters of a metric that this machine lacks."""
+    return [name for name in metrics.get(metric).assets if not assets.present(name)]
+
+
 def score_clip(
-    *, store: Store, key: str, report: Report, clip_key: str, original_key: str, wanted: Mapping[str, str]
+    *, store: Store, key: str, report: Report, line: Mapping[str, Any], wanted: Mapping[str, str]
 ) -> Mapping[str, Any]:
-    """Task: measure one clip with every wanted metric (metric → score key)."""
-    clip = store.clip(clip_key)
-    reference = clip if original_key == clip_key else store.clip(original_key)
+    """Task: measure the clip of a manifest line with every wanted metric (metric → score key).
+
+    Raises:
+        IntegrityError: the store's clip is not the one that the manifest names, so the keys would lie.
+    """
+    clip, reference = store.clip(line["key"]), store.clip(line["original_key"])
+    if (clip.digest, reference.digest) != (line["digest"], line["original"]):
+        what = f"the store's clip of {line['row']} · {line['case']} is not the one that clips.jsonl names"
+        raise IntegrityError(what, fix="run `flashbench run PROTOCOL --phase generate` again")
     for metric, own_key in wanted.items():
         if store.score(own_key) is None:
             measured = metrics.get(metric)
@@ -63,14 +74,15 @@ def score(protocol: Protocol, manifest: Sequence[Mapping[str, Any]], *, store: S
     missing = 0
     for line in manifest:
         wanted = {name: _line_key(name, line) for name in protocol.metrics}
-        wanted = {name: own for name, own in wanted.items() if store.score(own) is None}
+        # Without its parameters a metric is not asked, so that a passing absence is never kept.
+        wanted = {n: own for n, own in wanted.items() if not absent_assets(n) and store.score(own) is None}
         if wanted:
             missing += 0 if line["key"] in tasks else len(wanted)
             tasks[line["key"]] = Task(
                 key=keys.key("scores", clip=line["key"]),
                 label=f"{line['row']} · {line['case']}",
                 function="flashbench.score:score_clip",
-                arguments={"clip_key": line["key"], "original_key": line["original_key"], "wanted": wanted},
+                arguments={"line": dict(line), "wanted": wanted},
             )
     if tasks:
         engine.run(list(tasks.values()), store=store, title=f"{protocol.name}: scores", unit="clips")
@@ -93,6 +105,8 @@ def collect(protocol: Protocol, manifest: Sequence[Mapping[str, Any]], *, store:
         for name in protocol.metrics:
             key = _line_key(name, line)
             found = store.score(key)
+            if found is None and (absent := absent_assets(name)):
+                found = Measurement.missing(f"{absent[0]} not present: flashbench assets pull {absent[0]}")
             if found is None:
                 fix = "run `flashbench run PROTOCOL --phase score`"
                 raise InvalidError(f"{line['row']} · {line['case']} has no {name} score", fix=fix)
@@ -119,8 +133,8 @@ def _row(
     }
 
 
-def to_parquet(scores: pd.DataFrame) -> bytes:
-    """Content of scores.parquet: sorted, typed, no times; the same scores give the same bytes.
+def to_parquet(scores: pd.DataFrame, protocol_hash: str) -> bytes:
+    """Content of scores.parquet: sorted, typed, no times, with the hash of the protocol that asked for them.
 
     Statistics of set metrics are the bulk of the file, which is in git, so they are kept as float32: that moves pooled
     NIQE by less than 1e-5 (measured on the laptop tier), far below its intervals. Tables are made from the file.
@@ -132,7 +146,8 @@ def to_parquet(scores: pd.DataFrame) -> bytes:
     kinds = {"seed": pa.int64(), "replica": pa.int64(), "frames": pa.int64(), "value": pa.float64()}
     kinds |= {"per_frame": floats, "statistics": pa.list_(pa.float32())}
     schema = pa.schema([(name, kinds.get(name, pa.string())) for name in COLUMNS])
-    table = pa.Table.from_pandas(scores, schema=schema, preserve_index=False).replace_schema_metadata(None)
+    table = pa.Table.from_pandas(scores, schema=schema, preserve_index=False)
+    table = table.replace_schema_metadata({"protocol": protocol_hash})
     stream = BytesIO()
     lists = {f"{name}.list.element": "BYTE_STREAM_SPLIT" for name in ("per_frame", "statistics")}
     pq.write_table(
@@ -146,16 +161,21 @@ def to_parquet(scores: pd.DataFrame) -> bytes:
     return stream.getvalue()
 
 
-def read_scores(path: Path) -> pd.DataFrame:
-    """Read scores.parquet; an `InvalidError` where it is missing, broken or of another form."""
+def read_scores(path: Path, protocol_hash: str | None = None) -> pd.DataFrame:
+    """Read scores.parquet; an `InvalidError` where it is missing, broken, of another form or of another protocol."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        table: pd.DataFrame = pq.read_table(path).to_pandas()
+        read = pq.read_table(path)
+        table: pd.DataFrame = read.to_pandas()
     except (OSError, pa.ArrowException) as error:
         fix = "run `flashbench run PROTOCOL --phase score` first"
-        raise InvalidError(f"{path} cannot be read: {error}", fix=fix) from error
+        why = getattr(error, "strerror", None) or error
+        raise InvalidError(f"{path} cannot be read: {why}", fix=fix) from error
     if tuple(table.columns) != COLUMNS:
         raise InvalidError(f"{path} is no table of scores", fix=f"its columns must be {', '.join(COLUMNS)}")
+    if protocol_hash and (read.schema.metadata or {}).get(b"protocol") != protocol_hash.encode():
+        fix = "run the protocol again with the same tier and overrides; what is in the store is not made again"
+        raise InvalidError(f"the scores of {path} were made under another form of the protocol", fix=fix)
     return table

@@ -18,8 +18,8 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Any, TypeAlias, cast
 from typing import Protocol as Interface
-from typing import TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -40,6 +40,8 @@ LEVEL = 0.95
 MIN_CLUSTERS = 3
 SIGN = {"higher": 1, "lower": -1, "none": 0}
 """Sign of an improvement, by a metric's direction."""
+REFERENCE = "original"
+"""The control that is the reference itself: against the reference it is exact, and nothing is left to test."""
 
 
 class MetricLike(Hashable, Interface):
@@ -88,7 +90,7 @@ class Estimate:
     """Clips asked for."""
     clusters: int
     reason: str = ""
-    """Why the value or its bounds are NaN, or why n < of."""
+    """Why the value or its bounds are NaN, or why n < of; what the scores themselves note."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,7 +139,9 @@ class _Lines:
     data: Floats
     """[N] values, or [N, S] statistics of a set metric."""
     asked: set[tuple[str, int]]
-    reasons: tuple[str, ...]
+    reasons: str
+    """Why the row's other clips have no score."""
+    notes: str
 
 
 def mean(values: Floats, clusters: Labels, cases: Labels, *, of: int | None = None) -> Estimate:
@@ -151,7 +155,7 @@ def mean(values: Floats, clusters: Labels, cases: Labels, *, of: int | None = No
     """
     here = ~np.isnan(values)
     units = _cluster_means(values[here], clusters[here], cases[here])
-    return _estimate(units, _average, n=int(here.sum()), of=len(values) if of is None else of)
+    return _estimate(units, np.mean, n=int(here.sum()), of=len(values) if of is None else of)
 
 
 def pooled(statistics: Floats, clusters: Labels, finalize: Finalize, *, of: int | None = None) -> Estimate:
@@ -179,10 +183,10 @@ def estimate(
     else:
         found = mean(lines.data, lines.clusters, _cases(lines.pairs), of=asked)
     if found.n >= asked:
-        return found
-    why = _tally(lines.reasons) or ("no score" if found.n else f"no score of row {row!r}")
+        return replace(found, reason=_join(found.reason, lines.notes))
+    why = lines.reasons or ("no score" if found.n else f"no score of row {row!r}")
     if found.n:
-        why = "; ".join(part for part in (f"{asked - found.n} of {asked} clips missing: {why}", found.reason) if part)
+        why = _join(f"{asked - found.n} of {asked} clips missing: {why}", found.reason, lines.notes)
     return replace(found, reason=why)
 
 
@@ -196,11 +200,12 @@ def contrast(scores: pd.DataFrame, metric: MetricLike, first: str, second: str, 
     units, evaluate, n = _paired(metric, one, two)
     effect, se, reason = _jackknife(units, evaluate)
     if n == 0:
-        reason = _tally(one.reasons + two.reasons) or f"no case in which both {first!r} and {second!r} have a score"
+        reason = _join(one.reasons, two.reasons) or f"no case in which both {first!r} and {second!r} have a score"
     half, p = _t(effect, se, len(units))
     return Contrast(
         metric=metric.name, first=first, second=second, replica=replica, effect=effect, low=effect - half,
-        high=effect + half, p=p, se=se, n=n, of=len(one.asked | two.asked), clusters=len(units), reason=reason,
+        high=effect + half, p=p, se=se, n=n, of=len(one.asked | two.asked), clusters=len(units),
+        reason=_join(reason, one.notes, two.notes),
     )  # fmt: skip
 
 
@@ -218,25 +223,21 @@ def bootstrap(
 
 
 def against_baseline(
-    scores: pd.DataFrame,
-    metrics: Sequence[MetricLike],
-    rows: Iterable[str],
-    baseline: str,
-    primary: Iterable[str],
-    *,
-    replica: int = 0,
-) -> list[Comparison]:
-    """Every row against the baseline on every metric: Holm over all tests of primary metrics, BH over all others."""
-    others = [row for row in rows if row != baseline]
-    named = set(primary)
-    found = [contrast(scores, m, row, baseline, replica=replica) for m in metrics for row in others]
+    scores: pd.DataFrame, metrics: Sequence[MetricLike], rows: Iterable[str], baseline: str, primary: Iterable[str],
+    *, replica: int = 0,
+) -> list[Comparison]:  # fmt: skip
+    """Every row against the baseline on every metric: Holm over all tests of primary metrics, BH over all others.
+
+    The reference itself (`REFERENCE`) is in neither family on metrics of a pair.
+    """
+    others, named = [row for row in rows if row != baseline], set(primary)
+    asked = [(m, row) for m in metrics for row in others if (m.scope, row) != ("pair", REFERENCE)]
+    found = [contrast(scores, m, row, baseline, replica=replica) for m, row in asked]
     family = np.array([c.metric in named for c in found], dtype=bool)
     p = np.array([c.p for c in found], dtype=np.float64)
     adjusted = np.where(family, holm(np.where(family, p, np.nan)), benjamini_hochberg(np.where(family, np.nan, p)))
-    return [
-        Comparison(contrast=c, primary=bool(inside), adjusted=float(q))
-        for c, inside, q in zip(found, family, adjusted, strict=True)
-    ]
+    tests = zip(found, family, adjusted, strict=True)
+    return [Comparison(contrast=c, primary=bool(inside), adjusted=float(q)) for c, inside, q in tests]
 
 
 def holm(p: Floats) -> Floats:
@@ -300,7 +301,8 @@ def _lines(scores: pd.DataFrame, metric: MetricLike, row: str, replica: int) -> 
         clusters=part["cluster"].to_numpy(dtype=np.str_)[at],
         data=data,
         asked=set(pairs),
-        reasons=tuple(str(why) for i, why in enumerate(part["reason"]) if i not in kept),
+        reasons=_tally(why for i, why in enumerate(part["reason"]) if i not in kept),
+        notes=_tally(why for i, why in enumerate(part["reason"]) if i in kept),
     )
 
 
@@ -316,15 +318,11 @@ def _paired(metric: MetricLike, one: _Lines, two: _Lines) -> tuple[Floats, Evalu
         return _cluster_sums(both, clusters), lambda units: pool(units[:, 0]) - pool(units[:, 1]), len(at)
     with np.errstate(invalid="ignore"):  # inf − inf: both equal to the reference
         differences = np.asarray(one.data[at] - two.data[of_two])
-    return _cluster_means(differences, clusters, _cases([one.pairs[i] for i in at])), _average, len(at)
+    return _cluster_means(differences, clusters, _cases([one.pairs[i] for i in at])), np.mean, len(at)
 
 
 def _cases(pairs: list[tuple[str, int]]) -> Labels:
     return np.array([case for case, _ in pairs], dtype=np.str_)
-
-
-def _average(units: Floats) -> float:
-    return float(units.mean())
 
 
 def _pool(finalize: Finalize) -> Evaluate:
@@ -365,7 +363,7 @@ def _cluster_sums(statistics: Floats, clusters: Labels) -> Floats:
 def _jackknife(units: Floats, evaluate: Evaluate) -> tuple[float, float, str]:
     """(value, standard error, reason) of units [G, …]; for a mean the standard error is sd / √G exactly."""
     count = len(units)
-    point = evaluate(units) if count else math.nan
+    point = float(evaluate(units)) if count else math.nan
     if not math.isfinite(point):
         equal = "infinite: a clip equals its reference" if math.isinf(point) else "undefined for these clips"
         return point, math.nan, equal if count else "no score"
@@ -392,7 +390,11 @@ def _estimate(units: Floats, evaluate: Evaluate, *, n: int, of: int) -> Estimate
     return Estimate(value=value, low=value - half, high=value + half, n=n, of=of, clusters=len(units), reason=reason)
 
 
-def _tally(reasons: Iterable[str]) -> str:
+def _tally(reasons: Iterable[Any]) -> str:
     """Distinct reasons, the commonest first."""
-    counts = Counter(why for why in reasons if why)
+    counts = Counter(str(why) for why in reasons if why)
     return "; ".join(sorted(counts, key=lambda why: (-counts[why], why)))
+
+
+def _join(*parts: str) -> str:
+    return "; ".join(filter(None, dict.fromkeys(parts)))

@@ -53,6 +53,12 @@ def _unseal(path: Path) -> dict[str, Any]:
     return body
 
 
+def _files(folder: Path) -> dict[str, Path]:
+    """Every file of an entry but its record, by relative name."""
+    found = {str(path.relative_to(folder)): path for path in sorted(folder.rglob("*")) if path.is_file()}
+    return {name: path for name, path in found.items() if name != RECORD}
+
+
 class Store:
     """Entries by kind and key under one root folder."""
 
@@ -76,7 +82,7 @@ class Store:
     def put_clip(self, key: str, clip: Clip, record: Mapping[str, Any]) -> str:
         """Keep `clip` under `key`; returns its digest."""
         digest = clip.digest
-        with self._new_entry("clips", key) as folder:
+        with self._new_entry("clips", key) as folder, self._disk_errors():
             video.write_lossless(folder / "clip.mkv", clip)
             rate = f"{clip.fps.numerator}/{clip.fps.denominator}"
             self._write_record(folder, {**record, "key": key, "digest": digest, "fps": rate})
@@ -147,7 +153,11 @@ class Store:
             IntegrityError: a file is missing or not the one that was written.
         """
         folder = self._entry("models", key)
-        for name, expected in self.model_record(key)["files"].items():
+        files = self.model_record(key)["files"]
+        if more := _files(folder).keys() - files.keys():
+            what = f"{folder} holds {min(more)}, which training did not write"
+            raise IntegrityError(what, fix=f"remove {folder}; the next run trains it again")
+        for name, expected in files.items():
             path = folder / name
             if not path.exists() or file_sha256(path) != expected:
                 raise IntegrityError(
@@ -178,10 +188,13 @@ class Store:
         """
         with self._new_entry("models", key) as folder:
             yield folder
-            files = {
-                str(path.relative_to(folder)): file_sha256(path) for path in sorted(folder.rglob("*")) if path.is_file()
-            }
-            self._write_record(folder, {**record, "key": key, "files": files})
+            with self._disk_errors():
+                files = {name: file_sha256(path) for name, path in _files(folder).items()}
+                self._write_record(folder, {**record, "key": key, "files": files})
+        self.drop_training_state(key)
+
+    def drop_training_state(self, key: str) -> None:
+        """Remove the checkpoints of a model that is finished."""
         shutil.rmtree(self.root / "state" / key, ignore_errors=True)
 
     # --- locks and files ----------------------------------------------------------------------------------------
@@ -216,15 +229,16 @@ class Store:
         final = self._entry(kind, key)
         folder = self.root / "tmp" / f"{key}.{uuid.uuid4().hex}"
         with self._disk_errors():
-            try:
-                folder.mkdir()
-                yield folder
+            folder.mkdir()
+        try:
+            yield folder  # its errors are its own: only the store's are about the disk
+            with self._disk_errors():
                 final.parent.mkdir(parents=True, exist_ok=True)
                 if final.exists():
                     shutil.rmtree(final)
                 os.replace(folder, final)
-            finally:
-                shutil.rmtree(folder, ignore_errors=True)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
     def _atomic_text(self, path: Path, text: str) -> None:
         with self._disk_errors():

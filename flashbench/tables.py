@@ -143,33 +143,42 @@ def _blocks(protocol: Protocol, table: pd.DataFrame, found: Comparisons) -> list
 _LEGEND = (
     "Value ± half of its 95 % interval. † differs from the baseline after the adjustment (p < 0.05). Bold: the best of "
     "its column (`original` and `codec`, made from the reference, do not compete), where the test resolves it from the "
-    "baseline, or resolves the baseline from the runner-up. The paper's numbers are of other material at another size; "
-    "v1 and v4 print the same where no version is named; –: not in the paper's table."
+    "baseline, or resolves the baseline from the runner-up. Published NIQE is of other material, size and number of "
+    "frames: equal numbers side by side are a coincidence, only contrasts compare. v1 and v4 print the same where no "
+    "version is named; –: not in the paper's table; n/a: undefined for the reason in the note."
 )
 
 
 def _sentence(protocol: Protocol, tests: Sequence[stats.Comparison]) -> str:
-    def count(part: Sequence[stats.Comparison]) -> str:
-        return f"{sum(t.resolved for t in part)} of {sum(not math.isnan(t.adjusted) for t in part)}"
-
-    first, rest = [t for t in tests if t.primary], [t for t in tests if not t.primary]
-    named = ", ".join(f"`{name}`" for name in protocol.primary)
-    text = (
-        f"{count(tests)} differences from the baseline `{protocol.baseline}` are resolved: {count(first)} on {named} "
-    )
-    text += f"(primary, Holm), {count(rest)} on the other metrics (Benjamini–Hochberg)."
+    tested = [(t.contrast.first, t.contrast.metric, t.resolved) for t in tests if not math.isnan(t.adjusted)]
+    found = [
+        f"{_count([(row, yes) for row, metric, yes in tested if metric == name])} differ from the baseline "
+        f"`{protocol.baseline}` on `{name}`"
+        for name in protocol.primary
+    ]
+    text = f"{'; '.join(found)} (primary, Holm)."
+    if others := [(row, yes) for row, metric, yes in tested if metric not in protocol.primary]:
+        text += f" On the other metrics {_count(others, 'differences of ')} are resolved (Benjamini–Hochberg)."
     if absent := sum(math.isnan(t.adjusted) for t in tests):
         text += f" {absent} more could not be tested."
     sizes = []
     for name in protocol.primary:
         least = [
-            stats.smallest_resolvable(t.contrast.se, t.contrast.clusters) for t in first if t.contrast.metric == name
+            stats.smallest_resolvable(t.contrast.se, t.contrast.clusters) for t in tests if t.contrast.metric == name
         ]
         if known := [size for size in least if size > 0]:
             sizes.append(f"{np.median(known):.2g} on `{name}`")
     if sizes:
         text += f" Smallest difference found with 80 % power, one test, median over rows: {', '.join(sizes)}."
     return text
+
+
+def _count(found: Iterable[tuple[str, bool]], of: str = "") -> str:
+    """`1 of 7 rows and 6 of 6 controls` from (row, whether it counts): own rows first, controls apart."""
+    kinds: dict[str, list[bool]] = {"rows": [], "controls": []}
+    for row, yes in found:
+        kinds["controls" if is_control(row) else "rows"].append(yes)
+    return " and ".join(f"{sum(seen)} of {len(seen)} {of}{kind}" for kind, seen in kinds.items() if seen) or "no rows"
 
 
 def _measured(protocol: Protocol, part: Lines, tests: Sequence[stats.Comparison], notes: Notes) -> list[list[Cell]]:
@@ -187,7 +196,7 @@ def _measured(protocol: Protocol, part: Lines, tests: Sequence[stats.Comparison]
     grid = [[*head, Cell("clips")]]
     for row in (variant.row for variant in protocol.variants):
         cells = [Cell(row, code=True)]
-        counts = []
+        counts, undefined = [], ""
         for name in protocol.metrics:
             line = part[row, name]
             text = _number(line["value"], places[name])
@@ -195,11 +204,15 @@ def _measured(protocol: Protocol, part: Lines, tests: Sequence[stats.Comparison]
                 text += f" ± {(line['high'] - line['low']) / 2:.{places[name]}f}"
             text += " †" if (row, name) in resolved else ""
             cells.append(Cell(text + notes.mark(line["reason"]), bold=best[name] == row))
-            counts.append(int(line["n"]))
+            if math.isnan(line["value"]):
+                undefined = undefined or line["reason"]
+            else:
+                counts.append(int(line["n"]))
             if name in paper:
                 cells.append(Cell(_versions(protocol, row, name)))
-        low, high, of = min(counts), max(counts), len(protocol.cases)
-        grid.append([*cells, Cell(f"{low}/{of}" if low == high else f"{low}–{high}/{of}")])
+        low, high, of = min(counts, default=0), max(counts, default=0), len(protocol.cases)
+        text = f"{low}/{of}" if low == high else f"{low}–{high}/{of}"
+        grid.append([*cells, Cell(text + notes.mark(undefined))])
     return grid
 
 
@@ -227,15 +240,15 @@ def _over_replicas(protocol: Protocol, table: pd.DataFrame, found: Comparisons) 
         cells = [Cell(row, code=True)]
         for name in protocol.metrics:
             values = table[(table["row"] == row) & (table["metric"] == name)]["value"].dropna()
-            text = "–"
+            text = "n/a"
             if len(values):
                 text = f"{_number(values.mean(), places[name])} [{_number(values.min(), places[name])}, "
                 text += f"{_number(values.max(), places[name])}]" + (" †" if (row, name) in same else "")
             cells.append(Cell(text))
         grid.append(cells)
     text = f"Mean over {len(found)} trainings, in brackets the lowest and the highest of them (a range, no interval). "
-    text += f"{len(same)} of {len(signs)} differences from the baseline `{protocol.baseline}` are resolved with the "
-    text += "same sign in every training (†)."
+    text += f"{_count([(key[0], key in same) for key in signs], 'differences of ')} from the baseline "
+    text += f"`{protocol.baseline}`, on all metrics, are resolved with the same sign in every training (†)."
     return [Block("subheading", "Over all replicas"), Block("text", text), Block("grid", grid=grid)]
 
 
@@ -308,4 +321,4 @@ def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _number(value: float, places: int) -> str:
-    return "–" if math.isnan(value) else f"{value:.{places}f}".replace("inf", "∞")
+    return "n/a" if math.isnan(value) else f"{value:.{places}f}".replace("inf", "∞")

@@ -72,6 +72,15 @@ def test_a_killed_worker_is_replaced_once(store: Store, tmp_path: Path) -> None:
     assert done["d"]["deaths"] == 1 and done["e"]["value"] == 2
 
 
+def test_a_worker_that_died_between_runs_is_replaced(store: Store) -> None:
+    with LocalEngine(workers=1) as engine:
+        first = engine.run([_task("a", "double", value=1)], store=store, title="t", unit="tasks")
+        os.kill(first["a"]["pid"], signal.SIGKILL)
+        time.sleep(0.2)
+        second = engine.run([_task("b", "double", value=2)], store=store, title="t", unit="tasks")
+    assert second["b"]["value"] == 4 and second["b"]["pid"] != first["a"]["pid"]
+
+
 def test_a_worker_that_dies_twice_is_an_error(store: Store, tmp_path: Path) -> None:
     task = _task("d", "die", flag=str(tmp_path / "flag"), times=2)
     with pytest.raises(InvalidError, match="died twice"):

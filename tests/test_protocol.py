@@ -61,6 +61,7 @@ def test_hash_follows_what_moves_numbers() -> None:
     assert protocol.load_protocol("nfe", tier="smoke").hash == plain.hash
     assert protocol.load_protocol("nfe", tier="smoke", overrides=["budget.workers=1"]).hash == plain.hash
     assert protocol.load_protocol("nfe", tier="smoke", overrides=["seeds=2"]).hash != plain.hash
+    assert protocol.load_protocol("nfe", tier="smoke", overrides=["settings.shift=3.0"]).hash != plain.hash
     assert protocol.load_protocol("nfe", tier="smoke", overrides=["recipes.wide.layers=2"]).hash != plain.hash
     unread = protocol.load_protocol("nfe", tier="smoke", overrides=["recipes.pixel.layers=2"])
     assert unread.hash == plain.hash, "a recipe that no variant reads"
@@ -74,6 +75,14 @@ def test_recipes_come_with_what_they_need() -> None:
 @pytest.mark.parametrize(
     ("override", "said"),
     [
+        ("geometry.frames=6", "the codec's clips have 4n + 1"),
+        ("budget.workers=-1", "budget.workers is -1"),
+        ("budget.threads=x", "budget.threads is 'x'"),
+        ("cases.splt=dev", "did you mean 'split'"),
+        ("low.blur_sgima=9", "did you mean 'blur_sigma'"),
+        ("recipes.wide.steps=abc", "not of type int"),
+        ("name=../../evil", "write `name: nfe`"),
+        ("seeds=0", "seeds is 0"),
         ("geometry.height=100", "sides must be multiples of 16"),
         ("settings.degradation_step=1000", "degradation_step is 1000"),
         ("rows=[{nfe: [0, 1, 4]}]", "nfe is 0"),
@@ -88,6 +97,14 @@ def test_what_cannot_be_made_is_refused_before_any_work(override: str, said: str
     assert said in str(caught.value)
 
 
+def test_fields_of_low_are_those_of_the_degradation() -> None:
+    from dataclasses import fields
+
+    from flashbench.cascade.degrade import PixelDegradation
+
+    assert set(protocol._KNOWN["low"]) == {field.name for field in fields(PixelDegradation)}
+
+
 def test_a_row_twice_is_refused() -> None:
     with pytest.raises(UsageError, match="comes twice"):
         protocol.load_protocol("nfe", tier="smoke", overrides=["rows=[{nfe: [4, 4]}]"])
@@ -98,13 +115,6 @@ def test_a_claim_needs_two_rows() -> None:
         protocol.load_protocol(
             "nfe", tier="smoke", overrides=["claims=[{id: x, text: t, source: s, metric: niqe, better: nfe=4}]"]
         )
-
-
-def test_one_row_can_be_picked() -> None:
-    loaded = protocol.load_protocol("nfe", tier="smoke")
-    assert [v.row for v in protocol.with_row(loaded, "nfe=4").variants] == ["nfe=4"]
-    with pytest.raises(UsageError, match="did you mean|known"):
-        protocol.with_row(loaded, "nfe=40")
 
 
 def test_protocols_are_found_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

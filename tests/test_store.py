@@ -91,6 +91,19 @@ def test_a_model_is_kept_when_its_block_ends(store: Store) -> None:
         store.model(KEY)
 
 
+def test_a_file_that_training_did_not_write_is_noticed(store: Store) -> None:
+    with store.new_model(KEY, {}) as folder:
+        (folder / "model.safetensors").write_bytes(b"weights")
+    (store.model(KEY) / "model.safetensors.index.json").write_text("{}")
+    with pytest.raises(IntegrityError, match="training did not write"):
+        store.model(KEY)
+
+
+def test_an_error_inside_a_model_is_not_blamed_on_the_disk(store: Store) -> None:
+    with pytest.raises(FileNotFoundError), store.new_model(KEY, {}) as folder:
+        (folder / "absent").read_bytes()
+
+
 def test_a_failed_model_leaves_nothing_but_its_state(store: Store) -> None:
     (store.training_state(KEY) / "checkpoint").write_text("half")
     with pytest.raises(RuntimeError), store.new_model(KEY, {}) as folder:

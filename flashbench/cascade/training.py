@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -167,12 +167,20 @@ class _Run:
             tensors |= {f"weight.{name}": value.detach(), f"average.{name}": self.average[name],
                         f"first.{name}": state["exp_avg"], f"second.{name}": state["exp_avg_sq"]}
         part = path.with_suffix(".part")
-        save_file(tensors, part, metadata={"fingerprint": self.fingerprint})
-        os.replace(part, path)
+        try:
+            save_file(tensors, part, metadata={"fingerprint": self.fingerprint})
+            os.replace(part, path)
+        except (SafetensorError, OSError) as error:
+            fix = "free disk space; training goes on from the checkpoint before"
+            raise InvalidError(f"the checkpoint {path} cannot be written: {error}", fix=fix) from error
 
     def load(self, path: Path) -> None:
         """Go on from a checkpoint of the same training; one of another training is passed over."""
-        with safe_open(path, "pt") as file:
+        try:
+            opened = safe_open(path, "pt")
+        except SafetensorError:  # damaged, as by a power loss: training begins again
+            return
+        with opened as file:
             if (file.metadata() or {}).get("fingerprint") != self.fingerprint:
                 return
             self.losses = file.get_tensor("losses").tolist()

@@ -133,9 +133,12 @@ def source_hash(name: str) -> str:
 
 
 def material_hash(split: Split | None = None) -> str:
-    """Identity of all sources, or of those of `split`: ids, sha256 of their files, frames."""
+    """Identity of all sources, or of those of `split`: ids, sha256 of their files, frames, and their order.
+
+    The order counts because training draws sources by their place in the list.
+    """
     chosen = [found for found in read_sources() if split in (None, found.split)]
-    return _hash([[found.id, _identity(found)] for found in sorted(chosen, key=lambda found: found.id)])
+    return _hash([[found.id, _identity(found)] for found in chosen])
 
 
 def _identity(found: Source) -> list[Any]:

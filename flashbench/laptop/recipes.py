@@ -61,7 +61,7 @@ def load_codec(folder: Path) -> KLTCodec:
 
 def load_network(folder: Path) -> Stage2Transformer:
     """The network of a finished `flow` or `regression` recipe, in eval mode."""
-    network: Stage2Transformer = Stage2Transformer.from_pretrained(folder)
+    network: Stage2Transformer = Stage2Transformer.from_pretrained(folder, use_safetensors=True)
     return network.eval()
 
 

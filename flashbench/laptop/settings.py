@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
-from flashbench.errors import did_you_mean
+from flashbench.errors import UsageError, did_you_mean
 from flashbench.types import Scalar
 
 VERSION = 1
@@ -50,4 +50,8 @@ def resolve(settings: Mapping[str, Value]) -> tuple[str, dict[str, Value]]:
     for name in given:
         if name not in DEFAULTS[kind]:
             raise did_you_mean(f"setting of a {kind} recipe", name, DEFAULTS[kind])
+        wanted = type(DEFAULTS[kind][name])
+        if not isinstance(given[name], (int, float) if wanted is float else wanted):
+            fix = f"give a value like {DEFAULTS[kind][name]!r}"
+            raise UsageError(f"{name} of a {kind} recipe is {given[name]!r}, not of type {wanted.__name__}", fix=fix)
     return kind, DEFAULTS[kind] | given

@@ -8,7 +8,7 @@ from __future__ import annotations
 from functools import lru_cache
 from importlib.metadata import entry_points
 
-from flashbench.errors import did_you_mean
+from flashbench.errors import UsageError, did_you_mean
 from flashbench.systems.base import Request, System, resolve
 
 __all__ = ["Request", "System", "get", "names", "resolve"]
@@ -20,7 +20,11 @@ def _registry() -> dict[str, System]:
 
     found: dict[str, System] = {system.name: system for system in (*controls.SYSTEMS, *flashvideo.SYSTEMS)}
     for entry in entry_points(group="flashbench.systems"):
-        found[entry.name] = entry.load()
+        system = entry.load()
+        if not isinstance(system, System) or system.name != entry.name or entry.name in found:
+            what = f"the entry point {entry.name!r} ({entry.value}) is no system of that name, or takes a name of ours"
+            raise UsageError(what, fix="point it at an instance of flashbench.systems.base.System with its own name")
+        found[entry.name] = system
     return found
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from flashbench.systems import inputs
 from flashbench.systems.base import Request, System, reference_of
-from flashbench.systems.flashvideo import check_sides, codec, network
+from flashbench.systems.flashvideo import check_geometry, codec, network
 from flashbench.types import Clip, Frames, Geometry, Settings
 
 
@@ -126,8 +126,8 @@ class Regression(System):
         return 1
 
     def check(self, settings: Settings, geometry: Geometry) -> None:
-        """Sides are multiples of 16 pixels."""
-        check_sides(geometry)
+        """Sides are multiples of 16 pixels, frames are 4n + 1."""
+        check_geometry(geometry)
 
     def make(self, request: Request) -> Clip:
         """One pass."""

@@ -62,8 +62,8 @@ class FlashVideo(System):
         return int(str(settings["nfe"]))
 
     def check(self, settings: Settings, geometry: Geometry) -> None:
-        """Sides are multiples of 16 pixels, `nfe` is at least 1, `degradation_step` lies on the schedule."""
-        check_sides(geometry)
+        """Sides are multiples of 16 pixels, frames are 4n + 1, `nfe` and `degradation_step` lie in their ranges."""
+        check_geometry(geometry)
         _has_latent_noise(settings["degradation"])
         for name, low, high in (("nfe", 1, 1000), ("degradation_step", 0, 999)):
             value = settings[name]
@@ -94,8 +94,11 @@ class FlashVideo(System):
         return Clip(frames, geometry.fps)
 
 
-def check_sides(geometry: Geometry) -> None:
-    """Refuse a generated size that is no multiple of 16 pixels: 8 of the codec times a patch of 2."""
+def check_geometry(geometry: Geometry) -> None:
+    """Refuse sides that are no multiple of 16 pixels (8 of the codec times a patch of 2), and frames not 4n + 1."""
+    if (geometry.frames - 1) % 4:
+        fix = f"use {geometry.frames // 4 * 4 + 1}"
+        raise UsageError(f"cannot generate {geometry.frames} frames: the codec's clips have 4n + 1", fix=fix)
     for side in (geometry.height, geometry.width):
         if side <= 0 or side % 16:
             raise UsageError(

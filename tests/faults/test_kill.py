@@ -15,7 +15,7 @@ import smoke
 
 pytestmark = pytest.mark.slow
 
-RUN = ("run", "nfe", "--tier", "smoke", "-S", "recipes.wide.steps=150")
+RUN = ("run", "nfe", "--tier", "smoke", "-S", "recipes.wide.steps=150", "--results", "results/smoke")
 """Long enough to be killed in the middle of training."""
 OFTEN = {"FLASHBENCH_CHECKPOINT_SECONDS": "0.3"}
 
