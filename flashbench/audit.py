@@ -91,7 +91,7 @@ def _against_lock(root: Path, names: Sequence[str]) -> tuple[list[str], int]:
     found, compared = [], 0
     for path in locked:
         inside = path.relative_to(folder) if path.is_relative_to(folder) else Path("/")
-        ours = inside.parts[0] in names or inside.stem in names or str(inside) in SUMMARY
+        ours = {*inside.parts[:1], inside.stem} & {*names} or str(inside) in SUMMARY
         if ours and path.is_file():  # a clone may lack what is in DVC's cache
             compared += 1
             if hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest() != locked[path]:
@@ -205,8 +205,8 @@ def _manifest(path: Path, protocol: Protocol, lines: Iterable[Row], store: Store
                 continue
             if found != line[digest]:
                 yield f"{where}: the store's {digest} is {found[:12]}, the manifest says {line[digest][:12]}"
-            about = (*(made if key == "key" else ("original", record["settings"])), line["case"], line["seed"])
-            if about != tuple(record[field] for field in ("system", "settings", "case", "seed")):
+            about = (*(made if key == "key" else ("original", record.get("settings"))), line["case"], line["seed"])
+            if about != tuple(record.get(field) for field in ("system", "settings", "case", "seed")):
                 yield f"{where}: the store's clip is of another system, settings, case or seed"
 
 

@@ -142,14 +142,17 @@ def audit(
     """Check results against the store, dvc.lock and themselves; exit 1 and one line per finding if any differs."""
     from flashbench.audit import audit_results
     from flashbench.errors import did_you_mean
+    from flashbench.run import results_folder
 
     if what != "results":
         raise did_you_mean("audit", what, ["results"])
-    findings = audit_results(protocols, _options(tier, "0", results, None, None, overrides), clips=clips)
+    options = _options(tier, "0", results, None, None, overrides)
+    results_folder(options)
+    findings = audit_results(protocols, options, clips=clips)
     for finding in findings:
         typer.echo(finding)
     if findings:
-        raise CheckFailed(f"{len(findings)} findings", fix="rerun the protocol, or restore the files from git")
+        raise CheckFailed(f"findings: {len(findings)}", fix="rerun the protocol, or restore the files from git")
     typer.echo("no findings")
 
 

@@ -46,20 +46,16 @@ def contact_sheet(
         raise InvalidError("a contact sheet needs a clip", fix="generate the protocol's clips first")
     high, wide = (max(clip.frames.shape[axis] for clip in clips) for axis in (1, 2))
     names = {row: _wrap(row, wide - 2 * GAP) for row in rows}
-    head = GAP + LINE * max(map(len, names.values()))
+    head = 2 * GAP + LINE * max(map(len, names.values()))
     columns = max(1, (width - GAP) // (wide + GAP))
     blocks = math.ceil(len(rows) / columns)
     columns = math.ceil(len(rows) / blocks)
-    order = list(rows)
-    sheets = [
-        _block(rows, order[i * columns : (i + 1) * columns], cases, names, head, (high, wide), frame)
-        for i in range(blocks)
-    ]
+    parts = [list(rows)[i * columns : (i + 1) * columns] for i in range(blocks)]
+    sheets = [_block(rows, part, cases, names, head, (high, wide), frame) for part in parts]
     full = max(sheet.shape[1] for sheet in sheets)
     if of is not None and of > len(cases):
-        said = np.full((GAP + LINE, full, 3), PAPER, dtype=np.uint8)
-        _write(said, f"{len(cases)} of {of} cases", GAP, GAP)
-        sheets.insert(0, said)
+        sheets.insert(0, np.full((GAP + LINE, full, 3), PAPER, dtype=np.uint8))
+        _write(sheets[0], f"{len(cases)} of {of} cases", GAP, GAP)
     return np.concatenate([_pad(sheet, full) for sheet in sheets])
 
 
@@ -73,14 +69,9 @@ def png(image: Image) -> bytes:
 
 
 def _block(
-    rows: Mapping[str, Mapping[str, Clip]],
-    chosen: Sequence[str],
-    cases: Sequence[str],
-    names: Mapping[str, Sequence[str]],
-    head: int,
-    tile: tuple[int, int],
-    frame: int | None,
-) -> Image:
+    rows: Mapping[str, Mapping[str, Clip]], chosen: Sequence[str], cases: Sequence[str],
+    names: Mapping[str, Sequence[str]], head: int, tile: tuple[int, int], frame: int | None,
+) -> Image:  # fmt: skip
     high, wide = tile
     step = LINE + high + GAP
     sheet = np.full((head + step * len(cases) + GAP, GAP + (wide + GAP) * len(chosen), 3), PAPER, dtype=np.uint8)

@@ -38,6 +38,8 @@ NEAR = 0.6
 """Controls farther from the curves than this share of the curves' range are named at the edge of the panel."""
 Limits: TypeAlias = tuple[float, float]
 """Lower and upper end of an axis."""
+Label: TypeAlias = tuple[str, float, str, bool]
+"""Text, level, colour, whether a leader ties it to its level."""
 _STYLE: dict[Any, Any] = {
     "svg.hashsalt": "flashbench", "svg.fonttype": "none", "font.family": "DejaVu Sans", "font.size": 9.0,
     "axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 10.0, "axes.titlelocation": "left",
@@ -72,12 +74,12 @@ def draw(protocol: Protocol, table: pd.DataFrame) -> bytes:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise InvalidError("figures need matplotlib", fix="pip install 'flashbench[repro]'") from error
-    quoted = any(QUOTED in cells for rows in protocol.published.values() for cells in rows.values())
+    quoted = [cells[QUOTED] for rows in protocol.published.values() for cells in rows.values() if QUOTED in cells]
     shown = (*SHOWN, QUOTED) if quoted else SHOWN
     chosen = [name for name in shown if name in protocol.metrics] or list(protocol.primary)
-    panels, height = len(chosen) + quoted, 3.3 if protocol.curve else 1.4 + 0.3 * (len(protocol.variants) + 2)
+    panels, height = len(chosen) + bool(quoted), 3.3 if protocol.curve else 1.4 + 0.3 * (len(protocol.variants) + 2)
     down, across = (2, 2) if panels == 4 else (1, panels)
-    beside = _around(_published_values(protocol))
+    beside = _around(quoted)
     limits = {name: _limits(protocol, table, name, beside if name == QUOTED else (0.0, 0.0)) for name in chosen}
     title = f"Published, {protocol.table}: other material"
     if quoted and QUOTED in limits:
@@ -191,9 +193,7 @@ def _published_curve(ax: Axes, protocol: Protocol, limits: Limits) -> None:
     ax.set_ylabel("niqe, lower is better")
 
 
-def _curves(
-    ax: Axes, lines: Sequence[Line], setting: str, labels: list[tuple[str, float, str, bool]], limits: Limits
-) -> None:
+def _curves(ax: Axes, lines: Sequence[Line], setting: str, labels: Sequence[Label], limits: Limits) -> None:
     """Draw lines with their bands; names stand beside the axes, with their marker, at the height of the end."""
     ticks = sorted({x for line in lines for x in line.x})
     for i, line in enumerate(lines):
@@ -221,11 +221,10 @@ def _curves(
 
 def _apart(levels: Sequence[float], gap: float, limits: Limits) -> list[float]:
     """Places for names of sorted levels, as near as they can be and at least `gap` of the axis apart."""
-    if not levels:
-        return []
-    steps = gap * (limits[1] - limits[0]) * np.arange(len(levels))
-    free = isotonic_regression(np.clip(levels, *limits) - steps).x
-    return list(map(float, np.clip(free, limits[0], limits[1] - steps[-1]) + steps))
+    low, high = limits
+    steps = gap * (high - low) * np.arange(len(levels))
+    free = isotonic_regression(np.clip(levels, low, high) - steps).x if levels else steps
+    return list(map(float, np.clip(free, low, high - steps.max(initial=0.0)) + steps))
 
 
 def _measured_rows(ax: Axes, protocol: Protocol, table: pd.DataFrame, metric: str, limits: Limits) -> None:
@@ -233,14 +232,14 @@ def _measured_rows(ax: Axes, protocol: Protocol, table: pd.DataFrame, metric: st
     replicas = sorted(set(table["replica"]))
     for line in _records(table, metric):
         row, value = line["row"], float(line["value"])
-        if not math.isfinite(value):
-            continue
         colour = GREY if is_control(row) else COLOURS[0]
         height = at[row] + 0.22 * (replicas.index(line["replica"]) - (len(replicas) - 1) / 2)
         if not limits[0] <= value <= limits[1]:
-            side, text = (0.99, f"{value:.2f} →") if value > limits[1] else (0.01, f"← {value:.2f}")
-            where: dict[str, Any] = {"transform": ax.get_yaxis_transform(), "va": "center", "fontsize": 8}
-            ax.text(side, height, text, ha="right" if side > 0.5 else "left", color=colour, **where)
+            at_left, text = (True, f"← {value:.2f}") if value < limits[0] else (False, f"{value:.2f} →")
+            ax.text(
+                0.01 if at_left else 0.99, height, "n/a" if math.isnan(value) else text, color=colour, fontsize=8,
+                transform=ax.get_yaxis_transform(), ha="left" if at_left else "right", va="center",
+            )  # fmt: skip
             continue
         if not math.isnan(line["low"]):
             ax.plot([line["low"], line["high"]], [height, height], color=colour, linewidth=1.6, zorder=2)
@@ -253,12 +252,6 @@ def _measured_rows(ax: Axes, protocol: Protocol, table: pd.DataFrame, metric: st
     ax.set_xlabel(_axis(table, metric))
 
 
-def _published_values(protocol: Protocol) -> list[float]:
-    rows = {variant.row for variant in protocol.variants}
-    found = [(row, cells) for version in protocol.published.values() for row, cells in version.items()]
-    return [cells[QUOTED] for row, cells in found if row in rows and QUOTED in cells]
-
-
 def _published_rows(ax: Axes, protocol: Protocol, limits: Limits) -> None:
     at = _row_axis(ax, protocol, limits)
     for i, version in enumerate(VERSIONS):
@@ -266,9 +259,7 @@ def _published_rows(ax: Axes, protocol: Protocol, limits: Limits) -> None:
         points = [(cells[row][QUOTED], at[row]) for row in at if QUOTED in cells.get(row, {})]
         style: dict[str, Any] = {"markerfacecolor": "none", "markersize": 9.0 - 4 * i, "markeredgewidth": 1.6}
         if points:
-            ax.plot(
-                *zip(*points, strict=True), linestyle="none", marker="o", color=COLOURS[1 + i], label=version, **style
-            )
+            ax.plot(*zip(*points, strict=True), "o", color=COLOURS[1 + i], label=version, **style)
     if ax.lines:
         ax.legend(frameon=False, loc="upper left", ncols=2, handletextpad=0.2)
     ax.set_xlabel("niqe, lower is better")

@@ -55,12 +55,12 @@ class Notes:
 
 def markdown(blocks: Sequence[Block]) -> str:
     """GitHub's Markdown of a document."""
-    return _Markdown().document(blocks)
+    return "\n\n".join(filter(None, map(_Markdown().block, blocks))) + "\n"
 
 
 def latex(blocks: Sequence[Block]) -> str:
     """LaTeX of a document, escaped, for the package booktabs."""
-    return _Latex().document(blocks)
+    return "\n\n".join(filter(None, map(_Latex().block, blocks))) + "\n"
 
 
 def _sides(block: Block) -> str:
@@ -69,9 +69,6 @@ def _sides(block: Block) -> str:
 
 class _Markdown:
     """GitHub's Markdown."""
-
-    def document(self, blocks: Sequence[Block]) -> str:
-        return "\n\n".join(text for text in map(self.block, blocks) if text) + "\n"
 
     def block(self, block: Block) -> str:
         if block.kind == "grid":
@@ -89,9 +86,6 @@ class _Markdown:
 
 class _Latex:
     """LaTeX with booktabs."""
-
-    def document(self, blocks: Sequence[Block]) -> str:
-        return "\n\n".join(text for text in map(self.block, blocks) if text) + "\n"
 
     def block(self, block: Block) -> str:
         if block.kind == "grid":

@@ -39,8 +39,11 @@ _REQUIRED = ("name", "title", "table", "system", "rows", "metrics", "primary", "
 
 
 def names() -> tuple[str, ...]:
-    """Names of the protocols that can be run."""
-    return tuple(sorted(path.stem for path in protocol_root().glob("*.yaml")))
+    """Names of the protocols that can be run; a `UsageError` where their folder is none."""
+    root = protocol_root()
+    if not (root / "tier").is_dir():
+        raise UsageError(f"{root} is no folder of protocols", fix="set FLASHBENCH_PROTOCOLS to one that has tier/")
+    return tuple(sorted(path.stem for path in root.glob("*.yaml")))
 
 
 def tiers() -> tuple[str, ...]:

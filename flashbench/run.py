@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib.util
 import json
 import math
@@ -64,6 +65,8 @@ def run(names: Sequence[str], phases: Sequence[Phase] = PHASES, options: Options
     if (options.limit or options.overrides) and options.results is None:
         what = "a limited or changed protocol would replace the tier's results"
         raise UsageError(what, fix="give its results a folder of their own: --results DIR")
+    if not {"train", "generate"} & set(phases):
+        results_folder(options)
     store = Store()
     _writable(options.root)
     with _engine(protocols[0], options) as engine:
@@ -73,6 +76,21 @@ def run(names: Sequence[str], phases: Sequence[Phase] = PHASES, options: Options
             for phase, body in _BODIES.items():
                 if phase in phases:
                     body(protocol, store, options, engine)
+
+
+def results_folder(options: Options) -> Path:
+    """The folder of results to read.
+
+    Raises:
+        UsageError: there is no such folder.
+    """
+    root = options.root
+    if not root.is_dir():
+        there = sorted(str(path) for path in root.parent.glob("*") if path.is_dir()) if root.parent.is_dir() else []
+        close = difflib.get_close_matches(str(root), there, n=1, cutoff=0.4)
+        fix = f"did you mean {close[0]}?" if close else "run `flashbench run PROTOCOL` first, or give --results"
+        raise UsageError(f"there is no folder {root}", fix=fix)
+    return root
 
 
 def _engine(protocol: Protocol, options: Options) -> LocalEngine:
@@ -209,7 +227,10 @@ def _tables(protocol: Protocol, store: Store, options: Options, engine: Engine) 
     for line in manifest:
         if line["case"] in cases and line["replica"] == first and line["seed"] == 0:
             sheet[line["row"]][line["case"]] = store.clip(line["key"])
-    write(options.root / protocol.name / "contact.png", contact.png(contact.contact_sheet(sheet, cases)))
+    write(
+        options.root / protocol.name / "contact.png",
+        contact.png(contact.contact_sheet(sheet, cases, of=len(protocol.cases))),
+    )
 
 
 _BODIES: Mapping[Phase, Callable[[Protocol, Store, Options, Engine], None]] = {
@@ -247,6 +268,7 @@ def summarise(options: Options) -> None:
     Raises:
         InvalidError: there are none.
     """
+    results_folder(options)
     names = scored(options)
     if not names:
         raise InvalidError(f"no protocol has scores under {options.root}", fix="run `flashbench run PROTOCOL` first")

@@ -32,9 +32,8 @@ from flashbench.types import Direction, Scope
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 Labels: TypeAlias = npt.NDArray[np.str_]
-Finalize: TypeAlias = Callable[[Floats], float]
 Evaluate: TypeAlias = Callable[[Floats], float]
-"""From units [G, …] to a value."""
+"""From units [G, …], or from summed statistics [S], to a value."""
 
 LEVEL = 0.95
 MIN_CLUSTERS = 3
@@ -158,7 +157,7 @@ def mean(values: Floats, clusters: Labels, cases: Labels, *, of: int | None = No
     return _estimate(units, np.mean, n=int(here.sum()), of=len(values) if of is None else of)
 
 
-def pooled(statistics: Floats, clusters: Labels, finalize: Finalize, *, of: int | None = None) -> Estimate:
+def pooled(statistics: Floats, clusters: Labels, finalize: Evaluate, *, of: int | None = None) -> Estimate:
     """Value of a set metric over all clips, with the delete-one-cluster jackknife-t interval.
 
     Args:
@@ -325,7 +324,7 @@ def _cases(pairs: list[tuple[str, int]]) -> Labels:
     return np.array([case for case, _ in pairs], dtype=np.str_)
 
 
-def _pool(finalize: Finalize) -> Evaluate:
+def _pool(finalize: Evaluate) -> Evaluate:
     return lambda units: float(finalize(units.sum(axis=0)))
 
 
@@ -334,7 +333,7 @@ def _finalized(metric: MetricLike, statistics: bytes) -> float:
     return float(metric.finalize(np.frombuffer(statistics, dtype=np.float64)))
 
 
-def _remembering(metric: MetricLike) -> Finalize:
+def _remembering(metric: MetricLike) -> Evaluate:
     # One table asks for the same sums many times: a row's value, its contrasts, its claims all leave out one cluster.
     return lambda statistics: _finalized(metric, np.ascontiguousarray(statistics).tobytes())
 

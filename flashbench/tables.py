@@ -57,13 +57,14 @@ def build(protocol: Protocol, scores: pd.DataFrame, *, metric: stats.Lookup = st
                 found = stats.estimate(scores, kind, variant.row, replica=replica, of=len(protocol.cases))
                 lines.append(_line(protocol, variant.row, replica, name, kind.unit, kind.direction, found))
             for name in quoted:
-                unit = "%" if name in _PERCENT else ""
                 absent = stats.Estimate(
                     value=math.nan, low=math.nan, high=math.nan, n=0, of=len(protocol.cases), clusters=0,
                     reason=f"not scored at the {protocol.tier} tier",
                 )  # fmt: skip
                 direction = "lower" if name.startswith("niqe") else "higher"
-                lines.append(_line(protocol, variant.row, replica, name, unit, direction, absent))
+                lines.append(
+                    _line(protocol, variant.row, replica, name, "%" if name in _PERCENT else "", direction, absent)
+                )
     return pd.DataFrame(lines, columns=list(COLUMNS))
 
 
@@ -141,11 +142,12 @@ def _blocks(protocol: Protocol, table: pd.DataFrame, found: Comparisons) -> list
 
 
 _LEGEND = (
-    "Value ± half of its 95 % interval. † differs from the baseline after the adjustment (p < 0.05). Bold: the best of "
-    "its column (`original` and `codec`, made from the reference, do not compete), where the test resolves it from the "
-    "baseline, or resolves the baseline from the runner-up. Published NIQE is of other material, size and number of "
-    "frames: equal numbers side by side are a coincidence, only contrasts compare. v1 and v4 print the same where no "
-    "version is named; –: not in the paper's table; n/a: undefined for the reason in the note."
+    "Value ± half of its 95 % interval. † differs from the baseline after the adjustment (p < 0.05); `original` is "
+    "not tested on metrics that compare with it. Bold: the best of its column (`original` and `codec`, made from the "
+    "reference, do not compete), where the test resolves it from the baseline, or resolves the baseline from the "
+    "runner-up. Published NIQE is of other material, size and number of frames: equal numbers side by side are a "
+    "coincidence, only contrasts compare. v1 and v4 print the same where no version is named; –: not in the paper's "
+    "table; n/a: undefined for the reason in the note."
 )
 
 
@@ -161,11 +163,9 @@ def _sentence(protocol: Protocol, tests: Sequence[stats.Comparison]) -> str:
         text += f" On the other metrics {_count(others, 'differences of ')} are resolved (Benjamini–Hochberg)."
     if absent := sum(math.isnan(t.adjusted) for t in tests):
         text += f" {absent} more could not be tested."
-    sizes = []
+    own, sizes = [t.contrast for t in tests if not is_control(t.contrast.first)], []
     for name in protocol.primary:
-        least = [
-            stats.smallest_resolvable(t.contrast.se, t.contrast.clusters) for t in tests if t.contrast.metric == name
-        ]
+        least = [stats.smallest_resolvable(c.se, c.clusters) for c in own if c.metric == name]
         if known := [size for size in least if size > 0]:
             sizes.append(f"{np.median(known):.2g} on `{name}`")
     if sizes:
@@ -204,10 +204,9 @@ def _measured(protocol: Protocol, part: Lines, tests: Sequence[stats.Comparison]
                 text += f" ± {(line['high'] - line['low']) / 2:.{places[name]}f}"
             text += " †" if (row, name) in resolved else ""
             cells.append(Cell(text + notes.mark(line["reason"]), bold=best[name] == row))
-            if math.isnan(line["value"]):
-                undefined = undefined or line["reason"]
-            else:
-                counts.append(int(line["n"]))
+            missing = math.isnan(line["value"])
+            undefined = undefined or (line["reason"] if missing else "")
+            counts += [] if missing else [int(line["n"])]
             if name in paper:
                 cells.append(Cell(_versions(protocol, row, name)))
         low, high, of = min(counts, default=0), max(counts, default=0), len(protocol.cases)
@@ -255,10 +254,7 @@ def _over_replicas(protocol: Protocol, table: pd.DataFrame, found: Comparisons) 
 def _quoted(protocol: Protocol, names: Sequence[str]) -> list[list[Cell]]:
     rows = [v.row for v in protocol.variants if any(v.row in protocol.published.get(x, {}) for x in VERSIONS)]
     head = [Cell("row"), *(Cell(f"{name} ↑" + (" (%)" if name in _PERCENT else "")) for name in names)]
-    return [
-        head,
-        *([Cell(row, code=True), *(Cell(_versions(protocol, row, name)) for name in names)] for row in rows),
-    ]
+    return [head, *([Cell(row, code=True), *(Cell(_versions(protocol, row, x)) for x in names)] for row in rows)]
 
 
 def _versions(protocol: Protocol, row: str, name: str) -> str:

@@ -98,6 +98,13 @@ def test_a_number_that_is_missing_leaves_it_undecided_with_the_reason() -> None:
     assert few["outcome"] == "undecided" and "3 clusters" in few["why"]
 
 
+def test_a_note_of_the_scores_stands_beside_the_outcome() -> None:
+    noted = SCORES.assign(reason=["unofficial weights" if name == "niqe_pooled" else "" for name in SCORES["metric"]])
+    holds, contradicted = evaluate(noted, HOLDS, CONTRADICTED)
+    assert (holds["outcome"], holds["why"]) == ("holds", "unofficial weights")
+    assert "unofficial" not in contradicted["why"], "PSNR has no weights"
+
+
 def test_with_replicas_it_must_hold_in_each() -> None:
     three = synthetic(ROWS, replicas=3)
     assert [r["outcome"] for r in evaluate(three, HOLDS, CONTRADICTED)] == ["holds", "contradicted"]

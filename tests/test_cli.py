@@ -126,8 +126,27 @@ def test_a_broken_protocol_is_named_with_its_line(
 def test_results_without_scores_are_exit_3(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code, text = _call(monkeypatch, capsys, "run", "nfe", "--phase", "tables", "--results", str(tmp_path / "none"))
+    code, text = _call(monkeypatch, capsys, "run", "nfe", "--phase", "tables", "--results", str(tmp_path))
     assert code == 3 and "run `flashbench run PROTOCOL --phase score` first" in text
+
+
+@pytest.mark.parametrize(
+    "arguments", [("run", "nfe", "--phase", "tables"), ("claims",), ("audit", "results", "nfe")], ids=" ".join
+)
+def test_a_wrong_folder_is_exit_2_with_a_suggestion(
+    arguments: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "results").mkdir()
+    code, text = _call(monkeypatch, capsys, *arguments, "--results", str(tmp_path / "resutls"))
+    assert code == 2 and "there is no folder" in text and f"did you mean {tmp_path / 'results'}" in text
+
+
+def test_a_wrong_folder_of_protocols_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FLASHBENCH_PROTOCOLS", str(tmp_path))
+    code, text = _call(monkeypatch, capsys, "run", "nfe")
+    assert code == 2 and f"{tmp_path} is no folder of protocols" in text
 
 
 def test_an_unwritable_results_folder_is_exit_3(

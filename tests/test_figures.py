@@ -17,7 +17,7 @@ from flashbench import contact, figures, tables
 from flashbench.errors import InvalidError
 from flashbench.types import Clip, Protocol
 
-CONTROLS = {"original": (2.0, 0.0), "bicubic": (7.2, 23.2)}
+CONTROLS = {"original": (2.0, 0.0), "bicubic": (14.0, 23.2)}
 NFE = {f"nfe={n}": (3.2 + 2 / n**2, 22.0 - n / 8) for n in (1, 2, 4, 8)}
 STRENGTH = {f"degradation_step={s},training={t}": (3.2, 21.0) for t in ("wide", "narrow") for s in (650, 675, 900)}
 STRENGTH.pop("degradation_step=900,training=narrow")
@@ -61,8 +61,33 @@ def test_axes_name_metric_unit_and_direction_and_controls_are_labelled() -> None
     for label in ("niqe_pooled, lower is better", "psnr (dB), higher is better", "niqe, lower is better", "nfe"):
         assert label in shown
     value = table[(table["row"] == "bicubic") & (table["metric"] == "niqe_pooled")]["value"].iloc[0]
-    assert f"bicubic {value:.2f}" in shown and "v1 = v4" in shown
-    assert sum(label.startswith("original ") for label in shown) == 1, "its PSNR is infinite and has no line"
+    assert f"↑ bicubic {value:.2f}" in shown and "● v1 = v4" in shown, "far controls are named at the edge"
+    near = table[(table["row"] == "bicubic") & (table["metric"] == "psnr")]["value"].iloc[0]
+    assert f"bicubic {near:.2f}" in shown
+    assert sum("original " in label for label in shown) == 2, "its PSNR is infinite and has no line"
+
+
+def test_a_far_control_does_not_flatten_the_curve_and_niqe_spans_are_equal(monkeypatch: pytest.MonkeyPatch) -> None:
+    from matplotlib.figure import Figure
+
+    seen: list[Figure] = []
+    monkeypatch.setattr(Figure, "suptitle", lambda self, *_, **__: seen.append(self))
+    asked, table = made(NFE, published=PUBLISHED)
+    figures.draw(asked, table)
+    pooled, _, measured, published = seen[0].axes
+    own = table[table["row"].isin(NFE) & (table["metric"] == "niqe_pooled")]
+    low, high = pooled.get_ylim()
+    assert low < own["low"].min() and own["high"].max() < high
+    assert own["high"].max() - own["low"].min() > (high - low) / 2.6
+    spans = [ax.get_ylim()[1] - ax.get_ylim()[0] for ax in (measured, published)]
+    assert spans[0] == pytest.approx(spans[1]) and measured.get_xlim() == published.get_xlim()
+
+
+@pytest.mark.parametrize("levels", [[1.0, 1.01, 1.02, 5.0], [-9.0, -8.0, 20.0, 21.0], [3.0] * 6, []])
+def test_names_keep_their_order_and_distance_within_the_axis(levels: list[float]) -> None:
+    places = figures._apart(levels, 0.1, (0.0, 10.0))
+    assert len(places) == len(levels) and all(b - a > 1 - 1e-9 for a, b in zip(places, places[1:], strict=False))
+    assert all(-1e-9 <= place <= 10 + 1e-9 for place in places)
 
 
 def test_measured_lines_are_the_tables_values_in_order_of_the_setting() -> None:
@@ -81,7 +106,7 @@ def test_other_settings_make_a_line_each() -> None:
     assert lines == {"training wide": (650.0, 675.0, 900.0), "training narrow": (650.0, 675.0)}
     assert [line.label for line in figures.published_lines(asked)] == ["training wide, v4", "training narrow, v4"]
     shown = texts(figures.draw(asked, table))
-    assert shown.count("training wide") == shown.count("training narrow") == 2
+    assert shown.count("● training wide") == shown.count("■ training narrow") == 3
 
 
 def test_versions_that_differ_are_two_lines() -> None:
@@ -108,7 +133,9 @@ def test_without_a_curve_rows_are_listed_with_their_intervals() -> None:
     numbers = {v: {"degradation=none": {"niqe": 12.02}, "degradation=pixel": {"niqe": 4.95}} for v in ("v1", "v4")}
     asked, table = made(rows, curve=None, published=numbers)
     shown = texts(figures.draw(asked, table))
-    assert [label for label in shown if label in [*rows, *CONTROLS]] == [*rows, *CONTROLS]
+    assert [label for label in shown if label in rows] == [*rows] * 2, "at the left of both lines of panels"
+    far = table[(table["row"] == "bicubic") & (table["metric"] == "niqe_pooled")]["value"].iloc[0]
+    assert f"{far:.2f} →" in shown and "n/a" in shown and shown.count("bicubic") > 2, "lines of controls are named"
     assert "v1" in shown and "v4" in shown
 
 
@@ -161,6 +188,25 @@ def test_clips_of_other_sizes_keep_theirs() -> None:
     rows = {"nfe=4": {"a/0": clip(10)}, "original": {"a/0": clip(90, size=(96, 200))}}
     sheet = contact.contact_sheet(rows, ["a/0"])
     assert (sheet == 12).all(axis=2).sum() == 48 * 160 and (sheet == 92).all(axis=2).sum() == 96 * 200
+
+
+def test_headings_stay_clear_of_the_next_column() -> None:
+    wide = 160
+    rows = {f"degradation_step={s},training=narrow": {"a/0": clip(10 + i)} for i, s in enumerate((650, 675, 900))}
+    sheet = contact.contact_sheet(rows, ["a/0"])
+    top = int(np.argwhere((sheet == 12).all(axis=2))[0][0])
+    head = sheet[: top - contact.LINE]
+    for i in range(len(rows) + 1):
+        left = i * (wide + contact.GAP)
+        assert (head[:, left : left + contact.GAP] == contact.PAPER).all(), "columns are apart"
+    assert (head != contact.PAPER).any()
+
+
+def test_a_choice_of_cases_says_of_how_many() -> None:
+    whole, part = (contact.contact_sheet(ROWS, ["a/0", "b/0"], of=of) for of in (2, 12))
+    more = part.shape[0] - whole.shape[0]
+    assert more > 0 and (part[:more] != contact.PAPER).any()
+    np.testing.assert_array_equal(part[more:], whole)
 
 
 def test_no_clip_at_all_is_refused() -> None:

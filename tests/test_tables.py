@@ -87,7 +87,29 @@ def test_missing_scores_show_as_n_of_and_a_footnote() -> None:
     text = markdown(absent)
     mark = re.search(r"\[(\w)\]$", cells(text, "nfe=8")[4])
     assert mark and f"- [{mark[1]}] 2 of 20 clips missing: clip not made" in text
-    assert cells(text, "nfe=8")[-1] == "18–20/20" and cells(text, "bicubic")[-1] == "0–20/20"
+    assert cells(text, "nfe=8")[-1] == "18–20/20"
+    undefined = re.search(r"^n/a (\[\w\])$", cells(text, "bicubic")[4])
+    assert undefined and cells(text, "bicubic")[-1] == f"20/20 {undefined[1]}", "counts are of the defined metrics"
+    assert f"- {undefined[1]} no score of row 'bicubic'" in text
+
+
+def test_a_note_of_present_scores_is_a_footnote_and_a_reason() -> None:
+    noted = SCORES.copy()
+    noted.loc[(noted["row"] == "nfe=8") & (noted["metric"] == "niqe"), "reason"] = "unofficial weights"
+    table = built(noted).set_index(["row", "metric"])
+    assert tuple(table.loc[("nfe=8", "niqe"), ["n", "of", "reason"]]) == (20, 20, "unofficial weights")
+    pd.testing.assert_frame_equal(
+        table.drop(columns="reason"), built().set_index(["row", "metric"]).drop(columns="reason")
+    )
+    text = markdown(noted)
+    mark = re.search(r"\d (?:† )?(\[\w\])$", cells(text, "nfe=8")[2])
+    assert mark and f"- {mark[1]} unofficial weights" in text and cells(text, "nfe=8")[-1] == "20/20"
+    assert "unofficial weights" in tables.to_latex(PROTOCOL, noted, built(noted), metric=metric)
+
+
+def test_an_undefined_value_is_not_an_unpublished_one() -> None:
+    found = cells(markdown(), "original")
+    assert found[3] == "–" and re.fullmatch(r"n/a \[\w\]", found[4]) and re.fullmatch(r"20/20 \[\w\]", found[-1])
 
 
 def test_nothing_depends_on_the_order_of_scores_or_the_run() -> None:
@@ -123,16 +145,24 @@ def test_an_unresolved_best_is_not_bold() -> None:
     scores = synthetic(same, clusters=4, seed=1)
     text = markdown(scores, protocol(list(same), cases=sorted(set(scores["case"]))))
     assert "**" not in text and "†" not in text.split("Value ±")[0]
-    assert "0 of 3 differences from the baseline `nfe=4` are resolved: 0 of 1 on `niqe_pooled` (primary, Holm)" in text
+    assert "0 of 1 rows differ from the baseline `nfe=4` on `niqe_pooled` (primary, Holm)." in text
+    assert "On the other metrics 0 of 2 differences of rows are resolved" in text
 
 
 def test_the_sentence_counts_what_the_tests_resolve() -> None:
     found = tables.comparisons(PROTOCOL, SCORES, metric=metric)[0]
-    resolved, tested = sum(t.resolved for t in found), sum(not math.isnan(t.adjusted) for t in found)
+    own, controls = (
+        [t.resolved for t in found if tables.is_control(t.contrast.first) == control and not t.primary]
+        for control in (False, True)
+    )
     text = markdown()
-    assert f"{resolved} of {tested} differences from the baseline `nfe=4` are resolved" in text
-    assert "1 more could not be tested" in text
+    assert "2 of 3 rows and 2 of 2 controls differ from the baseline `nfe=4` on `niqe_pooled` (primary, Holm)" in text
+    assert f"On the other metrics {sum(own)} of {len(own)} differences of rows and {sum(controls)} of 3" in text
+    assert len(controls) == 3 and "could not be tested" not in text, "the reference has no PSNR to test"
+    resolved = sum(t.resolved for t in found)
     assert sum(line.count("†") for line in text.splitlines() if line.startswith("| `")) == resolved
+    without = SCORES[(SCORES["row"] != "bicubic") | (SCORES["metric"] != "psnr")]
+    assert "1 more could not be tested" in markdown(without)
 
 
 def test_the_papers_numbers_are_named_by_version_only_where_they_differ() -> None:

@@ -34,6 +34,11 @@ def _start(folder: Path) -> subprocess.Popen[str]:
     )  # fmt: skip
 
 
+def _kill(process: subprocess.Popen[str]) -> None:
+    process.kill()
+    process.communicate()  # closes the pipe, too
+
+
 def _wait_for(ready: Callable[[], bool], process: subprocess.Popen[str]) -> None:
     deadline = time.monotonic() + 120
     while not ready():
@@ -85,8 +90,7 @@ def test_kill_9_of_the_run(undisturbed: dict[str, bytes], tmp_path: Path, moment
     _wait_for(lambda: moment(tmp_path), process)
     workers = _children(process.pid)
     assert workers
-    process.kill()
-    process.wait()
+    _kill(process)
     assert _gone(workers), "a worker outlived its run"
     smoke.flashbench(tmp_path, *RUN, **OFTEN)
     assert smoke.results(tmp_path) == undisturbed
@@ -95,8 +99,7 @@ def test_kill_9_of_the_run(undisturbed: dict[str, bytes], tmp_path: Path, moment
 def test_training_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
     process = _start(tmp_path)
     _wait_for(lambda: _training(tmp_path), process)
-    process.kill()
-    process.wait()
+    _kill(process)
     again = _start(tmp_path)
     _, text = again.communicate(timeout=200)
     assert again.returncode == 0
@@ -162,8 +165,7 @@ def test_kill_9_of_dvc_then_again_then_nothing_to_do(tmp_path: Path) -> None:
     _wait_for(lambda: any((rough / "store/clips").glob("*/*/record.json")), process)
     descendants = [p for child in _children(process.pid) for p in (child, *_children(child))]
     assert descendants
-    process.kill()
-    process.wait()
+    _kill(process)
     assert _gone(descendants), "something outlived dvc"
     subprocess.run(_dvc("repro", "-q"), cwd=rough, check=True, env=_dvc_environment(rough))
     assert smoke.results(rough) == smoke.results(calm)
