@@ -122,12 +122,12 @@ class Store:
             "reason": measurement.reason,
             "statistics": list(measurement.statistics),
         }
-        path = self._score_path(key)
+        path = self.score_path(key)
         self._atomic_text(path, _seal(body))
 
     def score(self, key: str) -> Measurement | None:
         """The measurement under `key`, or None; its checksum is verified."""
-        path = self._score_path(key)
+        path = self.score_path(key)
         if not path.exists():
             return None
         body = _unseal(path)
@@ -209,7 +209,8 @@ class Store:
     def _entry(self, kind: str, key: str) -> Path:
         return self.root / kind / key[:2] / key
 
-    def _score_path(self, key: str) -> Path:
+    def score_path(self, key: str) -> Path:
+        """The file of a score's sealed record."""
         return self.root / "scores" / key[:2] / f"{key}.json"
 
     def _record(self, kind: str, key: str) -> dict[str, Any]:
