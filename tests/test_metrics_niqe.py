@@ -299,7 +299,7 @@ def test_parity_with_pyiqa(pyiqa_niqe: Callable[[Any], float]) -> None:
 @pytest.mark.slow
 @pytest.mark.isolated
 def test_at_least_ten_times_as_fast_as_pyiqa(pyiqa_niqe: Callable[[Any], float]) -> None:
-    """CPU seconds at 1080p on one thread, the better of three each, turn about (16 to 29 times where it was measured)."""
+    """CPU seconds at 1080p on one thread, the better of three each, turn about (16 to 29 times when measured)."""
     import cv2
     import torch
 
