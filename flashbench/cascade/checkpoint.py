@@ -47,8 +47,12 @@ def load_stage2(source: Mapping[str, Tensor], **config: Any) -> Stage2Transforme
     """
     state = {key.removeprefix(PREFIX): value for key, value in source.items() if key.startswith(PREFIX)}
     state = {key: value for key, value in state.items() if key not in DEAD}
-    anchors = ("mixins.patch_embed.proj.weight", "mixins.patch_embed.text_proj.weight", "time_embed.0.weight",
-               "mixins.final_layer.linear.weight")
+    anchors = (
+        "mixins.patch_embed.proj.weight",
+        "mixins.patch_embed.text_proj.weight",
+        "time_embed.0.weight",
+        "mixins.final_layer.linear.weight",
+    )
     absent = [key for key in anchors if key not in state]
     if absent:
         raise InvalidError(
@@ -111,5 +115,7 @@ def _check(expected: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> None:
     groups = {"missing": missing, "unexpected": unexpected, "mis-shaped": shapes}
     faults = [f"{name}: {', '.join(keys)}" for name, keys in groups.items() if keys]
     if faults:
-        raise InvalidError("the Stage II weights do not fit the network; " + "; ".join(faults),
-                           fix="check that the file is whole and the configuration overrides are right")
+        raise InvalidError(
+            "the Stage II weights do not fit the network; " + "; ".join(faults),
+            fix="check that the file is whole and the configuration overrides are right",
+        )

@@ -132,8 +132,11 @@ class _Run:
         self.parameters = dict(network.named_parameters())
         self.average = {name: value.detach().clone() for name, value in self.parameters.items()}
         self.optimizer = torch.optim.AdamW(
-            self.parameters.values(), lr=settings.learning_rate, betas=settings.betas,
-            weight_decay=settings.weight_decay, fused=True,
+            self.parameters.values(),
+            lr=settings.learning_rate,
+            betas=settings.betas,
+            weight_decay=settings.weight_decay,
+            fused=True,
         )
         self.losses: list[float] = []
 
@@ -164,8 +167,12 @@ class _Run:
         tensors = {"losses": torch.tensor(self.losses, dtype=torch.float64)}
         for name, value in self.parameters.items():
             state = self.optimizer.state[value]
-            tensors |= {f"weight.{name}": value.detach(), f"average.{name}": self.average[name],
-                        f"first.{name}": state["exp_avg"], f"second.{name}": state["exp_avg_sq"]}
+            tensors |= {
+                f"weight.{name}": value.detach(),
+                f"average.{name}": self.average[name],
+                f"first.{name}": state["exp_avg"],
+                f"second.{name}": state["exp_avg_sq"],
+            }
         part = path.with_suffix(".part")
         try:
             save_file(tensors, part, metadata={"fingerprint": self.fingerprint})

@@ -91,8 +91,14 @@ def enhance(
     """
     latent = _encode_low(codec, low, height, width)
     sample = sampling.refine(
-        network, latent, context_for(network, 1), nfe=nfe, shift=shift, guidance=1.0,
-        degradation_step=degradation_step, noise=noise,
+        network,
+        latent,
+        context_for(network, 1),
+        nfe=nfe,
+        shift=shift,
+        guidance=1.0,
+        degradation_step=degradation_step,
+        noise=noise,
     )
     return to_frames(codec.decode(sample.latent)), sample.evaluations
 
@@ -135,21 +141,37 @@ def _codec(settings: Mapping[str, Any], out: Path, report: Report) -> Record:
             yield clip
             report(number + 1, settings["clips"], "fitting the codec")
 
-    codec = KLTCodec.fit(counted(), channels=settings["channels"], scale=settings["latent_scale"],
-                         blocks=settings["blocks"], seed=settings["seed"])
+    codec = KLTCodec.fit(
+        counted(),
+        channels=settings["channels"],
+        scale=settings["latent_scale"],
+        blocks=settings["blocks"],
+        seed=settings["seed"],
+    )
     codec.save(out)
     return {"channels": codec.channels}
 
 
 def _pool(settings: Mapping[str, Any], codec: KLTCodec, out: Path, report: Report) -> Record:
-    counts = write_pool(_clips(settings), codec, scale=settings["scale"], seed=settings["seed"], folder=out,
-                        report=lambda done: report(done, settings["clips"], "encoding clips"))
+    counts = write_pool(
+        _clips(settings),
+        codec,
+        scale=settings["scale"],
+        seed=settings["seed"],
+        folder=out,
+        report=lambda done: report(done, settings["clips"], "encoding clips"),
+    )
     (out / "config.json").write_text(json.dumps({"class": "Pool", **counts}, indent=2, sort_keys=True) + "\n")
     return {**counts}
 
 
 def _network(
-    kind: str, settings: Mapping[str, Any], inputs: Mapping[str, Path], out: Path, state: Path, replica: int,
+    kind: str,
+    settings: Mapping[str, Any],
+    inputs: Mapping[str, Path],
+    out: Path,
+    state: Path,
+    replica: int,
     report: Report,
 ) -> Record:
     latent = settings["degradation"] == "pixel+latent"
@@ -159,8 +181,9 @@ def _network(
     if settings["crop"] % sampling.MULTIPLE:
         raise UsageError(f"crop {settings['crop']} is not a multiple of 16", fix="use 128 or 192")
     codec = load_codec(inputs["codec"])
-    pool = Pool(inputs["pool"], codec, mode="none" if settings["degradation"] == "none" else "pixel",
-                crop=settings["crop"])
+    pool = Pool(
+        inputs["pool"], codec, mode="none" if settings["degradation"] == "none" else "pixel", crop=settings["crop"]
+    )
     seed = 1000 * settings["seed"] + replica
     network = load_network(inputs["init"]) if "init" in inputs else _fresh(settings, codec, pool, seed)
     training = Training(
@@ -173,12 +196,15 @@ def _network(
         ema=settings["ema"],
     )
     losses = train(network, pool, training, seed=seed, state=state, report=report, identity=_identity(inputs))
-    save_file({name: value.contiguous() for name, value in network.state_dict().items()},
-              out / "diffusion_pytorch_model.safetensors", metadata={"format": "pt"})
+    save_file(
+        {name: value.contiguous() for name, value in network.state_dict().items()},
+        out / "diffusion_pytorch_model.safetensors",
+        metadata={"format": "pt"},
+    )
     network.register_to_config(_name_or_path="")  # diffusers notes the folder of `init`, a path of this machine
     network.save_config(out)
     save_file({"losses": torch.tensor(losses, dtype=torch.float64)}, out / "losses.safetensors")
-    tail = losses[-max(1, len(losses) // 10):]
+    tail = losses[-max(1, len(losses) // 10) :]
     record: Record = {"steps": len(losses), "parameters": sum(value.numel() for value in network.parameters())}
     return record | ({"loss": sum(tail) / len(tail)} if tail else {})
 

@@ -35,7 +35,8 @@ DEFAULTS: dict[str, dict[str, Value]] = {
     },
 }
 DEFAULTS["regression"] = {
-    name: value for name, value in DEFAULTS["flow"].items()
+    name: value
+    for name, value in DEFAULTS["flow"].items()
     if name not in ("degradation_low", "degradation_high", "time_shift")
 } | {"degradation": "pixel", "steps": 200}
 """Every setting of every kind, with its default."""
