@@ -45,9 +45,9 @@ def test_rotary_tables() -> None:
 
 def test_rotary_tables_are_built_once_per_shape(stage2: Stage2Transformer) -> None:
     assert rope.tables(2, 3, 4)[0] is rope.tables(2, 3, 4)[0]
-    first = stage2._tables(2, 3, 4, torch.device("cpu"))
-    assert stage2._tables(2, 3, 4, torch.device("cpu")) is first
-    assert stage2._tables(2, 4, 4, torch.device("cpu"))[0].shape == (32, 64)
+    first = stage2._tables(2, 3, 4, torch.zeros(()))
+    assert stage2._tables(2, 3, 4, torch.zeros(())) is first
+    assert stage2._tables(2, 4, 4, torch.zeros(()))[0].shape == (32, 64)
 
 
 def test_degradation() -> None:
