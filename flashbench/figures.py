@@ -19,7 +19,7 @@ from scipy.optimize import isotonic_regression
 
 from flashbench.errors import InvalidError
 from flashbench.published import VERSIONS
-from flashbench.tables import is_control
+from flashbench.tables import is_control, records
 from flashbench.types import Protocol
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ def measured_lines(protocol: Protocol, table: pd.DataFrame, metric: str) -> list
     """The measured curves of a metric: one for each combination of the other settings and each replica."""
     several = table["replica"].nunique() > 1
     found: dict[str, list[tuple[float, float, float, float]]] = {}
-    for line in _records(table, metric):
+    for line in records(table, metric=metric):
         x, label = _place(str(line["row"]), protocol.curve)
         if x is not None and not math.isnan(line["value"]):
             label = f"{label} r{line['replica']}".strip() if several else label
@@ -119,15 +119,15 @@ def measured_lines(protocol: Protocol, table: pd.DataFrame, metric: str) -> list
 
 def published_lines(protocol: Protocol) -> list[Line]:
     """The published curves of NIQE: one line where the versions agree, else one for each version that has it."""
-    found: dict[tuple[str, str], list[tuple[float, float]]] = {}
+    merged: dict[tuple[str, tuple[tuple[float, float], ...]], list[str]] = {}
     for version in VERSIONS:
+        found: dict[str, list[tuple[float, float]]] = {}
         for row, cells in protocol.published.get(version, {}).items():
             x, label = _place(row, protocol.curve)
             if x is not None and QUOTED in cells:
-                found.setdefault((label, version), []).append((x, cells[QUOTED]))
-    merged: dict[tuple[str, tuple[tuple[float, float], ...]], list[str]] = {}
-    for (label, version), points in found.items():
-        merged.setdefault((label, tuple(sorted(points))), []).append(version)
+                found.setdefault(label, []).append((x, cells[QUOTED]))
+        for label, points in found.items():
+            merged.setdefault((label, tuple(sorted(points))), []).append(version)
     lines = []
     for (label, curve), versions in merged.items():
         nothing = (math.nan,) * len(curve)
@@ -148,14 +148,14 @@ def _place(row: str, curve: str | None) -> tuple[float | None, str]:
 def _limits(protocol: Protocol, table: pd.DataFrame, metric: str, beside: Limits) -> Limits:
     """Ends of a measured axis at least as long as the one beside: own rows with intervals, and the near controls."""
     own = [
-        y for line in _records(table, metric) if not is_control(line["row"])
+        y for line in records(table, metric=metric) if not is_control(line["row"])
         for y in (line["value"], line["low"], line["high"]) if math.isfinite(y)
     ]  # fmt: skip
     low, high = (min(own), max(own)) if own else (-math.inf, math.inf)
     reach = max(NEAR * (high - low), (beside[1] - beside[0] - high + low) / 2)
     near = {row for row, y in _controls(table, metric) if low - reach <= y <= high + reach}
     ends = ("value",) if protocol.curve else ("value", "low", "high")  # a control's interval is drawn in its row only
-    lines = [line for line in _records(table, metric) if line["row"] in near]
+    lines = [line for line in records(table, metric=metric) if line["row"] in near]
     return _around(own + [line[end] for line in lines for end in ends if math.isfinite(line[end])])
 
 
@@ -171,7 +171,7 @@ def _widened(limits: Limits, span: float) -> Limits:
 
 def _controls(table: pd.DataFrame, metric: str) -> list[tuple[str, float]]:
     """(row, value) of the controls of the first replica, where the value is finite."""
-    lines = _records(table[table["replica"] == table["replica"].min()], metric)
+    lines = records(table, metric=metric, replica=table["replica"].min())
     return [(r["row"], r["value"]) for r in lines if is_control(r["row"]) and math.isfinite(r["value"])]
 
 
@@ -230,7 +230,7 @@ def _apart(levels: Sequence[float], gap: float, limits: Limits) -> list[float]:
 def _measured_rows(ax: Axes, protocol: Protocol, table: pd.DataFrame, metric: str, limits: Limits) -> None:
     at = _row_axis(ax, protocol, limits)
     replicas = sorted(set(table["replica"]))
-    for line in _records(table, metric):
+    for line in records(table, metric=metric):
         row, value = line["row"], float(line["value"])
         colour = GREY if is_control(row) else COLOURS[0]
         height = at[row] + 0.22 * (replicas.index(line["replica"]) - (len(replicas) - 1) / 2)
@@ -277,12 +277,7 @@ def _row_axis(ax: Axes, protocol: Protocol, limits: Limits) -> dict[str, int]:
 
 def _axis(table: pd.DataFrame, metric: str) -> str:
     """Metric, unit and direction for an axis."""
-    line = _records(table, metric)[0]
+    line = records(table, metric=metric)[0]
     unit = f" ({line['unit']})" if line["unit"] else ""
     better = {"higher": ", higher is better", "lower": ", lower is better", "none": ""}[line["direction"]]
     return f"{metric}{unit}{better}"
-
-
-def _records(table: pd.DataFrame, metric: str) -> list[dict[str, Any]]:
-    lines = table[table["metric"] == metric].to_dict("records")
-    return [{str(name): value for name, value in line.items()} for line in lines]

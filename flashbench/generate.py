@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from flashbench import keys, systems
-from flashbench.engine import Engine, Report, Task
+from flashbench.engine import Engine, Report, Task, say_made
 from flashbench.errors import InvalidError
-from flashbench.progress import say
+from flashbench.protocol import own_settings
 from flashbench.store import Store
 from flashbench.systems.base import Request, counted_evaluations
-from flashbench.types import Case, Clip, Protocol, Trial
+from flashbench.types import Case, Clip, Protocol, Trial, Variant
 
 NOISE_RECIPE = 1
 """Version of `systems.inputs`: how a case's noise and low-quality input are drawn."""
@@ -38,27 +38,30 @@ def recipe_key(protocol: Protocol, name: str, replica: int) -> str:
     from flashbench.laptop import settings as recipe_settings
 
     settings = protocol.recipes[name]
-    needs: Any = settings.get("needs") or {}
     synthetic = settings.get("material") == "synthetic"
     return keys.key(
         "model",
-        settings=recipe_settings.resolve(_own(settings)),
+        settings=recipe_settings.resolve(own_settings(settings)),
         version=recipe_settings.VERSION,
         material=None if synthetic else [material.VERSION, material.material_hash("train")],
-        needs={role: recipe_key(protocol, need, replica) for role, need in sorted(needs.items())},
+        needs=_need_keys(protocol, name, replica),
         replica=replica if settings["kind"] in TRAINED else None,
         numerics=keys.numerics_class(threads=1),  # `recipes.build` trains on one thread, whatever the tier
     )
 
 
-def _own(settings: Any) -> dict[str, Any]:
-    """A recipe's settings without the names of the recipes it reads."""
-    return {field: value for field, value in settings.items() if field != "needs"}
+def _need_keys(protocol: Protocol, name: str, replica: int) -> dict[str, str]:
+    needs = protocol.recipes[name]["needs"]
+    return {role: recipe_key(protocol, need, replica) for role, need in needs.items()}
 
 
 def threads(protocol: Protocol) -> int:
     """Threads per worker: part of the numerics class."""
-    return int(protocol.budget.get("threads") or 1)
+    return protocol.budget.get("threads", 1)
+
+
+def _numerics(protocol: Protocol) -> dict[str, str | int]:
+    return keys.numerics_class(threads=threads(protocol))
 
 
 def _source_identity(case: Case) -> Any:
@@ -121,27 +124,21 @@ def train(protocols: Sequence[Protocol], *, store: Store, engine: Engine, replic
                 key = recipe_key(protocol, name, replica)
                 if store.has_model(key) or key in tasks:
                     continue
-                needs: Any = settings.get("needs") or {}
-                need_keys = {role: recipe_key(protocol, need, replica) for role, need in needs.items()}
+                needs = _need_keys(protocol, name, replica)
                 label = f"train {name}" + (f" (replica {replica})" if replica else "")
                 tasks[key] = Task(
                     key=key,
                     label=label if settings["kind"] in TRAINED else f"fit {name}",
                     function="flashbench.generate:build_model",
-                    arguments={"settings": _own(settings), "needs": need_keys, "replica": replica},
-                    needs=tuple(need_keys.values()),
+                    arguments={"settings": own_settings(settings), "needs": needs, "replica": replica},
+                    needs=tuple(needs.values()),
                     steps=True,
                 )
     if tasks:
         # Longest first among what is ready keeps both workers busy to the end.
-        steps = {key: _steps(task) for key, task in tasks.items()}
-        engine.run(sorted(tasks.values(), key=lambda t: -steps[t.key]), store=store, title="models", unit="models")
+        longest = sorted(tasks.values(), key=lambda task: -(task.arguments["settings"].get("steps") or 0))
+        engine.run(longest, store=store, title="models", unit="models")
     return len(tasks)
-
-
-def _steps(task: Task) -> int:
-    steps: int = task.arguments["settings"].get("steps") or 0
-    return steps
 
 
 # --- clips ------------------------------------------------------------------------------------------------------
@@ -175,42 +172,35 @@ def make_clip(
     with counted_evaluations() as counted:
         clip = system.make(request)
     _check(trial, clip, declared=system.evaluations(trial.variant.settings), counted=counted[0])
-    store.put_clip(
-        key,
-        clip,
-        {
-            "system": system.name,
-            "settings": keys.plain(trial.variant.settings),
-            "case": trial.case.id,
-            "seed": trial.case.seed,
-            "replica": trial.replica,
-            "models": dict(models),
-            "evaluations": counted[0],
-            "seconds": round(time.monotonic() - started, 4),
-            "megabytes": _peak_megabytes(),
-        },
-    )
+    record = {
+        "system": system.name,
+        "settings": keys.plain(trial.variant.settings),
+        "case": trial.case.id,
+        "seed": trial.case.seed,
+        "replica": trial.replica,
+        "models": dict(models),
+        "evaluations": counted[0],
+        "seconds": round(time.monotonic() - started, 4),
+        "megabytes": _peak_megabytes(),
+    }
+    store.put_clip(key, clip, record)
     return store.clip_record(key)
 
 
 def _check(trial: Trial, clip: Clip, *, declared: int, counted: int) -> None:
     where = f"system {trial.variant.system!r}, row {trial.variant.row!r}, case {trial.case.id}"
     if declared != counted:
-        raise InvalidError(
-            f"{where}: the settings declare {declared} network evaluations, {counted} were counted",
-            fix="make the system do what its settings say, or correct `evaluations`",
-        )
+        what = f"{where}: the settings declare {declared} network evaluations, {counted} were counted"
+        raise InvalidError(what, fix="make the system do what its settings say, or correct `evaluations`")
     wanted = (trial.geometry.frames, trial.geometry.height, trial.geometry.width, 3)
     if clip.frames.shape != wanted or clip.fps != trial.geometry.fps:
-        raise InvalidError(
-            f"{where}: the clip is {list(clip.frames.shape)} at {clip.fps} fps, not {list(wanted)}",
-            fix="return frames of the trial's geometry",
-        )
+        what = f"{where}: the clip is {list(clip.frames.shape)} at {clip.fps} fps, not {list(wanted)}"
+        raise InvalidError(what, fix="return frames of the trial's geometry")
 
 
 def plan(protocol: Protocol, trials: Iterable[Trial], *, store: Store) -> list[PlannedClip]:
     """Keys for `trials`; every model and every case's original must be in the store already."""
-    numerics = keys.numerics_class(threads=threads(protocol))
+    numerics = _numerics(protocol)
     planned = []
     originals: dict[tuple[str, int], tuple[str, str]] = {}
     for trial in trials:
@@ -219,7 +209,7 @@ def plan(protocol: Protocol, trials: Iterable[Trial], *, store: Store) -> list[P
         models = {name: recipe_key(protocol, name, trial.replica) for name in names}
         at = (trial.case.id, trial.case.seed)
         if at not in originals:
-            original = original_key(protocol, trial.case, store=store, numerics=numerics)
+            original = original_clip(protocol, trial.case, store=store).key
             originals[at] = (original, store.clip_record(original)["digest"])
         key, digest = originals[at]
         if trial.variant.system == "original":
@@ -230,35 +220,22 @@ def plan(protocol: Protocol, trials: Iterable[Trial], *, store: Store) -> list[P
     return planned
 
 
-def _original_trial(protocol: Protocol, case: Case) -> Trial:
-    from flashbench.types import Variant
-
+def original_clip(protocol: Protocol, case: Case, *, store: Store) -> PlannedClip:
+    """The case's original clip: the reference, and what the low-quality input is made from."""
     settings = systems.resolve(systems.get("original"), {})
     variant = Variant(row="original", system="original", settings=settings)
-    return Trial(variant=variant, case=case, geometry=protocol.geometry)
-
-
-def original_key(protocol: Protocol, case: Case, *, store: Store, numerics: Any) -> str:
-    """Key of the case's original clip: the reference, and what the low-quality input is made from."""
-    return clip_key(_original_trial(protocol, case), store=store, models={}, original=None, numerics=numerics)
-
-
-def make_originals(protocol: Protocol, cases: Iterable[Case], *, store: Store, engine: Engine) -> int:
-    """Make the original clips that the store lacks; returns how many were made."""
-    numerics = keys.numerics_class(threads=threads(protocol))
-    planned = {}
-    for case in cases:
-        key = original_key(protocol, case, store=store, numerics=numerics)
-        planned[key] = PlannedClip(_original_trial(protocol, case), key, {}, None)
-    return _make(planned.values(), store=store, engine=engine, title=f"{protocol.name}: originals")
+    trial = Trial(variant=variant, case=case, geometry=protocol.geometry)
+    key = clip_key(trial, store=store, models={}, original=None, numerics=_numerics(protocol))
+    return PlannedClip(trial, key, {}, None)
 
 
 def generate(protocol: Protocol, trials: Sequence[Trial], *, store: Store, engine: Engine) -> list[dict[str, Any]]:
     """Make every missing clip of `trials`; returns one manifest line per trial, in order."""
-    make_originals(protocol, [trial.case for trial in trials], store=store, engine=engine)
+    originals = [original_clip(protocol, trial.case, store=store) for trial in trials]
+    _make(originals, store=store, engine=engine, title=f"{protocol.name}: originals")
     planned = plan(protocol, trials, store=store)
     made = _make(planned, store=store, engine=engine, title=f"{protocol.name}: clips")
-    _say_counts(protocol, "clips", made, len(planned))
+    say_made(protocol.name, "clips", made, len(planned))
     return [_line(protocol, item, store) for item in planned]
 
 
@@ -280,14 +257,8 @@ def _make(planned: Iterable[PlannedClip], *, store: Store, engine: Engine, title
     return len(tasks)
 
 
-def _say_counts(protocol: Protocol, what: str, made: int, total: int) -> None:
-    say(f"{protocol.name}: made {made} {what}, {total - made} of {total} were in the store")
-
-
 def _line(protocol: Protocol, item: PlannedClip, store: Store) -> dict[str, Any]:
-    record = store.clip_record(item.key)
-    trial = item.trial
-    original = store.clip_record(item.original)["digest"] if item.original else record["digest"]
+    record, trial, original_key = store.clip_record(item.key), item.trial, item.original or item.key
     return {
         "protocol": protocol.name,
         "row": trial.variant.row,
@@ -300,8 +271,8 @@ def _line(protocol: Protocol, item: PlannedClip, store: Store) -> dict[str, Any]
         "evaluations": record["evaluations"],
         "key": item.key,
         "digest": record["digest"],
-        "original_key": item.original or item.key,
-        "original": original,
+        "original_key": original_key,
+        "original": store.clip_record(original_key)["digest"],
     }
 
 

@@ -14,7 +14,7 @@ import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from flashbench import keys
 
@@ -33,16 +33,13 @@ def components() -> dict[str, tuple[str, int]]:
     from flashbench import generate, metrics, systems
     from flashbench.laptop import material, settings
 
-    found = {f"system {name}": (_module(systems.get(name)), systems.get(name).version) for name in systems.names()}
-    found |= {f"metric {name}": (_module(metrics.get(name)), metrics.get(name).version) for name in metrics.names()}
+    things: dict[str, Any] = {f"system {name}": systems.get(name) for name in systems.names()}
+    things |= {f"metric {name}": metrics.get(name) for name in metrics.names()}
+    found = {name: (type(thing).__module__, int(thing.version)) for name, thing in things.items()}
     found["recipes"] = ("flashbench.laptop.recipes", settings.VERSION)
     found["material"] = ("flashbench.laptop.material", material.VERSION)
     found["noise"] = ("flashbench.systems.inputs", generate.NOISE_RECIPE)
     return found
-
-
-def _module(thing: object) -> str:
-    return type(thing).__module__
 
 
 def current() -> dict[str, dict[str, int | str]]:
@@ -63,10 +60,8 @@ def findings(pinned: Pins, now: Pins) -> list[str]:
             version = now[name]["version"]
             lines.append(f"{name}: version {version} is not pinned; run `python -m flashbench.identity pin`")
         elif now[name]["closure"] != pinned[name]["closure"]:
-            lines.append(
-                f"{name}: its code changed under version {now[name]['version']}; bump the version, or, if no number "
-                "moved, run `python -m flashbench.identity pin --no-numbers-moved`"
-            )
+            how = "bump the version, or, if no number moved, run `python -m flashbench.identity pin --no-numbers-moved`"
+            lines.append(f"{name}: its code changed under version {now[name]['version']}; {how}")
     return lines
 
 

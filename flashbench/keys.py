@@ -59,13 +59,11 @@ def key(kind: str, **parts: Any) -> str:
 
 def file_sha256(path: Path) -> str:
     """sha256 of a file's bytes, read in blocks."""
-    state = hashlib.sha256()
     with path.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            state.update(block)
-    return state.hexdigest()
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+@lru_cache(maxsize=64)
 def package_version(name: str) -> str:
     """Installed version of a distribution, or `absent`."""
     try:
@@ -91,17 +89,16 @@ def numerics_class(*, threads: int, device: str = "cpu", dtype: str = "float32")
         "dtype": dtype,
         "isa": cpu_isa() if device == "cpu" else _gpu_name(),
         "threads": threads,
-        "torch": package_version("torch"),
         # What decodes, resizes and compresses pixels, and builds the networks.
-        **{name: package_version(name) for name in ("numpy", "av", "pillow", "diffusers")},
-        "opencv": _opencv_version(),
+        **_versions("torch", "numpy", "av", "pillow", "diffusers"),
     }
 
 
-def _opencv_version() -> str:
+def _versions(*names: str) -> dict[str, str]:
+    """Versions of OpenCV and of the distributions `names`."""
     import cv2  # its distribution has several names, of which two may be installed
 
-    return str(cv2.__version__)
+    return {"opencv": str(cv2.__version__), **{name: package_version(name) for name in names}}
 
 
 def _gpu_name() -> str:
@@ -112,31 +109,10 @@ def _gpu_name() -> str:
 
 def scoring_class() -> dict[str, str | int]:
     """What decides the last bits of a score computed with numpy, scipy and OpenCV."""
-    libraries = {name: package_version(name) for name in ("numpy", "scipy")}
-    return {"device": "cpu", "isa": cpu_isa(), **libraries, "opencv": _opencv_version()}
+    return {"device": "cpu", "isa": cpu_isa(), **_versions("numpy", "scipy")}
 
 
 # --- identity of code -------------------------------------------------------------------------------------------
-
-
-class _WithoutDocstrings(ast.NodeTransformer):
-    """Drops docstrings (and attribute docstrings), so that words never change an identity."""
-
-    def generic_visit(self, node: ast.AST) -> ast.AST:
-        super().generic_visit(node)
-        body = getattr(node, "body", None)
-        if isinstance(body, list):
-            kept = [
-                item
-                for item in body
-                if not (
-                    isinstance(item, ast.Expr)
-                    and isinstance(item.value, ast.Constant)
-                    and isinstance(item.value.value, str)
-                )
-            ]
-            node.body = kept or [ast.Pass()]  # type: ignore[attr-defined]
-        return node
 
 
 def _module_file(module: str) -> Path | None:
@@ -156,14 +132,12 @@ def _imports(tree: ast.AST, package: str) -> set[str]:
     found: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            if node.module.split(".")[0] != package:
-                continue
-            for alias in node.names:
-                inner = f"{node.module}.{alias.name}"
-                found.add(inner if _module_file(inner) else node.module)
-    return {name for name in found if name.split(".")[0] == package}
+            found |= {alias.name for alias in node.names if alias.name.split(".")[0] == package}
+        elif isinstance(node, ast.ImportFrom) and not node.level and str(node.module).split(".")[0] == package:
+            base = str(node.module)
+            inner = [f"{base}.{alias.name}" for alias in node.names]
+            found |= {name if _module_file(name) else base for name in inner}
+    return found
 
 
 def import_closure(module: str, *, stop: frozenset[str] = frozenset()) -> dict[str, Path]:
@@ -176,19 +150,22 @@ def import_closure(module: str, *, stop: frozenset[str] = frozenset()) -> dict[s
     queue = [module]
     while queue:
         name = queue.pop()
-        if name in found or name in stop:
-            continue
-        path = _module_file(name)
-        if path is None:
-            continue
-        found[name] = path
-        queue += sorted(_imports(ast.parse(path.read_text(encoding="utf-8")), package))
+        if name not in found and name not in stop and (path := _module_file(name)) is not None:
+            found[name] = path
+            queue += sorted(_imports(ast.parse(path.read_text(encoding="utf-8")), package))
     return found
 
 
+def _is_text(node: ast.stmt) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+
+
 def syntax(path: Path) -> str:
-    """A module's syntax tree as text, without docstrings, comments and line numbers."""
-    tree = _WithoutDocstrings().visit(ast.parse(path.read_text(encoding="utf-8")))
+    """A module's syntax tree as text, without docstrings (attributes' too), comments and line numbers."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(body := getattr(node, "body", None), list):
+            node.body = [item for item in body if not _is_text(item)] or [ast.Pass()]  # type: ignore[attr-defined]
     return ast.dump(tree)
 
 

@@ -1,9 +1,14 @@
-"""Where things lie that are read but are no Python: the protocols, and the cache of assets."""
+"""Where things lie that are read but are no Python (the protocols, the cache of assets), and how YAML is read."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
+
+import yaml
+
+from flashbench.errors import UsageError
 
 PACKAGE = Path(__file__).resolve().parent
 
@@ -29,3 +34,24 @@ def cache_root() -> Path:
         return Path(chosen)
     shared = os.environ.get("XDG_CACHE_HOME")
     return (Path(shared) if shared else Path.home() / ".cache") / "flashbench"
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping that a YAML file holds.
+
+    Raises:
+        UsageError: the file cannot be read, is no YAML (with line and column), or holds no mapping.
+    """
+    shown = f"{path.parent.name}/{path.name}"
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{shown} cannot be read as UTF-8 text: {error}", fix=f"restore {path}") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or "it cannot be parsed"
+        raise UsageError(f"{shown} is not valid YAML{place}: {problem}", fix="mend that line") from error
+    if not isinstance(data, dict):
+        raise UsageError(f"{shown} is not a mapping of fields", fix="compare it with the files beside it")
+    return {str(field): value for field, value in data.items()}

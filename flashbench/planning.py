@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flashbench import generate, keys, systems
+from flashbench import generate, systems
 from flashbench.protocol import load_protocol, trials
 from flashbench.run import Options
 from flashbench.store import Store
@@ -16,7 +16,7 @@ def describe(name: str, options: Options) -> str:
     """
     protocol = load_protocol(name, tier=options.tier, overrides=options.overrides)
     store = Store()
-    wanted = [trial for replica in options.replicas for trial in trials(protocol, replica=replica, limit=options.limit)]
+    wanted = trials(protocol, replicas=options.replicas, limit=options.limit)
     there = {id(trial): _is_there(protocol, trial, store) for trial in wanted}
     lines = [f"{protocol.name} at {protocol.tier}: {protocol.title} ({protocol.table}), protocol {protocol.hash[:12]}"]
     for replica in options.replicas:
@@ -34,14 +34,10 @@ def describe(name: str, options: Options) -> str:
 
 
 def _is_there(protocol: Protocol, trial: Trial, store: Store) -> bool:
-    numerics = keys.numerics_class(threads=generate.threads(protocol))
-    original = generate.original_key(protocol, trial.case, store=store, numerics=numerics)
-    if not store.has_clip(original):
-        return False
-    if trial.variant.system == "original":
-        return True
     names = systems.get(trial.variant.system).models(trial.variant.settings)
-    if not all(store.has_model(generate.recipe_key(protocol, recipe, trial.replica)) for recipe in names):
+    models = [generate.recipe_key(protocol, name, trial.replica) for name in names]
+    original = generate.original_clip(protocol, trial.case, store=store)
+    if not store.has_clip(original.key) or not all(map(store.has_model, models)):
         return False
     (planned,) = generate.plan(protocol, [trial], store=store)
     return store.has_clip(planned.key)

@@ -45,14 +45,10 @@ class Task:
     def __init__(self, owner: Progress, name: str, total: int | None, unit: str, done: int, now: float) -> None:
         self._owner = owner
         self._history: deque[tuple[float, int]] = deque([(now, done)], maxlen=WINDOW)
-        self.name = name
-        self.total = total
-        self.unit = unit
-        self.done = done
-        self.text = ""
-        self.began = now
-        self.shown = now
-        """When a plain line of this task was last printed (the clock's seconds)."""
+        self.name, self.total, self.unit = name, total, unit
+        self.done, self.text = done, ""
+        self.began = self.shown = now
+        """When it was added, and when a plain line of it was last printed (the clock's seconds)."""
         self.bar: BarID | None = None
 
     @property
@@ -73,18 +69,13 @@ class Task:
         """
         self._owner._update(self, done, text)
 
-    def _move(self, done: int, text: str, now: float) -> None:
-        self.done, self.text = done, text
-        self._history.append((now, done))
-
     def numbers(self, now: float) -> str:
         """The task's state behind its name: `120/500  3.1 it/s  eta 2m03s  loss 0.21`."""
         rate = self.rate
         parts = [f"{self.done}/{self.total}" if self.total is not None else f"{self.done}"]
         if rate > 0:
-            parts.append(
-                f"{rate:.1f} {self.unit}/s" if rate >= 1 else f"{1 / rate:.1f} s/{self.unit.removesuffix('s')}"
-            )
+            one = self.unit.removesuffix("s")
+            parts.append(f"{rate:.1f} {self.unit}/s" if rate >= 1 else f"{1 / rate:.1f} s/{one}")
         if self.finished:
             parts.append(f"took {duration(now - self.began)}")
         elif rate > 0 and self.total is not None:
@@ -110,8 +101,7 @@ class Progress:
         self, stream: TextIO | None = None, *, every: float = 5.0, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._stream = sys.stderr if stream is None else stream
-        self._every = every
-        self._clock = clock
+        self._every, self._clock = every, clock
         self._lock = threading.RLock()
         self._tasks: list[Task] = []
         self._bars: Bars | None = None
@@ -168,7 +158,8 @@ class Progress:
         with self._lock:
             now = self._clock()
             was_finished = task.finished
-            task._move(done, text, now)
+            task.done, task.text = done, text
+            task._history.append((now, done))
             due = now - task.shown >= self._every or (task.finished and not was_finished)
             if self._bars is not None or due:
                 self._show(task, now)

@@ -9,14 +9,13 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 import yaml
 
 from flashbench import keys, systems
 from flashbench.errors import FlashBenchError, UsageError, did_you_mean
-from flashbench.paths import protocol_root
+from flashbench.paths import protocol_root, read_yaml
 from flashbench.published import published
 from flashbench.types import Case, Claim, Geometry, Protocol, Trial, Variant
 
@@ -97,7 +96,7 @@ def _compose(name: str, tier: str, overrides: Sequence[str]) -> dict[str, Any]:
 
     root = protocol_root().absolute()
     for path in (root / f"{name}.yaml", root / "tier" / f"{tier}.yaml"):
-        check_yaml(path)
+        read_yaml(path)  # for its errors: Hydra's name neither line nor column
     for item in overrides:
         field, equals, _ = item.partition("=")
         if not equals:
@@ -119,30 +118,14 @@ def _compose(name: str, tier: str, overrides: Sequence[str]) -> dict[str, Any]:
     return {str(field): value for field, value in plain.items()}
 
 
-def check_yaml(path: Path) -> None:
-    """Raise a `UsageError` with line and column if a file is no readable YAML mapping."""
-    shown = f"{path.parent.name}/{path.name}"
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{shown} cannot be read as UTF-8 text: {error}", fix="check the file") from error
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or "it cannot be parsed"
-        raise UsageError(f"{shown} is broken YAML{place}: {problem}", fix="mend that line") from error
-    if not isinstance(data, dict):
-        raise UsageError(f"{shown} is not a mapping of fields", fix="compare it with nfe.yaml")
-
-
 def _build(config: Mapping[str, Any], tier: str) -> Protocol:
     variants = _variants(config)
     rows = [variant.row for variant in variants]
-    for row in [config["baseline"], *(row for claim in config.get("claims") or () for row in _claim(claim).rows)]:
+    claims = tuple(map(_claim, config.get("claims") or ()))
+    for row in [config["baseline"], *(row for claim in claims for row in claim.rows)]:
         if row not in rows:
             raise did_you_mean("row", row, rows)
     metrics = _metrics(config["metrics"], config["primary"])
-    budget = dict(config.get("budget") or {})
     _whole_numbers(config)
     recipes = _needed_recipes(variants, config.get("recipes") or {})
     geometry = Geometry(**{**config["geometry"], "fps": Fraction(str(config["geometry"]["fps"]))})
@@ -162,11 +145,11 @@ def _build(config: Mapping[str, Any], tier: str) -> Protocol:
         primary=tuple(config["primary"]),
         baseline=config["baseline"],
         margins=dict(config.get("margins") or {}),
-        claims=tuple(_claim(claim) for claim in config.get("claims") or ()),
+        claims=claims,
         published=published(config["table"]),
         curve=config.get("curve"),
         recipes=recipes,
-        budget=budget,
+        budget={name: value for name, value in (config.get("budget") or {}).items() if value is not None},
         hash=keys.key("protocol", config=identity, recipes=recipes, variants=versions),
     )
 
@@ -254,7 +237,12 @@ def _claim(spec: Mapping[str, Any]) -> Claim:
 
 
 def _needed_recipes(variants: Iterable[Variant], recipes: Mapping[str, Any]) -> dict[str, Any]:
-    """Recipes that the variants read, and those that these need in turn, in the tier's order."""
+    """Recipes that the variants read, and those that these need in turn, in the tier's order.
+
+    They come resolved, so that a default spelt out is the same protocol.
+    """
+    from flashbench.laptop.settings import resolve
+
     queue = [name for v in variants for name in systems.get(v.system).models(v.settings)]
     needed: set[str] = set()
     while queue:
@@ -266,22 +254,23 @@ def _needed_recipes(variants: Iterable[Variant], recipes: Mapping[str, Any]) -> 
         if name not in needed:
             needed.add(name)
             queue += list((recipes[name].get("needs") or {}).values())
-    # Resolved, so that a default spelt out is the same protocol.
-    return {name: _resolved(recipes[name]) for name in recipes if name in needed}
+    resolved = {name: resolve(own_settings(recipes[name])) for name in recipes if name in needed}
+    return {
+        name: {"kind": kind, **settings, "needs": recipes[name].get("needs") or {}}
+        for name, (kind, settings) in resolved.items()
+    }
 
 
-def _resolved(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    from flashbench.laptop.settings import resolve
-
-    kind, settings = resolve({field: value for field, value in recipe.items() if field != "needs"})
-    return {"kind": kind, **settings, "needs": recipe.get("needs") or {}}
+def own_settings(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """A recipe's settings without the names of the recipes it reads."""
+    return {field: value for field, value in recipe.items() if field != "needs"}
 
 
-def trials(protocol: Protocol, *, replica: int = 0, limit: int | None = None) -> list[Trial]:
-    """Every clip that the protocol asks for: its variants on its (first `limit`) cases."""
-    cases = protocol.cases[:limit]
+def trials(protocol: Protocol, *, replicas: Iterable[int] = (0,), limit: int | None = None) -> list[Trial]:
+    """Every clip that the protocol asks for, in every replica: its variants on its (first `limit`) cases."""
     return [
         Trial(variant=variant, case=case, geometry=protocol.geometry, replica=replica)
+        for replica in replicas
         for variant in protocol.variants
-        for case in cases
+        for case in protocol.cases[:limit]
     ]

@@ -10,10 +10,8 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 
-import yaml
-
 from flashbench.errors import UsageError
-from flashbench.paths import protocol_root
+from flashbench.paths import protocol_root, read_yaml
 
 VERSIONS = ("v1", "v4")
 """arXiv versions of 2502.05179 that are transcribed: the seed document's, and the last."""
@@ -34,14 +32,8 @@ def published(table: str, folder: Path | None = None) -> dict[str, dict[str, dic
 
 
 def _read(path: Path, version: str) -> dict[str, dict[str, dict[str, float]]]:
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"published numbers cannot be read: {error}", fix=f"restore {path}") from error
-    except yaml.YAMLError as error:
-        line = " ".join(str(error).split())
-        raise UsageError(f"{path} is not valid YAML: {line}", fix="mend the line named") from error
-    if not isinstance(content, Mapping) or content.get("version") != version:
+    content = read_yaml(path)
+    if content.get("version") != version:
         raise UsageError(f"{path} does not say `version: {version}`", fix="name the file after the version it holds")
     return {
         table: {

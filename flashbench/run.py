@@ -10,20 +10,18 @@ from __future__ import annotations
 import difflib
 import importlib.util
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from flashbench import assets, generate, metrics, score
 from flashbench.engine import Engine, LocalEngine
-from flashbench.errors import InvalidError, MissingAsset, UsageError, did_you_mean
+from flashbench.errors import InvalidError, MissingAsset, UsageError, did_you_mean, on_disk
 from flashbench.progress import say
 from flashbench.protocol import load_protocol, trials
 from flashbench.protocol import names as known_protocols
-from flashbench.store import Store
+from flashbench.store import Store, write_whole
 from flashbench.types import Phase, Protocol
 
 if TYPE_CHECKING:
@@ -65,11 +63,16 @@ def run(names: Sequence[str], phases: Sequence[Phase] = PHASES, options: Options
     if (options.limit or options.overrides) and options.results is None:
         what = "a limited or changed protocol would replace the tier's results"
         raise UsageError(what, fix="give its results a folder of their own: --results DIR")
-    if not {"train", "generate"} & set(phases):
+    making = bool({"train", "generate"} & set(phases))
+    if not making:
         results_folder(options)
     store = Store()
-    _writable(options.root)
-    with _engine(protocols[0], options) as engine:
+    with on_disk(f"the folder {options.root} cannot be written", fix="choose --results"):
+        options.root.mkdir(parents=True, exist_ok=True)
+    ensure_assets(protocols, material=making)
+    first = protocols[0]
+    workers = first.budget.get("workers", 2) if options.workers is None else options.workers
+    with LocalEngine(workers=workers, threads=generate.threads(first)) as engine:
         if "train" in phases:
             _train(protocols, store, options, engine)
         for protocol in protocols:
@@ -93,40 +96,22 @@ def results_folder(options: Options) -> Path:
     return root
 
 
-def _engine(protocol: Protocol, options: Options) -> LocalEngine:
-    chosen = options.workers if options.workers is not None else protocol.budget.get("workers")
-    return LocalEngine(workers=int(str(chosen if chosen is not None else 2)), threads=generate.threads(protocol))
-
-
-def _writable(root: Path) -> None:
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InvalidError(f"the folder {root} cannot be written: {error.strerror}", fix="choose --results") from error
-
-
 def write(path: Path, content: bytes) -> None:
     """Write a result whole or not at all.
 
     Raises:
         InvalidError: the folder cannot be written, or the disk is full.
     """
-    draft = path.with_name(f".{path.name}.draft")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_bytes(content)
-        draft.replace(path)
-    except OSError as error:
-        with suppress(OSError):
-            draft.unlink(missing_ok=True)
-        fix = "free disk space or choose --results; what is in the store is kept"
-        raise InvalidError(f"{path} cannot be written: {error.strerror}", fix=fix) from error
+    fix = "free disk space or choose --results; what is in the store is kept"
+    with on_disk(f"{path} cannot be written", fix=fix):
+        write_whole(path, content, draft=path.with_name(f".{path.name}.draft"))
 
 
 def ensure_assets(protocols: Sequence[Protocol], *, material: bool) -> None:
     """Fetch what the protocols read and this machine lacks: parameters of metrics and, if asked, the material."""
     wanted = {name for protocol in protocols for metric in protocol.metrics for name in metrics.get(metric).assets}
-    if material and any(_reads_material(protocol) for protocol in protocols):
+    cases = [case for protocol in protocols for case in protocol.cases]
+    if material and any(not (case.source or "").startswith("synthetic-") for case in cases):
         from flashbench.laptop.material import read_sources
 
         wanted |= {source.asset for source in read_sources()}
@@ -140,12 +125,7 @@ def ensure_assets(protocols: Sequence[Protocol], *, material: bool) -> None:
         say(f"{error.what}: its rows will be NaN")  # a metric without its parameters is a reason, not a failure
 
 
-def _reads_material(protocol: Protocol) -> bool:
-    return any(not (case.source or "").startswith("synthetic-") for case in protocol.cases)
-
-
 def _train(protocols: Sequence[Protocol], store: Store, options: Options, engine: Engine) -> None:
-    ensure_assets(protocols, material=True)
     built = generate.train(protocols, store=store, engine=engine, replicas=options.replicas)
     say(f"{', '.join(protocol.name for protocol in protocols)}: built {built} models, the others were in the store")
     folder = options.root / "models"
@@ -171,14 +151,12 @@ def _publish(store: Store, key: str, folder: Path) -> None:
 
 
 def _generate(protocol: Protocol, store: Store, options: Options, engine: Engine) -> None:
-    ensure_assets([protocol], material=True)
-    wanted = [trial for replica in options.replicas for trial in trials(protocol, replica=replica, limit=options.limit)]
+    wanted = trials(protocol, replicas=options.replicas, limit=options.limit)
     lines = generate.generate(protocol, wanted, store=store, engine=engine)
     write(options.root / protocol.name / "clips.jsonl", generate.manifest(lines))
 
 
 def _score(protocol: Protocol, store: Store, options: Options, engine: Engine) -> None:
-    ensure_assets([protocol], material=False)
     manifest = generate.read_manifest(options.root / protocol.name / "clips.jsonl")
     table = score.score(protocol, manifest, store=store, engine=engine)
     write(options.root / protocol.name / "scores.parquet", score.to_parquet(table, protocol.hash))
@@ -188,34 +166,22 @@ def render(protocol: Protocol, scores: pd.DataFrame) -> dict[str, bytes]:
     """Everything that follows from scores alone: path under the tier's results → content."""
     from flashbench import claims, figures, tables
 
-    table = tables.build(protocol, scores)
-    results = claims.evaluate(protocol, scores)
+    table, found = tables.build(protocol, scores), tables.comparisons(protocol, scores)
+    judged = json.dumps(claims.evaluate(protocol, scores), sort_keys=True, indent=1, allow_nan=False)
     drawn = {}
     if importlib.util.find_spec("matplotlib"):  # of the extra `repro`: without it, everything but the figure
         drawn[f"figures/{protocol.name}.svg"] = figures.draw(protocol, table)
     return drawn | {
         f"tables/{protocol.name}.csv": tables.to_csv(table).encode(),
-        f"tables/{protocol.name}.md": tables.to_markdown(protocol, scores, table).encode(),
-        f"tables/{protocol.name}.tex": tables.to_latex(protocol, scores, table).encode(),
-        f"{protocol.name}/claims.json": _json(results).encode(),
+        f"tables/{protocol.name}.md": tables.to_markdown(protocol, table, found).encode(),
+        f"tables/{protocol.name}.tex": tables.to_latex(protocol, table, found).encode(),
+        f"{protocol.name}/claims.json": f"{judged}\n".encode(),
     }
-
-
-def _json(value: Any) -> str:
-    def known(item: Any) -> Any:
-        if isinstance(item, Mapping):
-            return {name: known(inner) for name, inner in item.items()}
-        if isinstance(item, list | tuple):
-            return [known(inner) for inner in item]
-        return None if isinstance(item, float) and math.isnan(item) else item
-
-    return json.dumps(known(value), sort_keys=True, indent=1, allow_nan=False) + "\n"
 
 
 def _tables(protocol: Protocol, store: Store, options: Options, engine: Engine) -> None:
     from flashbench import contact
 
-    ensure_assets([protocol], material=False)
     scores = score.read_scores(options.root / protocol.name / "scores.parquet", protocol.hash)
     for name, content in render(protocol, scores).items():
         write(options.root / name, content)
@@ -223,14 +189,12 @@ def _tables(protocol: Protocol, store: Store, options: Options, engine: Engine) 
     manifest = generate.read_manifest(options.root / protocol.name / "clips.jsonl")
     cases = list(dict.fromkeys(line["case"] for line in manifest))[:SHEET_CASES]
     first = min(options.replicas)
-    sheet: dict[str, dict[str, Any]] = {variant.row: {} for variant in protocol.variants}
+    shown: dict[str, dict[str, Any]] = {variant.row: {} for variant in protocol.variants}
     for line in manifest:
         if line["case"] in cases and line["replica"] == first and line["seed"] == 0:
-            sheet[line["row"]][line["case"]] = store.clip(line["key"])
-    write(
-        options.root / protocol.name / "contact.png",
-        contact.png(contact.contact_sheet(sheet, cases, of=len(protocol.cases))),
-    )
+            shown[line["row"]][line["case"]] = store.clip(line["key"])
+    sheet = contact.contact_sheet(shown, cases, of=len(protocol.cases))
+    write(options.root / protocol.name / "contact.png", contact.png(sheet))
 
 
 _BODIES: Mapping[Phase, Callable[[Protocol, Store, Options, Engine], None]] = {

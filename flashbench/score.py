@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flashbench import assets, keys, metrics
-from flashbench.engine import Engine, Report, Task
+from flashbench.engine import Engine, Report, Task, say_made
 from flashbench.errors import IntegrityError, InvalidError
-from flashbench.progress import say
 from flashbench.store import Store
 from flashbench.types import Measurement, Protocol
 
@@ -43,11 +42,6 @@ def score_key(metric: str, *, clip: str, reference: str) -> str:
     )
 
 
-def absent_assets(metric: str) -> list[str]:
-    """Weights or parameters of a metric that this machine lacks."""
-    return [name for name in metrics.get(metric).assets if not assets.present(name)]
-
-
 def score_clip(
     *, store: Store, key: str, report: Report, line: Mapping[str, Any], wanted: Mapping[str, str]
 ) -> Mapping[str, Any]:
@@ -70,14 +64,17 @@ def score_clip(
 
 def score(protocol: Protocol, manifest: Sequence[Mapping[str, Any]], *, store: Store, engine: Engine) -> pd.DataFrame:
     """Measure every clip of the manifest; returns the protocol's scores, sorted."""
-    tasks: dict[str, Task] = {}
-    missing = 0
+    import pandas as pd
+
+    # Without its parameters a metric is not asked, so that a passing absence is never kept.
+    absent = {name: [x for x in metrics.get(name).assets if not assets.present(x)] for name in protocol.metrics}
+    keyed, tasks = [], dict[str, Task]()
     for line in manifest:
-        wanted = {name: _line_key(name, line) for name in protocol.metrics}
-        # Without its parameters a metric is not asked, so that a passing absence is never kept.
-        wanted = {n: own for n, own in wanted.items() if not absent_assets(n) and store.score(own) is None}
+        clips = {"clip": line["digest"], "reference": line["original"]}
+        own = {name: score_key(name, **clips) for name in protocol.metrics}
+        keyed.append((line, own))
+        wanted = {name: key for name, key in own.items() if not absent[name] and store.score(key) is None}
         if wanted:
-            missing += 0 if line["key"] in tasks else len(wanted)
             tasks[line["key"]] = Task(
                 key=keys.key("scores", clip=line["key"]),
                 label=f"{line['row']} · {line['case']}",
@@ -86,39 +83,23 @@ def score(protocol: Protocol, manifest: Sequence[Mapping[str, Any]], *, store: S
             )
     if tasks:
         engine.run(list(tasks.values()), store=store, title=f"{protocol.name}: scores", unit="clips")
-    total = len(manifest) * len(protocol.metrics)
-    say(f"{protocol.name}: made {missing} scores, {total - missing} of {total} were in the store")
-    return collect(protocol, manifest, store=store)
-
-
-def _line_key(metric: str, line: Mapping[str, Any]) -> str:
-    return score_key(metric, clip=line["digest"], reference=line["original"])
-
-
-def collect(protocol: Protocol, manifest: Sequence[Mapping[str, Any]], *, store: Store) -> pd.DataFrame:
-    """The scores of a manifest as a table; every one must be in the store."""
-    import pandas as pd
-
-    note = "unofficial weights" if assets.registry().unofficial else ""
-    rows = []
-    for line in manifest:
-        for name in protocol.metrics:
-            key = _line_key(name, line)
-            found = store.score(key)
-            if found is None and (absent := absent_assets(name)):
-                found = Measurement.missing(f"{absent[0]} not present: flashbench assets pull {absent[0]}")
-            if found is None:
-                fix = "run `flashbench run PROTOCOL --phase score`"
-                raise InvalidError(f"{line['row']} · {line['case']} has no {name} score", fix=fix)
-            used = note if metrics.get(name).assets else ""
-            rows.append(_row(protocol, line, name, key, found, used))
+    made = sum(len(task.arguments["wanted"]) for task in tasks.values())
+    say_made(protocol.name, "scores", made, len(manifest) * len(protocol.metrics))
+    rows = [_row(protocol, line, name, key, absent[name], store) for line, own in keyed for name, key in own.items()]
     table = pd.DataFrame(rows, columns=list(COLUMNS))
     return table.sort_values(ORDER, kind="stable", ignore_index=True)
 
 
 def _row(
-    protocol: Protocol, line: Mapping[str, Any], metric: str, key: str, found: Measurement, note: str
+    protocol: Protocol, line: Mapping[str, Any], metric: str, key: str, absent: Sequence[str], store: Store
 ) -> dict[str, Any]:
+    """One row of the table; its score must be in the store unless the metric's assets are `absent`."""
+    found = store.score(key)
+    if found is None and absent:
+        found = Measurement.missing(f"{absent[0]} not present: flashbench assets pull {absent[0]}")
+    if found is None:
+        fix = "run `flashbench run PROTOCOL --phase score`"
+        raise InvalidError(f"{line['row']} · {line['case']} has no {metric} score", fix=fix)
     return {
         "protocol": protocol.name,
         **{name: line[name] for name in ("row", "case", "cluster", "seed", "replica")},
@@ -126,11 +107,17 @@ def _row(
         "value": found.value,
         "per_frame": list(found.per_frame),
         "frames": protocol.geometry.frames,
-        "reason": "; ".join(part for part in (found.reason, note) if part),
+        "reason": noted(metric, found),
         "clip": line["digest"],
         "key": key,
         "statistics": list(found.statistics),
     }
+
+
+def noted(metric: str, found: Measurement) -> str:
+    """The reason of a row: the measurement's own, and that the metric's weights are none of the package's registry."""
+    unofficial = assets.registry().unofficial and metrics.get(metric).assets
+    return "; ".join(filter(None, (found.reason, "unofficial weights" if unofficial else "")))
 
 
 def to_parquet(scores: pd.DataFrame, protocol_hash: str) -> bytes:
@@ -150,14 +137,8 @@ def to_parquet(scores: pd.DataFrame, protocol_hash: str) -> bytes:
     table = table.replace_schema_metadata({"protocol": protocol_hash})
     stream = BytesIO()
     lists = {f"{name}.list.element": "BYTE_STREAM_SPLIT" for name in ("per_frame", "statistics")}
-    pq.write_table(
-        table,
-        stream,
-        compression="zstd",
-        compression_level=19,
-        use_dictionary=[name for name in COLUMNS if name not in kinds],
-        column_encoding=lists,
-    )
+    words = [name for name in COLUMNS if name not in kinds]
+    pq.write_table(table, stream, compression="zstd", compression_level=19, use_dictionary=words, column_encoding=lists)
     return stream.getvalue()
 
 

@@ -8,18 +8,18 @@ and only clusters count as independent. Intervals are 95 % and two-sided:
   Stein, 1981; Busing et al., 1999, for its use on clusters) and the same t.
 
 Fewer than three clusters give NaN bounds and a reason, never an interval of width 0. tests/test_stats_coverage.py
-simulates 93–97 % coverage at 10 and 30 clusters; the bootstrap, a cross-check that decides nothing, covers less.
+simulates 93–97 % coverage at 10 and 30 clusters; tests/test_stats.py has the bootstrap, a cross-check that decides
+nothing and covers less.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, TypeAlias, cast
-from typing import Protocol as Interface
 
 import numpy as np
 import numpy.typing as npt
@@ -28,12 +28,13 @@ from scipy import special
 from scipy import stats as sps
 
 from flashbench.errors import InvalidError
-from flashbench.types import Direction, Scope
+from flashbench.metrics.base import Floats, Metric, SetMetric
 
-Floats: TypeAlias = npt.NDArray[np.float64]
 Labels: TypeAlias = npt.NDArray[np.str_]
 Evaluate: TypeAlias = Callable[[Floats], float]
 """From units [G, …], or from summed statistics [S], to a value."""
+Lookup: TypeAlias = Callable[[str], Metric]
+"""From names to metrics: `flashbench.metrics.get`, or a test's."""
 
 LEVEL = 0.95
 MIN_CLUSTERS = 3
@@ -41,39 +42,6 @@ SIGN = {"higher": 1, "lower": -1, "none": 0}
 """Sign of an improvement, by a metric's direction."""
 REFERENCE = "original"
 """The control that is the reference itself: against the reference it is exact, and nothing is left to test."""
-
-
-class MetricLike(Hashable, Interface):
-    """What statistics ask of a metric; `flashbench.metrics.get` returns one."""
-
-    @property
-    def name(self) -> str:
-        """Id of the metric."""
-
-    @property
-    def unit(self) -> str:
-        """Unit of its values, empty for a pure number."""
-
-    @property
-    def direction(self) -> Direction:
-        """Which way is better."""
-
-    @property
-    def scope(self) -> Scope:
-        """`set` for metrics of many clips together."""
-
-    def finalize(self, statistics: Floats) -> float:
-        """Set metrics: the value that summed statistics [S] stand for; NaN where it is undefined."""
-
-
-Lookup: TypeAlias = Callable[[str], MetricLike]
-
-
-def registered(name: str) -> MetricLike:
-    """The metric `name` of the registry; UsageError if there is none."""
-    from flashbench import metrics
-
-    return cast(MetricLike, metrics.get(name))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,9 +139,7 @@ def pooled(statistics: Floats, clusters: Labels, finalize: Evaluate, *, of: int 
     return _estimate(units, _pool(finalize), n=int(here.sum()), of=len(statistics) if of is None else of)
 
 
-def estimate(
-    scores: pd.DataFrame, metric: MetricLike, row: str, *, replica: int = 0, of: int | None = None
-) -> Estimate:
+def estimate(scores: pd.DataFrame, metric: Metric, row: str, *, replica: int = 0, of: int | None = None) -> Estimate:
     """A row's value of a metric: `mean`, or `pooled` for a set metric. Missing clips are counted with their reasons."""
     lines = _lines(scores, metric, row, replica)
     asked = of or len(lines.asked)
@@ -189,7 +155,7 @@ def estimate(
     return replace(found, reason=why)
 
 
-def contrast(scores: pd.DataFrame, metric: MetricLike, first: str, second: str, *, replica: int = 0) -> Contrast:
+def contrast(scores: pd.DataFrame, metric: Metric, first: str, second: str, *, replica: int = 0) -> Contrast:
     """Difference first − second of a metric, over the (case, seed) pairs that both rows have scores for.
 
     Metrics of a clip: cluster-t of the differences. Set metrics: difference of the two pooled values over the same
@@ -208,21 +174,8 @@ def contrast(scores: pd.DataFrame, metric: MetricLike, first: str, second: str, 
     )  # fmt: skip
 
 
-def bootstrap(
-    scores: pd.DataFrame, metric: MetricLike, first: str, second: str, *, rng: np.random.Generator,
-    replica: int = 0, draws: int = 2000,
-) -> tuple[float, float]:  # fmt: skip
-    """Percentile interval of the same difference as `contrast`, by resampling clusters; NaN below three clusters."""
-    one, two = _lines(scores, metric, first, replica), _lines(scores, metric, second, replica)
-    units, evaluate, _ = _paired(metric, one, two)
-    if len(units) < MIN_CLUSTERS:
-        return math.nan, math.nan
-    effects = [evaluate(units[pick]) for pick in rng.integers(0, len(units), (draws, len(units)))]
-    return float(np.quantile(effects, (1 - LEVEL) / 2)), float(np.quantile(effects, (1 + LEVEL) / 2))
-
-
 def against_baseline(
-    scores: pd.DataFrame, metrics: Sequence[MetricLike], rows: Iterable[str], baseline: str, primary: Iterable[str],
+    scores: pd.DataFrame, metrics: Sequence[Metric], rows: Iterable[str], baseline: str, primary: Iterable[str],
     *, replica: int = 0,
 ) -> list[Comparison]:  # fmt: skip
     """Every row against the baseline on every metric: Holm over all tests of primary metrics, BH over all others.
@@ -242,10 +195,9 @@ def against_baseline(
 def holm(p: Floats) -> Floats:
     """Holm's step-down adjusted p values (Holm, 1979). NaN stays NaN and is no member of the family."""
     adjusted = np.full(p.shape, np.nan)
-    at = np.flatnonzero(~np.isnan(p))
-    order = at[np.argsort(p[at], kind="stable")]
+    order = np.argsort(p, kind="stable")[: np.count_nonzero(~np.isnan(p))]  # NaN sorts last
     factors = np.arange(len(order), 0, -1)
-    adjusted[order] = np.minimum(np.maximum.accumulate(p[order] * factors), 1.0) if len(order) else []
+    adjusted[order] = np.minimum(np.maximum.accumulate(p[order] * factors), 1.0)
     return adjusted
 
 
@@ -275,17 +227,15 @@ def smallest_resolvable(se: float, clusters: int, *, power: float = 0.8) -> floa
     return se * math.sqrt(float(special.ncfdtrinc(1, df, 1 - power, critical**2)))
 
 
-def _lines(scores: pd.DataFrame, metric: MetricLike, row: str, replica: int) -> _Lines:
+def _lines(scores: pd.DataFrame, metric: Metric, row: str, replica: int) -> _Lines:
     """The lines of a row, sorted by case and seed so that no sum depends on the order of the table."""
     chosen = (scores["row"] == row) & (scores["metric"] == metric.name) & (scores["replica"] == replica)
     part = scores[chosen].sort_values(["case", "seed"], kind="stable")
     pairs = list(zip(part["case"].astype(str), part["seed"].astype(int), strict=True))
     if len(set(pairs)) != len(pairs):
         (case, seed), _ = Counter(pairs).most_common(1)[0]
-        raise InvalidError(
-            f"two scores of {metric.name} for row {row!r}, case {case!r}, seed {seed}, replica {replica}",
-            fix="score the protocol again: a clip has one score of a metric",
-        )
+        what = f"two scores of {metric.name} for row {row!r}, case {case!r}, seed {seed}, replica {replica}"
+        raise InvalidError(what, fix="score the protocol again: a clip has one score of a metric")
     if metric.scope == "set":
         lists = [np.asarray(one, dtype=np.float64) for one in part["statistics"]]
         at = [i for i, one in enumerate(lists) if len(one)]
@@ -305,7 +255,7 @@ def _lines(scores: pd.DataFrame, metric: MetricLike, row: str, replica: int) -> 
     )
 
 
-def _paired(metric: MetricLike, one: _Lines, two: _Lines) -> tuple[Floats, Evaluate, int]:
+def _paired(metric: Metric, one: _Lines, two: _Lines) -> tuple[Floats, Evaluate, int]:
     """Units of the pairs that both have ([G] mean differences or [G, 2, S] sums), their evaluation, number of pairs."""
     place = {pair: i for i, pair in enumerate(two.pairs)}
     shared = [(i, place[pair]) for i, pair in enumerate(one.pairs) if pair in place]
@@ -329,11 +279,11 @@ def _pool(finalize: Evaluate) -> Evaluate:
 
 
 @lru_cache(maxsize=4096)
-def _finalized(metric: MetricLike, statistics: bytes) -> float:
-    return float(metric.finalize(np.frombuffer(statistics, dtype=np.float64)))
+def _finalized(metric: Metric, statistics: bytes) -> float:
+    return float(cast(SetMetric, metric).finalize(np.frombuffer(statistics, dtype=np.float64)))
 
 
-def _remembering(metric: MetricLike) -> Evaluate:
+def _remembering(metric: Metric) -> Evaluate:
     # One table asks for the same sums many times: a row's value, its contrasts, its claims all leave out one cluster.
     return lambda statistics: _finalized(metric, np.ascontiguousarray(statistics).tobytes())
 

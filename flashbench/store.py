@@ -16,30 +16,31 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import asdict
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 from flashbench import video
-from flashbench.errors import IntegrityError, InvalidError
+from flashbench.errors import IntegrityError, InvalidError, on_disk
 from flashbench.keys import file_sha256
 from flashbench.types import Clip, Measurement
 
 RECORD = "record.json"
 
 
-def default_root() -> Path:
-    """`$FLASHBENCH_STORE`, or `.flashbench/store` in the working folder."""
-    return Path(os.environ.get("FLASHBENCH_STORE") or ".flashbench/store")
-
-
-def _seal(body: Mapping[str, Any]) -> str:
+def _checksum(body: Mapping[str, Any]) -> str:
     text = json.dumps(body, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return json.dumps({"body": body, "sha256": hashlib.sha256(text.encode()).hexdigest()}, sort_keys=True, indent=1)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _unseal(path: Path) -> dict[str, Any]:
+def _seal(body: Mapping[str, Any]) -> bytes:
+    return json.dumps({"body": body, "sha256": _checksum(body)}, sort_keys=True, indent=1).encode()
+
+
+def _unseal(path: Path, key: str) -> dict[str, Any]:
+    """The body of a record, which must be whole and that of `key`."""
     fix = f"remove {path.parent if path.name == RECORD else path}; the next run makes it again"
     try:
         sealed = json.loads(path.read_text(encoding="utf-8"))
@@ -47,10 +48,22 @@ def _unseal(path: Path) -> dict[str, Any]:
         expected = sealed["sha256"]
     except (ValueError, KeyError, TypeError) as error:
         raise IntegrityError(f"the record {path} is not readable: {error}", fix=fix) from error
-    text = json.dumps(body, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    if hashlib.sha256(text.encode()).hexdigest() != expected:
+    if _checksum(body) != expected:
         raise IntegrityError(f"the record {path} was edited: its checksum does not match", fix=fix)
+    if body["key"] != key:
+        raise IntegrityError(f"the record {path} belongs to another key", fix=fix)
     return body
+
+
+def write_whole(path: Path, content: bytes, *, draft: Path) -> None:
+    """Write a file whole or not at all, by way of `draft` on the same file system; OSError where it cannot be."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft.write_bytes(content)
+        draft.replace(path)
+    finally:
+        with suppress(OSError):
+            draft.unlink(missing_ok=True)
 
 
 def _files(folder: Path) -> dict[str, Path]:
@@ -60,18 +73,13 @@ def _files(folder: Path) -> dict[str, Path]:
 
 
 class Store:
-    """Entries by kind and key under one root folder."""
+    """Entries by kind and key under one root folder: `$FLASHBENCH_STORE` or `.flashbench/store` if it is not given."""
 
     def __init__(self, root: Path | None = None) -> None:
-        self.root = (root or default_root()).absolute()
-        try:
+        self.root = Path(root or os.environ.get("FLASHBENCH_STORE") or ".flashbench/store").absolute()
+        with on_disk(f"the store {self.root} cannot be written", fix="give a writable folder in FLASHBENCH_STORE"):
             for name in ("clips", "scores", "models", "state", "locks", "tmp"):
                 (self.root / name).mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InvalidError(
-                f"the store {self.root} cannot be written: {error.strerror}",
-                fix="give a writable folder in FLASHBENCH_STORE",
-            ) from error
 
     # --- clips --------------------------------------------------------------------------------------------------
 
@@ -101,38 +109,28 @@ class Store:
         record = self.clip_record(key)
         path = self._entry("clips", key) / "clip.mkv"
         clip = video.read(path, fps=Fraction(record["fps"]))
-        if clip.digest != record["digest"]:
-            found, recorded = clip.digest[:12], record["digest"][:12]
-            raise IntegrityError(
-                f"the clip {path} is not the one that was made: digest {found}, recorded {recorded}",
-                fix=f"remove {path.parent}; the next run makes it again",
-            )
+        if (found := clip.digest) != (recorded := record["digest"]):
+            what = f"the clip {path} is not the one that was made: digest {found[:12]}, recorded {recorded[:12]}"
+            raise IntegrityError(what, fix=f"remove {path.parent}; the next run makes it again")
         return clip
 
     # --- scores -------------------------------------------------------------------------------------------------
 
     def put_score(self, key: str, measurement: Measurement, about: Mapping[str, Any]) -> None:
         """Keep a measurement under its key with what it is about (metric, clip digest)."""
-        value = None if math.isnan(measurement.value) else measurement.value
-        body = {
-            **about,
-            "key": key,
-            "value": value,
-            "per_frame": [None if math.isnan(item) else item for item in measurement.per_frame],
-            "reason": measurement.reason,
-            "statistics": list(measurement.statistics),
-        }
+        body = {**about, "key": key, **asdict(measurement)}
+        body["value"] = None if math.isnan(measurement.value) else measurement.value
+        body["per_frame"] = [None if math.isnan(item) else item for item in measurement.per_frame]
         path = self.score_path(key)
-        self._atomic_text(path, _seal(body))
+        with self._disk_errors():
+            write_whole(path, _seal(body), draft=self.root / "tmp" / f"{path.name}.{uuid.uuid4().hex}")
 
     def score(self, key: str) -> Measurement | None:
         """The measurement under `key`, or None; its checksum is verified."""
         path = self.score_path(key)
         if not path.exists():
             return None
-        body = _unseal(path)
-        if body["key"] != key:
-            raise IntegrityError(f"the score {path} belongs to another key", fix=f"remove {path}")
+        body = _unseal(path, key)
         return Measurement(
             value=math.nan if body["value"] is None else body["value"],
             per_frame=tuple(math.nan if item is None else item for item in body["per_frame"]),
@@ -154,15 +152,13 @@ class Store:
         """
         folder = self._entry("models", key)
         files = self.model_record(key)["files"]
+        fix = f"remove {folder}; the next run trains it again"
         if more := _files(folder).keys() - files.keys():
-            what = f"{folder} holds {min(more)}, which training did not write"
-            raise IntegrityError(what, fix=f"remove {folder}; the next run trains it again")
+            raise IntegrityError(f"{folder} holds {min(more)}, which training did not write", fix=fix)
         for name, expected in files.items():
             path = folder / name
             if not path.exists() or file_sha256(path) != expected:
-                raise IntegrityError(
-                    f"{path} is not the file that training wrote", fix=f"remove {folder}; the next run trains it again"
-                )
+                raise IntegrityError(f"{path} is not the file that training wrote", fix=fix)
         return folder
 
     def model_record(self, key: str) -> dict[str, Any]:
@@ -217,13 +213,10 @@ class Store:
         path = self._entry(kind, key) / RECORD
         if not path.exists():
             raise InvalidError(f"the store has no {kind[:-1]} {key[:12]}", fix="run the phase that makes it")
-        body = _unseal(path)
-        if body["key"] != key:
-            raise IntegrityError(f"the entry {path.parent} belongs to another key", fix=f"remove {path.parent}")
-        return body
+        return _unseal(path, key)
 
     def _write_record(self, folder: Path, body: Mapping[str, Any]) -> None:
-        (folder / RECORD).write_text(_seal(body), encoding="utf-8")
+        (folder / RECORD).write_bytes(_seal(body))
 
     @contextmanager
     def _new_entry(self, kind: str, key: str) -> Iterator[Path]:
@@ -241,22 +234,6 @@ class Store:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def _atomic_text(self, path: Path, text: str) -> None:
-        with self._disk_errors():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            draft = self.root / "tmp" / f"{path.name}.{uuid.uuid4().hex}"
-            try:
-                draft.write_text(text, encoding="utf-8")
-                os.replace(draft, path)
-            finally:
-                draft.unlink(missing_ok=True)
-
-    @contextmanager
-    def _disk_errors(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise InvalidError(
-                f"the store {self.root} could not be written: {error.strerror or error}",
-                fix="free disk space or set FLASHBENCH_STORE to another folder; what is finished is kept",
-            ) from error
+    def _disk_errors(self) -> AbstractContextManager[None]:
+        fix = "free disk space or set FLASHBENCH_STORE to another folder; what is finished is kept"
+        return on_disk(f"the store {self.root} could not be written", fix=fix)

@@ -6,16 +6,16 @@ byte for byte for the same scores, in whatever order they come; it carries no ti
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from io import StringIO
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from flashbench import stats
+from flashbench import metrics, stats
 from flashbench.markup import Block, Cell, Notes, latex, markdown
 from flashbench.published import VERSIONS
 from flashbench.types import Protocol
@@ -25,14 +25,14 @@ COLUMNS = (
     "published_v1", "published_v4", "reason",
 )  # fmt: skip
 _NUMBERS = ("value", "low", "high", *(f"published_{version}" for version in VERSIONS))
-_COUNTS = ("n", "of", "replica")
+_ESTIMATED = ("value", "low", "high", "n", "of", "reason")
 _PERCENT = ("dover_technical", "dover_aesthetic")
 ORACLES = ("original", "codec")
 """Controls made from the reference itself: shown, but not in the contest for the best of a column."""
 ARROW = {"higher": "↑", "lower": "↓", "none": ""}
 
 Comparisons = Mapping[int, Sequence[stats.Comparison]]
-"""Replica → comparisons with the baseline."""
+"""Replica → comparisons with the baseline, as `comparisons` finds them."""
 Lines = Mapping[tuple[str, str], Mapping[str, Any]]
 """(row, metric) → line of the long table."""
 
@@ -42,34 +42,33 @@ def is_control(row: str) -> bool:
     return "=" not in row
 
 
-def build(protocol: Protocol, scores: pd.DataFrame, *, metric: stats.Lookup = stats.registered) -> pd.DataFrame:
+def build(protocol: Protocol, scores: pd.DataFrame, *, metric: stats.Lookup = metrics.get) -> pd.DataFrame:
     """The long table: a line for each replica, row and metric, in the protocol's order.
 
     Metrics that the paper published and the protocol does not measure follow with a NaN value and that reason, so
     that the published numbers always stand beside. Row, metric and case order of `scores` play no part.
     """
-    quoted = _published_only(protocol)
+    absent = {"n": 0, "of": len(protocol.cases), "reason": f"not scored at the {protocol.tier} tier"}
+    rows, names = [variant.row for variant in protocol.variants], [*protocol.metrics, *_published_only(protocol)]
     lines = []
-    for replica in _replicas(scores):
-        for variant in protocol.variants:
-            for name in protocol.metrics:
-                kind = metric(name)
-                found = stats.estimate(scores, kind, variant.row, replica=replica, of=len(protocol.cases))
-                lines.append(_line(protocol, variant.row, replica, name, kind.unit, kind.direction, found))
-            for name in quoted:
-                absent = stats.Estimate(
-                    value=math.nan, low=math.nan, high=math.nan, n=0, of=len(protocol.cases), clusters=0,
-                    reason=f"not scored at the {protocol.tier} tier",
-                )  # fmt: skip
-                direction = "lower" if name.startswith("niqe") else "higher"
-                lines.append(
-                    _line(protocol, variant.row, replica, name, "%" if name in _PERCENT else "", direction, absent)
-                )
+    for replica, row, name in itertools.product(_replicas(scores), rows, names):
+        line: dict[str, Any] = dict(tier=protocol.tier, protocol=protocol.name, row=row, replica=replica, metric=name)
+        line |= dict.fromkeys(_NUMBERS, math.nan)
+        for version, published in protocol.published.items():
+            line[f"published_{version}"] = published.get(row, {}).get(name, math.nan)
+        if name in protocol.metrics:
+            kind = metric(name)
+            found = stats.estimate(scores, kind, row, replica=replica, of=len(protocol.cases))
+            line |= {"unit": kind.unit, "direction": kind.direction} | {key: getattr(found, key) for key in _ESTIMATED}
+        else:
+            direction = "lower" if name.startswith("niqe") else "higher"
+            line |= {"unit": "%" if name in _PERCENT else "", "direction": direction, **absent}
+        lines.append(line)
     return pd.DataFrame(lines, columns=list(COLUMNS))
 
 
 def comparisons(
-    protocol: Protocol, scores: pd.DataFrame, *, metric: stats.Lookup = stats.registered
+    protocol: Protocol, scores: pd.DataFrame, *, metric: stats.Lookup = metrics.get
 ) -> dict[int, list[stats.Comparison]]:
     """Replica → every row against the protocol's baseline on every measured metric, adjusted for their number."""
     kinds = [metric(name) for name in protocol.metrics]
@@ -83,14 +82,6 @@ def comparisons(
 def to_csv(table: pd.DataFrame) -> str:
     """The long table as CSV: floats exact (shortest digits that read back the same), `nan` and `inf` spelled out."""
     return str(table.to_csv(index=False, lineterminator="\n", na_rep="nan"))
-
-
-def from_csv(text: str) -> pd.DataFrame:
-    """The long table back from `to_csv`, exactly."""
-    # Python's own float reads the shortest digits back exactly; pandas' default parser may be off by a bit.
-    kinds = {name: "int64" if name in _COUNTS else "str" for name in COLUMNS if name not in _NUMBERS}
-    readers = dict.fromkeys(_NUMBERS, float)
-    return pd.read_csv(StringIO(text), dtype=kinds, converters=readers, keep_default_na=False)
 
 
 def metrics_json(tables: Iterable[pd.DataFrame]) -> str:
@@ -109,18 +100,14 @@ def metrics_json(tables: Iterable[pd.DataFrame]) -> str:
     return json.dumps(nested, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def to_markdown(
-    protocol: Protocol, scores: pd.DataFrame, table: pd.DataFrame, *, metric: stats.Lookup = stats.registered
-) -> str:
+def to_markdown(protocol: Protocol, table: pd.DataFrame, found: Comparisons) -> str:
     """The table to read: rows × metrics with value ± half of the interval, the paper's numbers beside."""
-    return markdown(_blocks(protocol, table, comparisons(protocol, scores, metric=metric)))
+    return markdown(_blocks(protocol, table, found))
 
 
-def to_latex(
-    protocol: Protocol, scores: pd.DataFrame, table: pd.DataFrame, *, metric: stats.Lookup = stats.registered
-) -> str:
+def to_latex(protocol: Protocol, table: pd.DataFrame, found: Comparisons) -> str:
     """The same as `to_markdown` as LaTeX for the package booktabs."""
-    return latex(_blocks(protocol, table, comparisons(protocol, scores, metric=metric)))
+    return latex(_blocks(protocol, table, found))
 
 
 def _blocks(protocol: Protocol, table: pd.DataFrame, found: Comparisons) -> list[Block]:
@@ -131,7 +118,7 @@ def _blocks(protocol: Protocol, table: pd.DataFrame, found: Comparisons) -> list
         if len(found) > 1:
             blocks.append(Block("subheading", f"Replica {replica}"))
         notes = Notes()
-        part = {(line["row"], line["metric"]): line for line in _records(table[table["replica"] == replica])}
+        part = {(line["row"], line["metric"]): line for line in records(table, replica=replica)}
         grid = _measured(protocol, part, tests, notes)
         blocks += [Block("text", _sentence(protocol, tests)), Block("grid", grid=grid)]
         blocks += [Block("text", _LEGEND), Block("notes", notes=notes.lines())]
@@ -183,7 +170,7 @@ def _count(found: Iterable[tuple[str, bool]], of: str = "") -> str:
 
 def _measured(protocol: Protocol, part: Lines, tests: Sequence[stats.Comparison], notes: Notes) -> list[list[Cell]]:
     resolved = {(t.contrast.first, t.contrast.metric) for t in tests if t.resolved}
-    paper = [name for name in protocol.metrics if _quotes(protocol, name)]
+    paper = _quoted_names(protocol)
     head = [Cell("row")]
     for name in protocol.metrics:
         line = part[protocol.variants[0].row, name]
@@ -233,7 +220,7 @@ def _over_replicas(protocol: Protocol, table: pd.DataFrame, found: Comparisons) 
         sign = int(np.sign(t.contrast.effect)) if t.resolved else 0
         signs.setdefault((t.contrast.first, t.contrast.metric), set()).add(sign)
     same = {key for key, seen in signs.items() if seen in ({1}, {-1})}
-    places = {name: _places(_records(table[table["metric"] == name])) for name in protocol.metrics}
+    places = {name: _places(records(table, metric=name)) for name in protocol.metrics}
     grid = [[Cell("row"), *(Cell(name) for name in protocol.metrics)]]
     for row in (variant.row for variant in protocol.variants):
         cells = [Cell(row, code=True)]
@@ -280,29 +267,18 @@ def _footer(protocol: Protocol, found: Comparisons) -> str:
     )
 
 
+def _quoted_names(protocol: Protocol) -> list[str]:
+    """Published metrics, in the order of the paper's columns."""
+    return list({name: None for rows in protocol.published.values() for cells in rows.values() for name in cells})
+
+
 def _published_only(protocol: Protocol) -> list[str]:
-    """Published metrics that the protocol does not measure, in the order of the paper's columns."""
-    seen = {name: None for rows in protocol.published.values() for cells in rows.values() for name in cells}
-    return [name for name in seen if name not in protocol.metrics]
-
-
-def _quotes(protocol: Protocol, name: str) -> bool:
-    return any(name in cells for rows in protocol.published.values() for cells in rows.values())
+    """Those that the protocol does not measure."""
+    return [name for name in _quoted_names(protocol) if name not in protocol.metrics]
 
 
 def _replicas(scores: pd.DataFrame) -> list[int]:
     return sorted({int(replica) for replica in scores["replica"]}) or [0]
-
-
-def _line(
-    protocol: Protocol, row: str, replica: int, name: str, unit: str, direction: str, found: stats.Estimate
-) -> dict[str, Any]:
-    quoted = {f"published_{v}": protocol.published.get(v, {}).get(row, {}).get(name, math.nan) for v in VERSIONS}
-    shown = {key: getattr(found, key) for key in ("value", "low", "high", "n", "of", "reason")}
-    return dict(
-        tier=protocol.tier, protocol=protocol.name, row=row, replica=replica, metric=name, unit=unit,
-        direction=direction, **shown, **quoted,
-    )  # fmt: skip
 
 
 def _places(lines: Iterable[Mapping[str, Any]]) -> int:
@@ -312,7 +288,10 @@ def _places(lines: Iterable[Mapping[str, Any]]) -> int:
     return min(max(1 - math.floor(math.log10(typical)), 0), 5) if typical > 0 else 3
 
 
-def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
+def records(table: pd.DataFrame, **where: Any) -> list[dict[str, Any]]:
+    """Lines of the table in which each column of `where` has that value."""
+    for column, value in where.items():
+        table = table[table[column] == value]
     return [{str(name): value for name, value in line.items()} for line in table.to_dict("records")]
 
 

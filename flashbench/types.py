@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -126,18 +126,6 @@ class Measurement:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Score:
-    """A measurement of a trial's clip."""
-
-    trial: Trial
-    metric: str
-    measurement: Measurement
-    clip: str
-    """Digest of the clip, empty where none was made."""
-    key: str
-
-
-@dataclass(frozen=True, kw_only=True)
 class Claim:
     """A contrast that the paper (or the prototype) states, to be judged on measured scores.
 
@@ -183,16 +171,8 @@ class Protocol:
     """version (v1, v4) → row → metric → number."""
     curve: str | None
     """Setting on the horizontal axis of the figure, if the protocol draws one."""
-    recipes: Mapping[str, Settings]
-    """Trainings by name: the settings of each, resolved for the tier."""
-    budget: Settings
-    """The tier's workers, threads and the like: not part of any key except through the numerics class."""
+    recipes: Mapping[str, Mapping[str, Any]]
+    """Trainings by name: the settings of each, resolved for the tier, and under `needs` the recipes that it reads."""
+    budget: Mapping[str, int]
+    """The tier's workers and threads: not part of any key except through the numerics class."""
     hash: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Verdict:
-    """What a gate says, and the rows that made it say so."""
-
-    outcome: Literal["pass", "regression", "invalid", "inconclusive"]
-    rows: Sequence[Mapping[str, Scalar]] = ()

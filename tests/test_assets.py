@@ -166,7 +166,7 @@ def test_pull_fetches_each_wheel_once_and_then_nothing(stocked: World) -> None:
     assert files[1] == assets.path("one") and files[1].name.endswith("-one.bin")
     assert sum(line.startswith("downloading") for line in stocked.said) == 1
     assert assets.present("one")
-    assert [status for _, status in assets.statuses()] == ["ok", "ok"]
+    assert assets.verify(["one", "two"]) == [("one", "ok"), ("two", "ok")]
     assert stocked.pull("one", "two") == [files[1], files[0]]
     assert stocked.said == []
     # The wheel, its other members and the working folder are gone.

@@ -122,7 +122,10 @@ def test_faulty_weights_are_listed(golden: dict[str, torch.Tensor]) -> None:
     broken = {key: value for key, value in weights.items() if key != bias}
     broken[PREFIX + "surprise.weight"] = torch.zeros(1)
     broken[PREFIX + "time_embed.2.bias"] = torch.zeros(7)
-    with pytest.raises(InvalidError, match=r"missing: proj_out.bias; unexpected: surprise.weight; mis-shaped: time"):
+    with pytest.raises(
+        InvalidError,
+        match=r"missing: mixins.final_layer.linear.bias; unexpected: surprise.weight; mis-shaped: time_embed.2.bias",
+    ):
         load_stage2(broken)
     with pytest.raises(InvalidError, match="no Stage II weights"):
         load_stage2({"conditioner.weight": torch.zeros(1)})

@@ -12,8 +12,9 @@ import typer
 from flashbench import cli
 
 COMMANDS = [
-    ("run",), ("plan",), ("claims",), ("list",), ("audit",),
+    ("run",), ("plan",), ("claims",), ("list",), ("audit",), ("cost",),
     ("assets", "list"), ("assets", "pull"), ("assets", "verify"), ("assets", "path"),
+    ("assets", "convert"),
 ]  # fmt: skip
 
 
@@ -65,6 +66,7 @@ def test_help_has_examples(
         (("run", "nfe", "-S", "settings.training=wid"), "unknown recipe 'wid'", "did you mean 'wide'"),
         (("run", "nfe", "--replicas", "a"), "--replicas 'a'", "write 0 or 0,1,2"),
         (("list", "metric"), "unknown kind 'metric'", "did you mean 'metrics'"),
+        (("cost", "flashvideoo"), "unknown system 'flashvideoo'", "did you mean 'flashvideo'"),
         (("audit", "result", "nfe"), "unknown audit 'result'", "did you mean 'results'"),
         (("assets", "path", "niqe-pristin"), "unknown asset 'niqe-pristin'", "did you mean 'niqe-pristine'"),
     ],

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from flashbench.cascade import precondition
-from flashbench.cascade.codec import Codec, VAECodec, to_frames, to_tensor
+from flashbench.cascade.codec import Codec, to_frames, to_tensor
+from flashbench.cascade.vae import VAECodec
 from flashbench.errors import InvalidError
 from flashbench.laptop.klt import BLOCK, KLTCodec
 from flashbench.laptop.pool import Pool, write_pool

@@ -68,7 +68,7 @@ def test_training_goes_on_from_its_checkpoint_bit_for_bit(
 ) -> None:
     settings = {"kind": "flow", "steps": 6, **NETWORK}
     whole = make("whole", settings, **inputs)
-    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(training.loop, "CHECKPOINT_SECONDS", 0.0)
     made: list[int] = []
 
     def killed(done: int, total: int, text: str) -> None:

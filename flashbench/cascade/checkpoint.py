@@ -1,121 +1,171 @@
-"""Reading FlashVideo's official Stage II weights into diffusers' layout."""
+"""Reading weights: FlashVideo's official files, state dicts with official names, or saved diffusers folders."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Container, Mapping
+from pathlib import Path
+from typing import Any, TypeAlias
 
 import torch
+from accelerate import init_empty_weights
+from diffusers import AutoencoderKLCogVideoX
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor
 
-from flashbench.cascade import rope
-from flashbench.cascade.transformer import Stage2Transformer
-from flashbench.errors import InvalidError
+from flashbench.cascade import official
+from flashbench.cascade.official import LORA_ALPHA, PREFIX, Plan, State
+from flashbench.cascade.transformer import Stage1Transformer, Stage2Transformer, aligned
+from flashbench.errors import InvalidError, UsageError
 
-PREFIX = "model.diffusion_model."
-DEAD = ("transformer.position_embeddings.weight", "mixins.pos_embed.freqs_sin", "mixins.pos_embed.freqs_cos")
-"""Keys that the official model stores and never reads."""
-
-_WHOLE = {
-    "mixins.patch_embed.proj": "patch_embed.proj",
-    "mixins.patch_embed.text_proj": "patch_embed.text_proj",
-    "time_embed.0": "time_embedding.linear_1",
-    "time_embed.2": "time_embedding.linear_2",
-    "time_size_embedding.0": "ofs_embedding.frames.linear_1",
-    "time_size_embedding.2": "ofs_embedding.frames.linear_2",
-    "ref_step_time_embedding.0": "ofs_embedding.degradation.linear_1",
-    "ref_step_time_embedding.2": "ofs_embedding.degradation.linear_2",
-    "transformer.final_layernorm": "norm_final",
-    "mixins.final_layer.norm_final": "norm_out.norm",
-    "mixins.final_layer.adaLN_modulation.1": "norm_out.linear",
-    "mixins.final_layer.linear": "proj_out",
-}
-_LAYER = {
-    "input_layernorm": "norm1.norm",
-    "post_attention_layernorm": "norm2.norm",
-    "attention.dense": "attn1.to_out.0",
-    "mlp.dense_h_to_4h": "ff.net.0.proj",
-    "mlp.dense_4h_to_h": "ff.net.2",
-}
+__all__ = ["PREFIX", "load_stage1", "load_stage2", "load_vae", "read"]
+Source: TypeAlias = str | Path | Mapping[str, Any]
+"""An official file, the state dict in it (also under its key `module` or `state_dict`), or a saved diffusers folder."""
 
 
-def load_stage2(source: Mapping[str, Tensor], **config: Any) -> Stage2Transformer:
-    """A Stage II network in eval mode from a state dict with official key names.
+FILES = {"stage1": "stage1.pt", "stage2": "stage2.pt", "vae": "3d-vae.pt"}
+"""Components of the pipeline and their files in the official folder."""
+TEXT_FOLDERS = ("google/t5-v1_1-xxl", "t5-v1_1-xxl", "text_encoder")
+"""Where in it the T5 encoder may lie."""
 
-    The configuration is read off the tensors' shapes; `config` overrides it. Keys of other parts of the official file
-    are passed over. Raises InvalidError that lists missing, unexpected and mis-shaped keys.
+
+def load_stage1(
+    source: Source, *, torch_dtype: torch.dtype | None = None, lora_alpha: float = LORA_ALPHA, **config: Any
+) -> Stage1Transformer:
+    """Stage I in eval mode from `stage1.pt`, its state dict or a diffusers folder.
+
+    Adapters that are not merged yet are, as in the release: W + `lora_alpha` / rank * B A. The configuration is read
+    off the tensors' shapes; `config` overrides it. `torch_dtype` None gives float32, as in diffusers. Keys of other
+    parts of the file are passed over. Raises InvalidError that lists missing, unexpected and mis-shaped keys.
     """
-    state = {key.removeprefix(PREFIX): value for key, value in source.items() if key.startswith(PREFIX)}
-    state = {key: value for key, value in state.items() if key not in DEAD}
-    anchors = (
-        "mixins.patch_embed.proj.weight",
-        "mixins.patch_embed.text_proj.weight",
-        "time_embed.0.weight",
-        "mixins.final_layer.linear.weight",
+    if (folder := _folder(source, "stage1")) is not None:
+        return Stage1Transformer.from_pretrained(folder, torch_dtype=torch_dtype, **config).eval()
+    model, plan, state = plan_transformer(1, _state(source), config, lora_alpha)
+    return _fill(model, plan, state, torch_dtype)
+
+
+def load_stage2(source: Source, *, torch_dtype: torch.dtype | None = None, **config: Any) -> Stage2Transformer:
+    """Stage II in eval mode from `stage2.pt`, its state dict or a diffusers folder; see `load_stage1`."""
+    if (folder := _folder(source, "stage2")) is not None:
+        return Stage2Transformer.from_pretrained(folder, torch_dtype=torch_dtype, **config).eval()
+    model, plan, state = plan_transformer(2, _state(source), config)
+    return _fill(model, plan, state, torch_dtype)
+
+
+def load_vae(source: Source, *, torch_dtype: torch.dtype | None = None, **config: Any) -> AutoencoderKLCogVideoX:
+    """The autoencoder in eval mode from `3d-vae.pt`, its state dict or a diffusers folder; see `load_stage1`.
+
+    `norm_num_groups` (32) and `temporal_compression_ratio` (4) cannot be told from the weights: override them if they
+    differ.
+    """
+    if (folder := _folder(source, "vae")) is not None:
+        return aligned(AutoencoderKLCogVideoX.from_pretrained(folder, torch_dtype=torch_dtype, **config)).eval()
+    model, plan, state = plan_vae(_state(source), config)
+    return _fill(model, plan, state, torch_dtype)
+
+
+def load_official(
+    folder: str | Path, torch_dtype: torch.dtype | None = None, without: Container[str] = ()
+) -> dict[str, Any]:
+    """Every component of the pipeline that is in the official folder, by name, except those named in `without`."""
+    from transformers import AutoTokenizer, T5EncoderModel
+
+    found, text = official_files(folder)
+    loaders = {"stage1": load_stage1, "stage2": load_stage2, "vae": load_vae}
+    parts = {name: loaders[name](path, torch_dtype=torch_dtype) for name, path in found.items() if name not in without}
+    if text is not None and "text_encoder" not in without:
+        parts["text_encoder"] = T5EncoderModel.from_pretrained(text, dtype=torch_dtype or torch.float32)
+    if text is not None and "tokenizer" not in without:
+        parts["tokenizer"] = AutoTokenizer.from_pretrained(text)
+    return parts
+
+
+def official_files(folder: str | Path) -> tuple[dict[str, Path], Path | None]:
+    """The official files in a folder by component, and that of the T5 encoder; UsageError if there is none of them."""
+    folder = Path(folder)
+    found = {name: folder / file for name, file in FILES.items() if (folder / file).is_file()}
+    text = next((folder / name for name in TEXT_FOLDERS if (folder / name / "config.json").is_file()), None)
+    if not found and text is None:
+        raise UsageError(f"nothing of FlashVideo in {folder}", fix=f"give the folder with {', '.join(FILES.values())}")
+    return found, text
+
+
+def plan_transformer(
+    stage: int, source: Mapping[str, Tensor], config: Mapping[str, Any], lora_alpha: float = LORA_ALPHA
+) -> tuple[Any, Plan, State]:
+    """The transformer of `source` without weights, the plan that fills it, and the checked tensors that do."""
+    state, faults = official.transformer_state(source, lora_alpha)
+    chosen = official.transformer_config(state, stage) | dict(config)
+    with init_empty_weights():
+        model = (Stage1Transformer if stage == 1 else Stage2Transformer)(**chosen)
+    plan = official.transformer_plan(model, chosen, stage)
+    official.check(f"Stage {'I' * stage}", plan, state, faults)
+    return model, plan, state
+
+
+def plan_vae(source: Mapping[str, Tensor], config: Mapping[str, Any]) -> tuple[Any, Plan, State]:
+    """As `plan_transformer`, for the autoencoder."""
+    state = official.autoencoder_state(source)
+    chosen = official.autoencoder_config(state) | dict(config)
+    with init_empty_weights():
+        model = AutoencoderKLCogVideoX(**chosen)
+    plan = official.autoencoder_plan(model, len(chosen["block_out_channels"]))
+    official.check("the autoencoder", plan, state, [])
+    return model, plan, state
+
+
+def read(path: str | Path) -> dict[str, Any]:
+    """The state dict in an official `.pt` file or a `.safetensors` file; tensors stay in the file until they are used.
+
+    Raises UsageError for a file that cannot be opened, InvalidError for one that holds anything but tensors.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UsageError(f"no file or folder {path}", fix="give an official .pt file or a saved diffusers folder")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}", fix="check the path and its rights") from error
+    except SafetensorError as error:
+        raise InvalidError(f"{path} is damaged: {error}", fix="fetch it again") from error
+    except Exception as error:  # torch's own kinds: a damaged archive, an old format, objects that are not tensors
+        raise InvalidError(
+            f"{path} cannot be read as weights: {' '.join(str(error).split())[:300]}",
+            fix="fetch it again; nothing but tensors is ever loaded from it",
+        ) from error
+    return _tensors(loaded, str(path))
+
+
+def _state(source: Source) -> dict[str, Tensor]:
+    return read(source) if isinstance(source, (str, Path)) else _tensors(source, "the given state")
+
+
+def _tensors(loaded: Any, where: str) -> dict[str, Tensor]:
+    for wrapper in ("module", "state_dict"):
+        if isinstance(loaded, Mapping) and isinstance(loaded.get(wrapper), Mapping):
+            loaded = loaded[wrapper]
+    if not isinstance(loaded, Mapping):
+        raise InvalidError(f"{where} holds no state dict but a {type(loaded).__name__}", fix="give an official file")
+    return {str(key): value for key, value in loaded.items() if isinstance(value, Tensor)}
+
+
+def _folder(source: Source, component: str) -> Path | None:
+    """The folder of the component that a diffusers folder, of the component itself or of a pipeline, holds."""
+    if not isinstance(source, (str, Path)) or not Path(source).is_dir():
+        return None
+    for folder in (Path(source), Path(source) / component):
+        if (folder / "config.json").is_file():
+            return folder
+    raise UsageError(
+        f"{source} is no diffusers folder of {component}: it has no config.json",
+        fix="give the official file itself, or convert the folder with `flashbench assets convert`",
     )
-    absent = [key for key in anchors if key not in state]
-    if absent:
-        raise InvalidError(
-            f"no Stage II weights here: missing {', '.join(PREFIX + key for key in absent)}",
-            fix="pass the `module` state dict of FlashVideo's stage2.pt",
-        )
-    patch, text, time, last = (state[key] for key in anchors)
-    layers = [int(key.split(".")[2]) for key in state if key.startswith("transformer.layers.")]
-    inferred = {
-        "num_attention_heads": patch.shape[0] // rope.HEAD_DIM,
-        "num_layers": max(layers, default=-1) + 1,
-        "in_channels": patch.shape[1],
-        "patch_size": patch.shape[2],
-        "out_channels": last.shape[0] // patch.shape[2] ** 2,
-        "time_embed_dim": time.shape[0],
-        "text_embed_dim": text.shape[1],
-    }
-    model = Stage2Transformer(**(inferred | config))
-    converted = _convert(state)
-    _check(model.state_dict(), converted)
-    model.load_state_dict(converted)
+
+
+def _fill(model: Any, plan: Plan, state: State, dtype: torch.dtype | None) -> Any:
+    wanted = torch.float32 if dtype is None else dtype
+    pieces = (piece for key, entry in plan.items() for piece in official.pieces(entry, state[key]))
+    model.load_state_dict({name: tensor.to(wanted) for name, tensor in pieces}, assign=True)
     return model.eval()
-
-
-def _convert(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Official names (without prefix) to diffusers'; a name that is not known keeps its own."""
-    out: dict[str, Tensor] = {}
-    for key, value in state.items():
-        name, _, kind = key.rpartition(".")
-        parts = name.split(".")
-        if name in _WHOLE:
-            out[f"{_WHOLE[name]}.{kind}"] = value
-        elif name.startswith("mixins.adaln_layer.adaLN_modulations."):
-            # Twelve chunks: (shift, scale, gate) of attention and MLP for the image, then the same for the text.
-            chunks = value.chunk(12)
-            block = f"transformer_blocks.{parts[3]}"
-            out[f"{block}.norm1.linear.{kind}"] = torch.cat([*chunks[0:3], *chunks[6:9]])
-            out[f"{block}.norm2.linear.{kind}"] = torch.cat([*chunks[3:6], *chunks[9:12]])
-        elif name.startswith(("mixins.adaln_layer.query_layernorm_list.", "mixins.adaln_layer.key_layernorm_list.")):
-            out[f"transformer_blocks.{parts[3]}.attn1.norm_{parts[2][0]}.{kind}"] = value
-        elif name.startswith("transformer.layers.") and ".".join(parts[3:]) in _LAYER:
-            out[f"transformer_blocks.{parts[2]}.{_LAYER['.'.join(parts[3:])]}.{kind}"] = value
-        elif name.startswith("transformer.layers.") and parts[3:] == ["attention", "query_key_value"]:
-            for letter, part in zip("qkv", value.chunk(3), strict=True):
-                out[f"transformer_blocks.{parts[2]}.attn1.to_{letter}.{kind}"] = part
-        else:
-            out[key] = value
-    return out
-
-
-def _check(expected: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> None:
-    """Raise InvalidError that lists every key that does not fit."""
-    missing = sorted(set(expected) - set(given))
-    unexpected = sorted(set(given) - set(expected))
-    shapes = [
-        f"{key} {list(given[key].shape)} (expected {list(expected[key].shape)})"
-        for key in sorted(set(expected) & set(given))
-        if expected[key].shape != given[key].shape
-    ]
-    groups = {"missing": missing, "unexpected": unexpected, "mis-shaped": shapes}
-    faults = [f"{name}: {', '.join(keys)}" for name, keys in groups.items() if keys]
-    if faults:
-        raise InvalidError(
-            "the Stage II weights do not fit the network; " + "; ".join(faults),
-            fix="check that the file is whole and the configuration overrides are right",
-        )

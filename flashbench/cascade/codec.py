@@ -1,8 +1,8 @@
-"""What Stage II needs of an autoencoder, and the paper tier's own."""
+"""What Stage II needs of an autoencoder; `vae.VAECodec` is the paper tier's own, `laptop.klt` the laptop's."""
 
 from __future__ import annotations
 
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -32,36 +32,6 @@ class Codec(Protocol):
     def decode(self, latent: Tensor) -> Tensor:
         """Scaled latent (B, T', C, H', W') to frames (B, 3, T, H, W), nominally in [-1, 1], not clamped."""
         ...
-
-
-class VAECodec:
-    """diffusers' `AutoencoderKLCogVideoX` with Stage II's scale factor; encodes to the posterior's mean."""
-
-    def __init__(self, vae: Any, scale_factor: float = 1.15258426) -> None:
-        self.vae = vae
-        self.scale_factor = scale_factor
-
-    @property
-    def channels(self) -> int:
-        """Latent channels."""
-        return int(self.vae.config.latent_channels)
-
-    @property
-    def stride(self) -> tuple[int, int]:
-        """(4, 8) for the released autoencoder."""
-        return int(self.vae.config.temporal_compression_ratio), 2 ** (len(self.vae.config.block_out_channels) - 1)
-
-    @torch.no_grad()
-    def encode(self, frames: Tensor) -> Tensor:
-        """See `Codec.encode`."""
-        latent: Tensor = self.vae.encode(frames).latent_dist.mode()
-        return latent.transpose(1, 2) * self.scale_factor
-
-    @torch.no_grad()
-    def decode(self, latent: Tensor) -> Tensor:
-        """See `Codec.decode`."""
-        frames: Tensor = self.vae.decode(latent.transpose(1, 2) / self.scale_factor).sample
-        return frames
 
 
 def to_tensor(frames: Frames) -> Tensor:

@@ -28,16 +28,24 @@ Kernel: TypeAlias = Literal["bilinear", "bicubic", "area"]
 
 @lru_cache(maxsize=1)
 def alphas() -> Tensor:
-    """sqrt(alpha_bar) of the zero-SNR schedule, float32 (1000,): index 0 is the least noise, index 999 pure noise.
-
-    Scaled-linear betas from 0.00085 to 0.0120, then shifted and stretched so that the last entry is exactly 0 and the
-    first is kept (Lin et al. 2023, arXiv 2305.08891), in float64.
-    """
+    """sqrt(alpha_bar) of the zero-SNR schedule, float32 (1000,): index 0 is the least noise, index 999 pure noise."""
     with torch.inference_mode(False):
-        betas = torch.linspace(math.sqrt(0.00085), math.sqrt(0.0120), STEPS, dtype=torch.float64) ** 2
-        root = torch.cumprod(1 - betas, dim=0).sqrt()
-        first, last = root[0].clone(), root[-1].clone()
-        return ((root - last) * first / (first - last)).float()
+        return zero_snr(scaled_linear()).float()
+
+
+def scaled_linear() -> Tensor:
+    """sqrt(alpha_bar) of scaled-linear betas from 0.00085 to 0.0120, float64 (1000,), before any rescaling."""
+    betas = torch.linspace(math.sqrt(0.00085), math.sqrt(0.0120), STEPS, dtype=torch.float64) ** 2
+    return torch.cumprod(1 - betas, dim=0).sqrt()
+
+
+def zero_snr(root: Tensor) -> Tensor:
+    """Shift and stretch a falling sqrt(alpha_bar) so that its last entry is 0 and its first is kept.
+
+    Lin et al. 2023, arXiv 2305.08891, algorithm 1.
+    """
+    first, last = root[0].clone(), root[-1].clone()
+    return (root - last) * first / (first - last)
 
 
 def coefficients(step: int | Tensor | None) -> tuple[Tensor, Tensor]:
@@ -59,8 +67,8 @@ def latent(z: Tensor, step: int | Tensor | None, noise: Tensor) -> Tensor:
     """
     if step is None:
         return z
-    a, sigma = (value.to(z).reshape(-1, *[1] * (z.ndim - 1)) for value in coefficients(step))
-    return a * z + sigma * noise
+    a, sigma = (value.to(z.device).reshape(-1, *[1] * (z.ndim - 1)) for value in coefficients(step))
+    return (a * z + sigma * noise).to(z.dtype)  # a half-precision latent is rounded once, as in the release
 
 
 def resize(frames: Tensor, height: int, width: int, kernel: Kernel = "bilinear") -> Tensor:

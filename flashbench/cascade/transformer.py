@@ -24,6 +24,13 @@ __all__ = ["ModelMixin", "PositionedTransformer", "Stage1Transformer", "Stage2Tr
 # diffusers loads a pipeline's component only if it finds ModelMixin in the namespace of the component's module.
 
 
+def aligned(module: Any) -> Any:
+    """Copy the weights in place: one mapped from its file may begin at any byte, and matrix products round by that."""
+    for parameter in module.parameters():
+        parameter.data = parameter.data.clone()
+    return module
+
+
 class PairSinusoid(nn.Module):
     """Sinusoidal features of two numbers per sample: (B, 2) to (B, 2, dim), cosines first."""
 
@@ -93,9 +100,7 @@ class PositionedTransformer(CogVideoXTransformer3DModel):  # type: ignore[misc]
     def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
         """As in diffusers, but with weights that give the same bits as the weights that were saved."""
         loaded = super().from_pretrained(*args, **kwargs)
-        for parameter in (loaded[0] if isinstance(loaded, tuple) else loaded).parameters():
-            # A weight mapped from its file may begin at any byte, and matrix products round by alignment.
-            parameter.data = parameter.data.clone()
+        aligned(loaded[0] if isinstance(loaded, tuple) else loaded)
         return loaded
 
     def _positions(self, hidden_states: Tensor, context: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
@@ -167,7 +172,8 @@ class Stage1Transformer(PositionedTransformer):
         return_dict: bool = True,
         **kwargs: Any,
     ) -> Transformer2DModelOutput | tuple[Tensor]:
-        """v = a * noise - sqrt(1 - a^2) * x_0 at x_t = a * x_0 + sqrt(1 - a^2) * noise (Salimans & Ho 2022).
+        """Predict v = a * noise - sqrt(1 - a^2) * x_0 at x_t = a * x_0 + sqrt(1 - a^2) * noise
+        (Salimans & Ho 2022, arXiv 2202.00512).
 
         `hidden_states` is x_t (B, T, C, H, W) with H and W divisible by the patch size, `encoder_hidden_states` the
         context (B, L, D), `timestep` in 0 (least noise) to 999, a number or (B,). Returns an output whose `.sample`

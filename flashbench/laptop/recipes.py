@@ -5,17 +5,19 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import cv2
 import torch
+from accelerate import Accelerator
 from safetensors.torch import save_file
 from torch import Tensor
 
 from flashbench.cascade import degrade, sampling
 from flashbench.cascade.codec import Codec, to_frames, to_tensor
-from flashbench.cascade.training import Training, context_for, generator, train
+from flashbench.cascade.training import Phase, Training, context_for, from_pairs, generator, train
 from flashbench.cascade.transformer import Stage2Transformer
 from flashbench.errors import UsageError, did_you_mean
 from flashbench.laptop.klt import KLTCodec
@@ -186,16 +188,27 @@ def _network(
     )
     seed = 1000 * settings["seed"] + replica
     network = load_network(inputs["init"]) if "init" in inputs else _fresh(settings, codec, pool, seed)
+    phase = Phase(name=kind, steps=settings["steps"], batch=settings["batch"], degradation=settings["degradation"])
+    if latent:
+        phase = replace(phase, degradation_steps=(settings["degradation_low"], settings["degradation_high"]))
     training = Training(
         objective="flow" if kind == "flow" else "l1",
-        steps=settings["steps"],
-        batch=settings["batch"],
-        degradation_steps=(settings["degradation_low"], settings["degradation_high"]) if latent else None,
+        phases=(phase,),
         time_shift=settings.get("time_shift", 1.0),
         learning_rate=settings["learning_rate"],
         ema=settings["ema"],
     )
-    losses = train(network, pool, training, seed=seed, state=state, report=report, identity=_identity(inputs))
+    losses = train(
+        network,
+        from_pairs(pool),
+        training,
+        seed=seed,
+        state=state,
+        report=report,
+        identity=_identity(inputs),
+        accelerator=Accelerator(cpu=True, mixed_precision="no"),
+        plot=False,
+    )
     save_file(
         {name: value.contiguous() for name, value in network.state_dict().items()},
         out / "diffusion_pytorch_model.safetensors",

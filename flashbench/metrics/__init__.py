@@ -14,12 +14,12 @@ from importlib.metadata import EntryPoint, entry_points
 from types import MappingProxyType
 
 from flashbench.errors import UsageError, did_you_mean
-from flashbench.metrics.base import Metric, SetMetric
+from flashbench.metrics.base import Metric, PairMetric, SetMetric
 from flashbench.metrics.fidelity import PSNR, SSIM
 from flashbench.metrics.naturalness import NIQE, NIQE_POOLED
 from flashbench.metrics.texture import SHARPNESS, TEMPORAL_ERROR
 
-__all__ = ["GROUP", "Metric", "SetMetric", "get", "names"]
+__all__ = ["GROUP", "Metric", "PairMetric", "SetMetric", "get", "names"]
 
 GROUP = "flashbench.metrics"
 _OURS: Mapping[str, Metric] = MappingProxyType(

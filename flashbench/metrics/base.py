@@ -59,6 +59,25 @@ class SetMetric(Metric):
         """Value of a set of clips from the elementwise sum of their statistics; NaN where it is undefined."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class PairMetric(Metric):
+    """A metric of a clip beside a reference of the same shape."""
+
+    scope: Scope = "pair"
+
+    def measure(self, clip: Clip, reference: Clip | None = None) -> Measurement:
+        """`compare`; NaN where there is no reference, or one of another shape."""
+        if reference is None:
+            return Measurement.missing("no reference")
+        if clip.frames.shape != reference.frames.shape:
+            return Measurement.missing(f"clip is {size(clip)}, reference is {size(reference)} (frames×height×width)")
+        return self.compare(clip, reference)
+
+    @abstractmethod
+    def compare(self, clip: Clip, reference: Clip) -> Measurement:
+        """Score `clip` beside `reference`, frame by frame; what has no value gives NaN with its reason."""
+
+
 def _plain(value: object) -> object:
     """Tuples as lists, mappings sorted, infinite bounds as text: JSON has no infinity."""
     if isinstance(value, Mapping):
@@ -68,15 +87,6 @@ def _plain(value: object) -> object:
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     return value
-
-
-def comparable(clip: Clip, reference: Clip | None) -> str:
-    """Why `clip` cannot be compared with `reference` frame by frame; empty if it can."""
-    if reference is None:
-        return "no reference"
-    if clip.frames.shape != reference.frames.shape:
-        return f"clip is {size(clip)}, reference is {size(reference)} (frames×height×width)"
-    return ""
 
 
 def size(clip: Clip) -> str:

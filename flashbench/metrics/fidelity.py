@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from flashbench.metrics.base import Floats, Metric, comparable, frame_mean, size
+from flashbench.metrics.base import Floats, PairMetric, frame_mean, size
 from flashbench.types import Clip, Frames, Measurement
 
 WINDOW = 11
@@ -64,14 +64,11 @@ def _blur(image: Floats) -> Floats:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Psnr(Metric):
+class Psnr(PairMetric):
     """Mean over frames of the frame's PSNR."""
 
-    def measure(self, clip: Clip, reference: Clip | None = None) -> Measurement:
-        """NaN: no reference, one of another shape, or a frame equal to the reference's (PSNR is then infinite)."""
-        reason = comparable(clip, reference)
-        if reason or reference is None:
-            return Measurement.missing(reason)
+    def compare(self, clip: Clip, reference: Clip) -> Measurement:
+        """NaN: a frame equal to the reference's (PSNR is then infinite)."""
         values = psnr(clip.frames, reference.frames)
         equal = int(np.isinf(values).sum())
         if equal:
@@ -80,14 +77,11 @@ class Psnr(Metric):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ssim(Metric):
+class Ssim(PairMetric):
     """Mean over frames of the frame's SSIM."""
 
-    def measure(self, clip: Clip, reference: Clip | None = None) -> Measurement:
-        """NaN: no reference, one of another shape, or frames below 11×11."""
-        reason = comparable(clip, reference)
-        if reason or reference is None:
-            return Measurement.missing(reason)
+    def compare(self, clip: Clip, reference: Clip) -> Measurement:
+        """NaN: frames below 11×11."""
         if min(clip.frames.shape[1:3]) < WINDOW:
             return Measurement.missing(f"clip is {size(clip)}: SSIM needs frames of at least {WINDOW}×{WINDOW}")
         return frame_mean(ssim(clip.frames, reference.frames), "no SSIM")
@@ -98,7 +92,6 @@ PSNR = Psnr(
     direction="higher",
     unit="dB",
     range=(0.0, math.inf),
-    scope="pair",
     preprocessing={
         "channel": "rgb",
         "border": 0,
@@ -112,7 +105,6 @@ SSIM = Ssim(
     direction="higher",
     unit="",
     range=(-1.0, 1.0),
-    scope="pair",
     preprocessing={
         "channel": "rgb",
         "border": 0,

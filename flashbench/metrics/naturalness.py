@@ -20,7 +20,6 @@ PARAMETERS = "niqe-pristine"
 STATISTICS = 775
 """Per feature count and sum (36 + 36); of complete blocks the count, the sums, the products (1 + 36 + 666)."""
 
-_ABSENT = f"parameters not present: flashbench assets pull {PARAMETERS}"
 _FLAT = "no NIQE (fewer than two blocks that are not flat)"
 _UPPER = np.triu_indices(core.FEATURES)
 _COMMON: dict[str, Scalar] = {
@@ -92,12 +91,9 @@ class Niqe(Metric):
 
     def measure(self, clip: Clip, reference: Clip | None = None) -> Measurement:
         """NaN: clip below 96×96, all frames flat, parameters absent. The reference is not read."""
-        if min(clip.frames.shape[1:3]) < core.BLOCK:
-            return _too_small(clip)
-        try:
-            parameters = pristine()
-        except MissingAsset:
-            return Measurement.missing(_ABSENT)
+        parameters = _parameters_for(clip)
+        if isinstance(parameters, Measurement):
+            return parameters
         return frame_mean(core.niqe(clip.frames, parameters, _quirks(self)), _FLAT)
 
 
@@ -110,12 +106,9 @@ class PooledNiqe(SetMetric):
 
     def measure(self, clip: Clip, reference: Clip | None = None) -> Measurement:
         """Value of the clip alone, and its statistics. A flat clip keeps its statistics: it still counts in a set."""
-        if min(clip.frames.shape[1:3]) < core.BLOCK:
-            return _too_small(clip)
-        try:
-            parameters = pristine()
-        except MissingAsset:
-            return Measurement.missing(_ABSENT)
+        parameters = _parameters_for(clip)
+        if isinstance(parameters, Measurement):
+            return parameters
         total = np.zeros(STATISTICS)
         for frame in clip.frames:
             total += statistics(core.features(frame, _quirks(self)), parameters[0])
@@ -136,8 +129,14 @@ def _quirks(metric: Metric) -> core.Quirks:
     return cast(core.Quirks, metric.preprocessing["quirks"])
 
 
-def _too_small(clip: Clip) -> Measurement:
-    return Measurement.missing(f"clip is {size(clip)}: NIQE needs frames of at least 96×96")
+def _parameters_for(clip: Clip) -> core.Parameters | Measurement:
+    """`pristine`, or the missing measurement of a clip that has no NIQE: below 96×96, or parameters absent."""
+    if min(clip.frames.shape[1:3]) < core.BLOCK:
+        return Measurement.missing(f"clip is {size(clip)}: NIQE needs frames of at least 96×96")
+    try:
+        return pristine()
+    except MissingAsset:
+        return Measurement.missing(f"parameters not present: flashbench assets pull {PARAMETERS}")
 
 
 NIQE = Niqe(

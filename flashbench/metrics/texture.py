@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from flashbench.metrics.base import Floats, Metric, comparable, frame_mean
+from flashbench.metrics.base import Floats, PairMetric, frame_mean
 from flashbench.metrics.niqe import luma
 from flashbench.types import Clip, Frames, Measurement
 
@@ -32,17 +32,14 @@ def temporal_error(frames: Frames, reference: Frames) -> Floats:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sharpness(Metric):
+class Sharpness(PairMetric):
     """Mean over frames of the clip's variance of the Laplacian, relative to the reference's.
 
     1 is as sharp as the reference. No direction: noise raises it as much as detail does.
     """
 
-    def measure(self, clip: Clip, reference: Clip | None = None) -> Measurement:
-        """NaN: no reference, one of another shape, or a flat one. Frames whose reference is flat are left out."""
-        reason = comparable(clip, reference)
-        if reason or reference is None:
-            return Measurement.missing(reason)
+    def compare(self, clip: Clip, reference: Clip) -> Measurement:
+        """NaN: a flat reference. Frames whose reference is flat are left out."""
         ours, theirs = laplacian_variance(clip.frames), laplacian_variance(reference.frames)
         ratio = np.full(len(ours), np.nan)
         np.divide(ours, theirs, out=ratio, where=theirs > 0)
@@ -50,14 +47,11 @@ class Sharpness(Metric):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TemporalError(Metric):
+class TemporalError(PairMetric):
     """Mean absolute difference between the clip's and the reference's frame-to-frame differences."""
 
-    def measure(self, clip: Clip, reference: Clip | None = None) -> Measurement:
-        """NaN: no reference, one of another shape, or a single frame. `per_frame` has one entry per transition."""
-        reason = comparable(clip, reference)
-        if reason or reference is None:
-            return Measurement.missing(reason)
+    def compare(self, clip: Clip, reference: Clip) -> Measurement:
+        """NaN: a single frame. `per_frame` has one entry per transition."""
         if len(clip.frames) < 2:
             return Measurement.missing("a single frame has no change over time")
         return frame_mean(temporal_error(clip.frames, reference.frames), "no temporal error")
@@ -68,7 +62,6 @@ SHARPNESS = Sharpness(
     direction="none",
     unit="× reference",
     range=(0.0, math.inf),
-    scope="pair",
     preprocessing={
         "channel": "y-bt601-full-range, rounded",
         "border": "replicate",
@@ -83,7 +76,6 @@ TEMPORAL_ERROR = TemporalError(
     direction="lower",
     unit="levels",
     range=(0.0, 510.0),
-    scope="pair",
     preprocessing={
         "channel": "rgb",
         "border": 0,

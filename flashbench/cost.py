@@ -1,0 +1,226 @@
+"""What a generated video costs: tokens, FLOP and predicted seconds, from shapes alone.
+
+A forward of a CogVideoX transformer of L layers and width d over N tokens (image and text) takes 24 L N d^2 FLOP in
+linear layers and 4 L N^2 d in attention; embeddings and the last layer, 0.02 % at the paper's sizes, are left out.
+Seconds are linear / rate + attention / rate. The published times (arXiv 2502.05179) are of network evaluations only,
+on a GPU that the paper does not name: VAE and text encoder stand beside them.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from flashbench.errors import UsageError, did_you_mean
+
+VAE_ENCODE, VAE_DECODE = (13_823_744, 8_691_840), (21_694_464, 18_538_432)
+"""FLOP per pixel of the first frame and of each later one: exact at any size and however the frames are chunked,
+without the overlap of the release's two tiles."""
+T5_FLOP = 24 * (2 * 226 * (4 * 4096**2 + 3 * 4096 * 10240) + 4 * 226**2 * 4096)
+"""T5-v1.1-XXL's encoder over 226 tokens."""
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A transformer; `patch` is a side in latent pixels, of 8 pixels each."""
+
+    name: str
+    layers: int
+    width: int
+    parameters: int
+    text_tokens: int = 226
+    patch: int = 2
+
+
+STAGE1 = Architecture("Stage I", layers=42, width=3072, parameters=5_570_283_072)
+STAGE2 = Architecture("Stage II", layers=30, width=1920, parameters=1_696_276_288)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Evaluations of one network on one sample of `size` (height, width) pixels; guidance doubles their forwards.
+
+    Raises UsageError for sides that are no multiples of 16 (patch 2), frames that are not 4n + 1, no evaluations.
+    """
+
+    network: Architecture
+    size: tuple[int, int]
+    frames: int
+    evaluations: int
+    guided: bool = True
+
+    def __post_init__(self) -> None:
+        side = 8 * self.network.patch
+        if any(pixels < side or pixels % side for pixels in self.size):
+            nearest = _size([max(side, pixels // side * side) for pixels in self.size])
+            raise UsageError(f"the sides of {_size(self.size)} are not multiples of {side}", fix=f"write {nearest}")
+        if self.frames < 1 or self.frames % 4 != 1:
+            raise UsageError(f"{self.frames} frames are not 4n + 1", fix=f"take {max(0, self.frames) // 4 * 4 + 1}")
+        if self.evaluations < 1:
+            raise UsageError(f"{self.evaluations} evaluations make no video", fix="take 1 or more")
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of a forward: the text's, and for a patch of 2 (1 + (frames - 1) / 4) (height / 16) (width / 16)."""
+        video = (1 + self.frames // 4) * math.prod(self.size) // (8 * self.network.patch) ** 2
+        return self.network.text_tokens + video
+
+    @property
+    def forwards(self) -> int:
+        """Network forwards of all evaluations."""
+        return self.evaluations * (2 if self.guided else 1)
+
+    @property
+    def linear(self) -> int:
+        """FLOP of the linear layers over all forwards."""
+        return self.forwards * 24 * self.network.layers * self.tokens * self.network.width**2
+
+    @property
+    def attention(self) -> int:
+        """FLOP of attention's two products over all forwards."""
+        return self.forwards * 4 * self.network.layers * self.tokens**2 * self.network.width
+
+
+PUBLISHED = {
+    Stage(STAGE1, (256, 480), 49, 50): 30.1,
+    Stage(STAGE2, (1072, 1920), 49, 4): 72.2,
+    Stage(STAGE2, (1440, 2560), 49, 4): 209.8,
+    Stage(STAGE1, (1072, 1920), 49, 50): 2150.0,
+    Stage(STAGE2, (1072, 1920), 49, 30): 571.5 - 30.1,
+}
+"""The paper's five times in seconds: the two stages, 2K, the single stage, and the vanilla cascade less its Stage I.
+2K as 1440x2560 and the vanilla cascade's 30 evaluations are our reading: the paper gives neither."""
+SYSTEMS = {"flashvideo": 4, "vanilla": 30, "single-stage": 50}
+"""Evaluations at the full size. `vanilla` is a cascade whose Stage II starts from noise."""
+
+
+def compose(
+    system: str,
+    size: tuple[int, int],
+    frames: int,
+    *,
+    nfe: int | None = None,
+    guided: bool = True,
+    preview_size: tuple[int, int] = (256, 480),
+    preview_steps: int = 50,
+) -> tuple[Stage, ...]:
+    """The stages of a system; `nfe` and `guided` are those of its last. UsageError for a wrong name or size."""
+    if system not in SYSTEMS:
+        raise did_you_mean("system", system, SYSTEMS)
+    evaluations = SYSTEMS[system] if nfe is None else nfe
+    if system == "single-stage":
+        return (Stage(STAGE1, size, frames, evaluations, guided),)
+    return Stage(STAGE1, preview_size, frames, preview_steps), Stage(STAGE2, size, frames, evaluations, guided)
+
+
+@dataclass(frozen=True)
+class Rates:
+    """What a device attains, in FLOP/s, and where the two numbers come from."""
+
+    linear: float
+    attention: float
+    origin: str = "as given"
+
+    def seconds(self, stage: Stage) -> float:
+        """Predicted seconds of all forwards."""
+        return stage.linear / self.linear + stage.attention / self.attention
+
+
+def fit(times: Sequence[tuple[Stage, float]], whose: str = "the paper's") -> Rates:
+    """The rates of least squared relative error over seconds: linear in their inverses.
+
+    Raises UsageError where the times do not tell the two rates apart.
+    """
+    share = np.array([(stage.linear / s / 1e12, stage.attention / s / 1e12) for stage, s in times]).reshape(-1, 2)
+    inverse, _, rank, _ = np.linalg.lstsq(share, np.ones(len(share)), rcond=1e-6)
+    if rank < 2 or min(inverse) <= 0:
+        what = f"{whose} {len(times)} times do not tell linear layers from attention"
+        raise UsageError(what, fix="measure a small and a large size")
+    worst = abs(share @ inverse - 1).max()
+    linear, attention = (1e12 / inverse).tolist()
+    return Rates(linear, attention, f"fitted to {whose} {len(times)} times, off by at most {worst:.1%}")
+
+
+def rates(linear_tflops: float | None, attention_tflops: float | None, times: Path | None) -> Rates:
+    """A device's rates: given in TFLOP/s, fitted to the times of a CSV file, or else to the paper's.
+
+    Raises UsageError for one rate without the other, rates and times together, or a file that cannot be read.
+    """
+    given = [_positive(rate * 1e12) for rate in (linear_tflops, attention_tflops) if rate is not None]
+    if not given:
+        return fit(list(PUBLISHED.items())) if times is None else fit(_read_times(times), f"{times}'s")
+    if len(given) == 1 or times is not None:
+        fix = "give --linear-tflops and --attention-tflops, or --times, or neither"
+        raise UsageError("a device is described by two rates or by times", fix=fix)
+    return Rates(given[0], given[1])
+
+
+def _read_times(path: Path) -> list[tuple[Stage, float]]:
+    times: list[tuple[Stage, float]] = []
+    try:
+        for row in csv.DictReader(path.read_text("utf-8").splitlines(), skipinitialspace=True):
+            network, size = {"1": STAGE1, "2": STAGE2}[row["stage"]], parse_size(row["size"])
+            done = Stage(network, size, int(row["frames"]), int(row["forwards"]), guided=False)
+            times.append((done, _positive(float(row["seconds"]))))
+    except (OSError, KeyError, TypeError, ValueError, csv.Error, UsageError) as error:
+        fix = "write the head stage,size,frames,forwards,seconds and lines like 2,1072x1920,49,8,72.2"
+        raise UsageError(f"{path}: time {len(times) + 1}: {str(error).splitlines()[0]}", fix=fix) from error
+    return times
+
+
+def _positive(value: float) -> float:
+    if not (math.isfinite(value) and value > 0):
+        raise UsageError(f"{value} is no rate or time", fix="write a number above 0")
+    return value
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """Height and width of `1072x1920`; UsageError for anything else."""
+    if not re.fullmatch("[0-9]{1,6}x[0-9]{1,6}", text):
+        raise UsageError(f"size {text!r} is not HEIGHTxWIDTH", fix="write e.g. 1072x1920")
+    height, _, width = text.partition("x")
+    return int(height), int(width)
+
+
+def _size(size: Sequence[int]) -> str:
+    return "x".join(map(str, size))
+
+
+def beside(stages: Sequence[Stage]) -> list[tuple[str, str, int]]:
+    """Name, size and FLOP of what runs besides the networks: text encoder, and the VAE around each stage."""
+    parts = [("T5", "", T5_FLOP)]
+    for index, stage in enumerate(stages):
+        for name, (first, later) in [("VAE encode", VAE_ENCODE)] * (index > 0) + [("VAE decode", VAE_DECODE)]:
+            parts.append((name, _size(stage.size), math.prod(stage.size) * (first + later * (stage.frames - 1))))
+    return parts
+
+
+def describe(stages: Sequence[Stage], device: Rates) -> str:
+    """Tables of the networks and of what runs beside them, and where each number comes from."""
+    head = "evaluations forwards  linear PF  attention PF  attention  predicted s  paper s"
+    lines = [f"{'networks':15}{'size':>10}{'tokens':>9}  {head}"]
+    names = [f"{s.network.name:9}{s.network.parameters / 1e9:4.1f} B{_size(s.size):>10}{s.tokens:9,}" for s in stages]
+    work = np.array([(s.evaluations, s.forwards, s.linear / 1e15, s.attention / 1e15) for s in stages])
+    took = np.array([(device.seconds(stage), PUBLISHED.get(stage, math.nan)) for stage in stages])
+    line = "{:34}{:13,.0f}{:9,.0f}{:11,.3f}{:14,.3f}{:11.0%}{:13,.1f}{:9,.1f}".format
+    for name, flop, seconds in zip([*names, "total"], [*work, sum(work)], [*took, sum(took)], strict=True):
+        lines.append(line(name, *flop, flop[3] / (flop[2] + flop[3]), *seconds).replace(" nan", "   -"))
+    lines += ["", f"{'beside':15}{'size':>10}{'PF':>9}{'predicted s':>13}"]
+    for name, size, extra in beside(stages):
+        lines.append(f"{name:15}{size:>10}{extra / 1e15:9,.3f}{extra / device.linear:13,.1f}")
+    attained = f"{device.linear / 1e12:.0f} TFLOP/s in linear layers, {device.attention / 1e12:.0f} in attention"
+    return (
+        "\n".join(lines)
+        + f"""
+
+PF: 10^15 FLOP of one sample, computed from shapes; tokens are those of video and text
+predicted s: {attained}, {device.origin};
+  what runs beside is taken at the linear rate, which no time confirms
+paper s: published in arXiv 2502.05179, networks only, on a GPU that the paper does not name"""
+    )
