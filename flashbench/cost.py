@@ -164,11 +164,15 @@ def rates(linear_tflops: float | None, attention_tflops: float | None, times: Pa
 def _read_times(path: Path) -> list[tuple[Stage, float]]:
     times: list[tuple[Stage, float]] = []
     try:
-        for row in csv.DictReader(path.read_text("utf-8").splitlines(), skipinitialspace=True):
+        text = path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} cannot be read: {error}", fix="give a CSV file of your device's times") from error
+    try:
+        for row in csv.DictReader(text.splitlines(), skipinitialspace=True):
             network, size = {"1": STAGE1, "2": STAGE2}[row["stage"]], parse_size(row["size"])
             done = Stage(network, size, int(row["frames"]), int(row["forwards"]), guided=False)
             times.append((done, _positive(float(row["seconds"]))))
-    except (OSError, KeyError, TypeError, ValueError, csv.Error, UsageError) as error:
+    except (KeyError, TypeError, ValueError, csv.Error, UsageError) as error:
         fix = "write the head stage,size,frames,forwards,seconds and lines like 2,1072x1920,49,8,72.2"
         raise UsageError(f"{path}: time {len(times) + 1}: {str(error).splitlines()[0]}", fix=fix) from error
     return times

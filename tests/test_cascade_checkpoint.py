@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
+import numpy as np
 import official
 import pytest
 import torch
 from diffusers import AutoencoderKLCogVideoX
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from flashbench.cascade.checkpoint import load_stage1, load_stage2, load_vae
 from flashbench.cascade.transformer import Stage1Transformer
@@ -146,17 +148,67 @@ class Surprise:
 
 def test_files_that_are_no_weights(tmp_path: Path) -> None:
     damaged, other, objects = (tmp_path / name for name in ("stage1.pt", "list.pt", "objects.pt"))
-    damaged.write_bytes(b"PK\x03\x04 not a zip")
+    damaged.write_bytes(b"version https://git-lfs.github.com/spec/v1")
     torch.save([1, 2], other)
     torch.save({"module": {"x": Surprise()}}, objects)
-    for path, told in ((damaged, "cannot be read as weights"), (other, "no state dict"), (objects, "weights")):
+    for path, told in (
+        (damaged, "cut short, or a git-lfs pointer"),
+        (other, "no state dict"),
+        (objects, "more than ten"),
+    ):
         with pytest.raises(InvalidError, match=told):
             load_stage1(path)
     with pytest.raises(UsageError, match="no file or folder"):
         load_stage1(tmp_path / "absent.pt")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UsageError, match="no diffusers folder"):
+    with pytest.raises(UsageError, match=r"holds neither stage1.pt nor a config.json"):
         load_stage1(tmp_path / "empty")
+
+
+def test_what_training_frameworks_leave_beside_the_weights(tmp_path: Path) -> None:
+    beside = {"lr": np.float64(0.1), "rng": np.arange(3), "args": argparse.Namespace(mode="finetune"), "step": 3}
+    torch.save({"module": official.transformer(2), **beside}, tmp_path / "stage2.pt")
+    torch.save({"module": official.transformer(2)}, tmp_path / "old.pt", _use_new_zipfile_serialization=False)
+    for name in ("stage2.pt", "old.pt"):
+        assert same(load_stage2(tmp_path / name), load_stage2(official.transformer(2)))
+    assert same(load_stage2(tmp_path), load_stage2(official.transformer(2)))  # the official folder itself
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    load_stage1(official.transformer(1)).save_pretrained(tmp_path / "stage1")
+    load_stage2(official.transformer(2)).save_pretrained(tmp_path / "stage2")
+    return tmp_path
+
+
+def test_folders_are_checked_as_well(saved: Path) -> None:
+    with pytest.raises(InvalidError, match="holds a Stage1Transformer, not a Stage2Transformer"):
+        load_stage2(saved / "stage1")
+    with pytest.raises(InvalidError, match="unexpected: transformer_blocks.1"):
+        load_stage1(saved, num_layers=1)
+    with pytest.raises(InvalidError, match="missing: transformer_blocks.2"):
+        load_stage1(saved, num_layers=3)
+    for source in (saved, official.transformer(1)):
+        with pytest.raises(UsageError, match="unknown setting of Stage1Transformer 'num_layer'"):
+            load_stage1(source, num_layer=1)  # type: ignore[arg-type]
+    weights = saved / "stage1" / "diffusion_pytorch_model.safetensors"
+    tensors = load_file(weights)
+    tensors["surprise"] = tensors.pop("proj_out.bias").clone()
+    save_file(tensors, weights, metadata={"format": "pt"})
+    for load in (load_stage1, Stage1Transformer.from_pretrained):
+        with pytest.raises(InvalidError, match=r"missing: proj_out.bias; unexpected: surprise"):
+            load(saved / "stage1")
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(InvalidError, match="cannot be loaded"):
+        load_stage1(saved)
+    (saved / "stage1" / "config.json").write_text("{")
+    with pytest.raises(InvalidError, match="no configuration"):
+        load_stage1(saved)
+
+
+def test_parameters_serve_as_a_state() -> None:
+    state = {key: torch.nn.Parameter(value) for key, value in official.transformer(1, lora=True).items()}
+    assert same(load_stage1(state), load_stage1(official.transformer(1, lora=True)))
 
 
 def test_safetensors_with_official_names(tmp_path: Path) -> None:

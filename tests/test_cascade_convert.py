@@ -11,8 +11,9 @@ from pathlib import Path
 import official
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
+from flashbench.cascade import FlashVideoPipeline
 from flashbench.cascade import convert as converting
 from flashbench.cascade.checkpoint import load_stage1
 from flashbench.cascade.convert import convert
@@ -106,6 +107,33 @@ def test_what_cannot_be_converted_leaves_nothing_behind(tmp_path: Path, monkeypa
     with pytest.raises(InvalidError, match="stage2.pt"):
         convert(folder, tmp_path / "out")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["full", "in"]
+
+
+def test_the_text_encoder_must_be_whole(tmp_path: Path) -> None:
+    folder = official.release(tmp_path / "in")
+    text = folder / "google/t5-v1_1-xxl"
+    state = load_file(text / "model.safetensors")
+    query = "encoder.block.0.layer.0.SelfAttention.q.weight"
+    save_file({key: value for key, value in state.items() if key != query}, text / "model.safetensors")
+    for load in (lambda: convert(folder, tmp_path / "out"), lambda: FlashVideoPipeline.from_official(folder)):
+        with pytest.raises(InvalidError, match=f"missing: {query}"):
+            load()
+    (text / "tokenizer.json").unlink()
+    for load in (lambda: convert(folder, tmp_path / "out"), lambda: FlashVideoPipeline.from_official(folder)):
+        with pytest.raises(InvalidError, match="holds no tokenizer|missing"):
+            load()
+    (text / "config.json").write_text("{")
+    with pytest.raises(InvalidError, match="holds no tokenizer|no configuration"):
+        convert(folder, tmp_path / "out")
+
+
+def test_a_part_of_the_cascade_loads_again(tmp_path: Path) -> None:
+    folder = official.release(tmp_path / "in")
+    (folder / "stage1.pt").unlink()
+    convert(folder, tmp_path / "out")
+    pipe = FlashVideoPipeline.from_pretrained(tmp_path / "out")
+    assert pipe.stage1 is None and pipe.stage2 is not None
+    assert FlashVideoPipeline.from_pretrained(tmp_path / "out", text_encoder=None).text_encoder is None
 
 
 MEASURE = """

@@ -156,3 +156,16 @@ def test_second_half_of_the_outputs_is_a_local_gain_of_the_input() -> None:
         x = torch.randn(1, 2, 4, 4, 4, generator=draw())
         out = network(x, torch.zeros(1, 1, 8), 500.0).sample
     assert torch.allclose(out, 1 + 3 * x, atol=1e-6)
+
+
+def test_half_precision_is_rounded_once() -> None:
+    draw = torch.Generator().manual_seed(0)
+    z, noise = (torch.randn(1, 2, 3, 4, 4, generator=draw).bfloat16() for _ in range(2))
+    exact = degrade.latent(z.float(), 675, noise.float())
+    assert torch.equal(degrade.latent(z, 675, noise), exact.bfloat16())
+
+
+@pytest.mark.parametrize(("step", "noise"), [(torch.tensor([1, 2, 3]), (1, 2)), (1, (2, 2)), (675.9, (1, 2))])
+def test_steps_and_noise_that_do_not_fit(step: object, noise: tuple[int, ...]) -> None:
+    with pytest.raises(UsageError):
+        degrade.latent(torch.zeros(1, 2), step, torch.zeros(noise))  # type: ignore[arg-type]

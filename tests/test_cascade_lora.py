@@ -1,17 +1,21 @@
-"""Adapters of low rank: what trains, what merging gives, and what full rank can reproduce."""
+"""Adapters of low rank: what trains, what merging gives, what full rank can reproduce; and the package's examples."""
 
 from __future__ import annotations
 
+import inspect
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import official
 import pytest
 import torch
 import training_toys as toys
+from safetensors.torch import save_file
 
-from flashbench.cascade import training
+from flashbench.cascade import FlashVideoPipeline, training
 from flashbench.cascade.training import attach, attached, generator, merge
 from flashbench.cascade.transformer import Stage1Transformer
 from flashbench.errors import UsageError
@@ -132,3 +136,44 @@ def test_adapters_and_full_training_do_not_mix(tmp_path: Path) -> None:
         toys.run(tmp_path, replace(toys.LORA, adaptation="full"), net=net)
     with pytest.raises(UsageError, match="adapters of rank 4 and alpha 2.0, not 8 and 2.0"):
         toys.run(tmp_path, replace(toys.LORA, rank=8), net=net)
+
+
+SMALLER = {
+    "steps=2000, batch=8, size=(528, 960)": "steps=2, batch=2, size=(32, 48)",
+    "steps=500, size=(1072, 1920), frames=49": "steps=1, size=(48, 32), frames=5",
+    "steps=1000, batch=4": "steps=2, batch=1, size=(16, 32), frames=5",
+    "height=256, width=480, num_frames=49": "height=16, width=32, num_frames=5, num_inference_steps=2",
+}
+"""Sizes of the examples, and what a test has time for."""
+
+
+def test_the_examples_run_as_they_are_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    blocks = re.findall(r"(?:^    .*\n|^\n(?=    ))+", f"{inspect.getdoc(training)}\n", re.MULTILINE)
+    assert len(blocks) == 2 and all(len(re.findall(r"^ +\S", block, re.MULTILINE)) < 25 for block in blocks)
+    text = "\n".join(map(inspect.cleandoc, blocks))
+    for long, short in SMALLER.items():
+        assert text.count(long) == 1
+        text = text.replace(long, short)
+    monkeypatch.chdir(tmp_path)
+    official.release(tmp_path / "flashvideo")
+    draw = generator(0, "videos", 0)
+    save_file(
+        {
+            prompt: torch.randint(256, (3, 5, 48, 48), generator=draw, dtype=torch.uint8)
+            for prompt in ("a cat", "a dog")
+        },
+        tmp_path / "videos.safetensors",
+    )
+    made: dict[str, Any] = {}
+    exec(compile(text, "examples", "exec"), made)
+    said = capsys.readouterr().out
+    assert "3 3 loss" in said and "2 2 loss" in said, "both were trained, Stage II over both phases"
+    assert (tmp_path / "stage2" / "losses.csv").read_text().count("\n") == 4
+    assert [len(made["frames"]), len(made["frames"][0]), made["frames"][0][0].size] == [1, 5, (32, 16)]
+    before = FlashVideoPipeline.from_official("flashvideo")
+    for name in ("stage1", "stage2"):
+        trained, kept = getattr(made["pipe"], name), getattr(made["tuned"], name)
+        assert toys.same(trained, kept) and not toys.same(trained, getattr(before, name))
+    assert not attached(made["tuned"].stage1)

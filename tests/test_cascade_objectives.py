@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -305,6 +306,11 @@ def test_the_papers_settings() -> None:
         ({"aug_probability": -0.1}, "aug_probability of phase 'p' is -0.1"),
         ({"size": (540, 960)}, r"size of phase 'p' is \(540, 960\)"),
         ({"frames": 48}, "frames of phase 'p' is 48"),
+        ({"steps": 1.5}, "steps of phase 'p' is 1.5\n.*give a whole number"),
+        ({"batch": True}, "batch of phase 'p' is True"),
+        ({"size": 64}, "size of phase 'p' is 64\n.*give two whole numbers, or None"),
+        ({"images": "0.5"}, "images of phase 'p' is '0.5'\n.*give a number"),
+        ({"degradation": None}, "unknown degradation 'None'"),
     ],
 )
 def test_wrong_phases_are_refused(wrong: dict[str, Any], message: str) -> None:
@@ -325,11 +331,49 @@ def test_wrong_phases_are_refused(wrong: dict[str, Any], message: str) -> None:
         ({"ema": 1.0}, "ema is 1.0"),
         ({"betas": (0.9, 1.0)}, "beta 2 is 1.0"),
         ({"warmup": -1}, "warmup is -1"),
+        ({"rank": "8"}, "rank of the training is '8'\n.*give a whole number"),
+        ({"betas": (0.9,)}, r"betas of the training is \(0.9,\)\n.*give two numbers"),
+        ({"gradient_checkpointing": 1}, "gradient_checkpointing of the training is 1\n.*True or False"),
+        ({"phases": "wide"}, "phases is 'wide'"),
+        ({"phases": ("wide",)}, "a phase is 'wide'"),
+        ({"phases": {"name": "a", "step": 3}}, "unknown setting of a phase 'step'\n.*did you mean 'steps'"),
+        ({"phases": [{"name": "a"}]}, "a phase is {'name': 'a'}\n.*give it a name and steps"),
     ],
 )
 def test_wrong_trainings_are_refused(wrong: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         replace(toys.FULL, **wrong)
+
+
+def test_a_curriculum_is_data() -> None:
+    given = json.loads(json.dumps([asdict(phase) for phase in PAPER_STAGE2.phases]))
+    assert replace(PAPER_STAGE2, phases=given) == PAPER_STAGE2
+    alone = PAPER_STAGE2.phases[0]
+    assert Training(phases=alone).phases == Training(phases=asdict(alone)).phases == (alone,)  # type: ignore[arg-type]
+
+
+PIXELS = torch.zeros(4, 3, 5, 32, 48)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (PIXELS, "clips gave a Tensor"),
+        (Pixels(PIXELS[..., :40]), "clips of 32x40 in phase 'p', not 32x48"),
+        (Pixels(PIXELS[..., :44]), "clips of 5 frames of 32x44"),
+        (Pixels(PIXELS[:, :, :4]), "clips of 4 frames of 32x48"),
+        (Pixels(PIXELS[:, :, :1]), "clips of 1 frames in phase 'p', not 5"),
+        (Pixels(PIXELS.byte()), "clips of type torch.uint8"),
+        (Pixels(PIXELS + 200), "clips with values up to 200"),
+        (Pixels(PIXELS / 0), "clips with values that are not finite"),
+    ],
+)
+def test_clips_that_are_not_what_a_phase_orders_are_refused(wrong: Any, message: str) -> None:
+    phase = Phase(name="p", steps=1, batch=4, size=(32, 48), frames=5)
+    for kind in (EncodedClips, EncodedPairs):
+        with pytest.raises(UsageError, match=message) as caught:
+            kind(clips=lambda phase, draw: wrong, codec=Halves())(phase, draw())
+        assert caught.value.fix
 
 
 def test_wrong_clips_are_refused() -> None:

@@ -11,8 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
-from flashbench.cascade import FlashVideoPipeline, sampling, vae
-from flashbench.cascade.pipeline import MOTION, PRESETS
+from flashbench.cascade import PRESETS, FlashVideoPipeline, sampling, vae
+from flashbench.cascade.pipeline import MOTION
 from flashbench.errors import UsageError
 
 SMALL: dict[str, Any] = {
@@ -78,6 +78,9 @@ def test_one_video_in_every_form(pipe: FlashVideoPipeline) -> None:
         floats,
         [Image.fromarray(frame) for frame in uint8],
         [[Image.fromarray(frame) for frame in uint8]],
+        [Image.fromarray(frame).convert("RGBA") for frame in uint8],
+        list(uint8),
+        tuple(torch.from_numpy(frame).permute(2, 0, 1) for frame in floats),
         torch.from_numpy(floats).permute(0, 3, 1, 2),
         torch.from_numpy(uint8).permute(0, 3, 1, 2)[None],
     ]
@@ -113,16 +116,71 @@ def test_text_is_padded_and_cut_to_226(pipe: FlashVideoPipeline) -> None:
 
 
 def test_callbacks_see_and_change_latents(pipe: FlashVideoPipeline) -> None:
-    seen: list[tuple[int, float]] = []
+    seen: list[tuple[str, int, int, float]] = []
 
     def callback(pipeline: Any, step: int, time: float, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        assert pipeline is pipe
-        seen.append((step, time))
+        seen.append((pipeline.current_stage, pipeline.num_timesteps, step, time))
         return {"latents": torch.zeros_like(tensors["latents"])}
 
-    options: dict[str, Any] = {"height": 16, "width": 16, "num_frames": 1, "num_inference_steps": 2}
-    out = pipe.preview("x", **options, generator=seeded(), output_type="latent", callback_on_step_end=callback)
-    assert [step for step, _ in seen] == [0, 1] and not out.frames.any()
+    options: dict[str, Any] = SMALL | {"shift": 1.0, "callback_on_step_end_tensor_inputs": ["latents"]}
+    out = pipe("x", **options, generator=seeded(), output_type="latent", callback_on_step_end=callback)
+    first = [("Stage I", 3, step, time) for step, time in enumerate((999.0, 666.0, 333.0))]
+    assert seen == [*first, ("Stage II", 2, 0, 1000.0), ("Stage II", 2, 1, 500.0)] and not out.frames.any()
+    for wrong in (torch.zeros(1), {"latents": torch.zeros(1)}):
+        with pytest.raises(UsageError, match="returned something else than latents"):
+            pipe.preview("x", height=16, width=16, num_frames=1, callback_on_step_end=lambda *_, wrong=wrong: wrong)
+
+
+def test_one_generator_serves_clips_in_turn(pipe: FlashVideoPipeline) -> None:
+    """Clip after clip through both stages, as the release draws."""
+    together = seeded(4)
+    pair = pipe(["a cat", "a dog"], **SMALL, generator=together, output_type="pt").frames
+    one = seeded(4)
+    apart = [pipe(text, **SMALL, generator=one, output_type="pt").frames for text in ("a cat", "a dog")]
+    assert torch.equal(pair, torch.cat(apart))
+
+
+def test_half_precision_keeps_stage_ones_state_exact(pipe: FlashVideoPipeline, tmp_path: Path) -> None:
+    half = FlashVideoPipeline.from_official(official.release(tmp_path), torch_dtype=torch.bfloat16)
+    half.set_progress_bar_config(disable=True)
+    half.vae.to(torch.float16)
+    kinds = []
+
+    def callback(pipeline: Any, step: int, time: float, tensors: dict[str, torch.Tensor]) -> None:
+        kinds.append((pipeline.current_stage, tensors["latents"].dtype))
+
+    out = half("x", **SMALL, generator=seeded(), output_type="pt", callback_on_step_end=callback)
+    assert out.frames.dtype == torch.float32 and out.frames.isfinite().all()
+    assert set(kinds) == {("Stage I", torch.float32), ("Stage II", torch.bfloat16)}
+    start = torch.randn(1, 2, 16, 2, 4, generator=seeded()).bfloat16()
+    size: dict[str, Any] = {"height": 16, "width": 32, "num_frames": 5, "num_inference_steps": 2}
+    given = half.preview("x", **size, latents=start, generator=seeded(), output_type="latent").frames
+    assert given.dtype == torch.float32
+
+
+def test_offloading_moves_each_component_when_it_is_needed(pipe: FlashVideoPipeline) -> None:
+    """On the CPU nothing moves, so what is looked at is which hook is asked when."""
+    pipe.enable_model_cpu_offload(device="cpu")
+    events: list[str] = []
+    names = {id(getattr(pipe, name)): name for name in ("text_encoder", "stage1", "vae", "stage2")}
+
+    def noted(event: str, function: Any) -> Any:
+        def call(*arguments: Any, **named: Any) -> Any:
+            events.append(event)
+            return function(*arguments, **named)
+
+        return call
+
+    for hook in pipe._all_hooks:
+        name, inner = names[id(hook.model)], hook.model._hf_hook
+        inner.pre_forward, hook.offload = noted(name, inner.pre_forward), noted(f"-{name}", hook.offload)
+    try:
+        pipe("x", **SMALL, generator=seeded())
+    finally:
+        pipe.remove_all_hooks()
+    steps = [event for number, event in enumerate(events) if not number or events[number - 1] != event]
+    text = ["text_encoder", "-text_encoder"]
+    assert steps == [*text, *text, "stage1", "vae", "stage2", "-stage2", "vae"]
 
 
 def test_presets_run(pipe: FlashVideoPipeline) -> None:
@@ -189,14 +247,42 @@ def test_sizes_outside_the_release_are_warned_of(pipe: FlashVideoPipeline, caplo
         ({"method": "heun"}, "unknown method"),
         ({"refine_inference_steps": 3, "method": "midpoint"}, "not divisible"),
         ({"generator": [torch.Generator(), torch.Generator()]}, "2 generators for 1 clips"),
-        ({"prompt_embeds": torch.zeros(1, 1, 24)}, "either a prompt or its prompt_embeds"),
+        ({"prompt_embeds": torch.zeros(1, 1, 24)}, "a call needs a prompt or its prompt_embeds"),
         ({"latents": torch.zeros(1, 1, 16, 2, 4)}, "latents of shape"),
         ({"num_inference_steps": 1}, "takes 2 to 999 steps"),
+        ({"tiles": "x"}, "unknown tiling"),
+        ({"tiles": "x", "output_type": "latent"}, "unknown tiling"),
+        ({"rounding": "x"}, "unknown rounding"),
+        ({"shift": 0.0}, "shift is 0.0"),
+        ({"refine_guidance_scale": float("nan")}, "guidance is nan"),
+        ({"guidance_scale": float("inf")}, "guidance is inf"),
+        ({"refine_inference_steps": 0}, "nfe must be at least 1"),
+        ({"degradation_step": 1000}, "outside 0 to 999"),
+        ({"degradation_step": 675.5}, "no whole number"),
+        ({"num_videos_per_prompt": 0}, "num_videos_per_prompt is 0"),
+        ({"generator": 0}, "a generator cannot be 0"),
+        ({"callback_on_step_end_tensor_inputs": ["x"]}, "unknown tensor of a callback"),
     ],
 )
 def test_wrong_calls(pipe: FlashVideoPipeline, change: dict[str, Any], told: str) -> None:
-    with pytest.raises(UsageError, match=told):
-        pipe("a cat", **(SMALL | {"generator": seeded()} | change))
+    """Refused before either network runs."""
+    ran: list[Any] = []
+    hooks = [model.register_forward_hook(lambda *_: ran.append(1)) for model in (pipe.stage1, pipe.stage2)]
+    try:
+        with pytest.raises(UsageError, match=told):
+            pipe("a cat", **(SMALL | {"generator": seeded()} | change))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    assert not ran
+
+
+@pytest.mark.parametrize("prompt", [[], 3, ["a", 3]])
+def test_wrong_prompts(pipe: FlashVideoPipeline, prompt: Any) -> None:
+    with pytest.raises(UsageError, match="a prompt cannot be"):
+        pipe.preview(prompt)
+    with pytest.raises(UsageError, match=r"prompt_embeds of \[1, 24\]"):
+        pipe.preview(prompt_embeds=torch.zeros(1, 24))
 
 
 @pytest.mark.parametrize(
@@ -207,6 +293,12 @@ def test_wrong_calls(pipe: FlashVideoPipeline, change: dict[str, Any], told: str
         (np.full((5, 8, 8, 3), np.nan), "not finite"),
         (torch.zeros(4, 3, 8, 8), "4 frames"),
         (torch.zeros(2, 5, 3, 8, 8), "2 clips and 1 prompts"),
+        ([], "no frames"),
+        ("clip.mp4", "a video cannot be a str"),
+        (np.zeros((0, 8, 8, 3), np.uint8), "shape"),
+        ([Image.new("RGB", (8, 8)), Image.new("RGB", (8, 9))], "not all of one size"),
+        ([np.zeros((8, 8, 3)), "x"], "not all of one size"),
+        ([np.full((8, 8, 3), 2.0)], "outside"),
     ],
 )
 def test_wrong_videos(pipe: FlashVideoPipeline, video: Any, told: str) -> None:

@@ -160,6 +160,26 @@ def test_stage1_noise_from_a_generator_is_drawn_as_by_the_release() -> None:
         sampling.generate(gaussian(0, 1), noise, context, step_noise=[first, second], **options)
 
 
+def test_a_step_per_sample() -> None:
+    draw = torch.Generator().manual_seed(3)
+    z, noise = (torch.randn(2, 1, 4, 2, 2, generator=draw) for _ in range(2))
+    context, network = torch.ones(2, 1, 8), small()
+    options: dict[str, Any] = {"nfe": 2, "rounding": "bf16", "guidance": 3.0}
+    both = sampling.refine(network, z, context, noise=noise, degradation_step=torch.tensor([675, 750]), **options)
+    apart = [
+        sampling.refine(network, z[i : i + 1], context[:1], noise=noise[i : i + 1], degradation_step=step, **options)
+        for i, step in enumerate((675, 750))
+    ]
+    assert torch.allclose(both.latent, torch.cat([one.latent for one in apart]), atol=1e-5)
+
+
+def test_a_network_in_half_precision_refines_exact_latents() -> None:
+    z = torch.randn(1, 1, 4, 2, 2, generator=torch.Generator().manual_seed(3))
+    network = small().to(torch.bfloat16)
+    out = sampling.refine(network, z, torch.zeros(1, 1, 8, dtype=torch.bfloat16), nfe=1, noise=z)
+    assert out.latent.dtype == torch.float32
+
+
 def test_steps_may_change_the_latent() -> None:
     seen = []
 
@@ -169,7 +189,7 @@ def test_steps_may_change_the_latent() -> None:
 
     z = torch.ones(1, 1, 4, 2, 2)
     out = sampling.refine(small(), z, torch.zeros(1, 1, 8), nfe=2, noise=z, shift=1.0, on_step=on_step)
-    assert seen == [(0, 0.0), (1, 0.5)] and not out.latent.any()
+    assert seen == [(0, 1000.0), (1, 500.0)] and not out.latent.any()
 
 
 @pytest.mark.parametrize("guidance", [1.0, 13.0])
@@ -245,6 +265,15 @@ def test_wrong_calls_say_what_is_wrong() -> None:
         sampling.refine(small(), z, context, nfe=3, noise=z, method="midpoint")
     with pytest.raises(UsageError, match="unknown rounding 'fp16'"):
         sampling.refine(small(), z, context, noise=z, rounding="fp16")  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="unknown rounding 'x'"):
+        sampling.time_grid(4, 2.5, "x")  # type: ignore[arg-type]
+    for change, told in (
+        ({"shift": 0.0}, "shift is 0.0"),
+        ({"guidance": math.nan}, "guidance is nan"),
+        ({"degradation_step": 675.5}, "no whole number"),
+    ):
+        with pytest.raises(UsageError, match=told):
+            sampling.refine(small(), z, context, noise=z, **change)  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="Stage I takes 2 to 999 steps, not 1"):
         sampling.stage1_schedule(1)
     with pytest.raises(UsageError, match="degradation_step 1000 is outside 0 to 999"):

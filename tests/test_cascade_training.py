@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -68,7 +69,7 @@ def test_resumed_training_is_the_undisturbed_one(
         toys.run(tmp_path, toys.KINDS[kind], killed)
     net, losses = toys.run(tmp_path, toys.KINDS[kind], killed)
     expected, undisturbed, state = whole[kind]
-    assert made == list(range(1, 10))
+    assert made == [*range(1, stop + 1), *range(stop, 10)], "it says from where it goes on"
     assert losses == undisturbed
     assert toys.same(net, expected)
     for name in ("losses.csv", "state.safetensors"):
@@ -103,7 +104,7 @@ def test_kill_9_in_the_middle_changes_no_bit(kind: str, tmp_path: Path) -> None:
     done = kill_in_the_middle(state, [start(state, kind)])
     steps: list[int] = []
     net, losses = toys.run(state, settings, lambda step, *_: steps.append(step))
-    assert done <= steps[0] - 1 < toys.LONG, "it went on from its checkpoint"
+    assert done <= steps[0] < toys.LONG and steps[1] == steps[0] + 1, "it went on from its checkpoint"
     expected, undisturbed = toys.run(tmp_path / "undisturbed", settings)
     assert losses == undisturbed and toys.same(net, expected)
     assert rows(state) == rows(tmp_path / "undisturbed")
@@ -123,21 +124,52 @@ def test_log_has_one_row_per_step(whole: dict[str, Any]) -> None:
 def test_a_finished_training_is_read_and_not_repeated(whole: dict[str, Any], tmp_path: Path) -> None:
     expected, losses, state = whole["lora"]
     (tmp_path / "state.safetensors").write_bytes((state / "state.safetensors").read_bytes())
-    net, again = toys.run(tmp_path, toys.LORA, report=lambda *_: pytest.fail("a step was made"))
+    said: list[Any] = []
+    net, again = toys.run(tmp_path, toys.LORA, report=lambda *line: said.append(line))
+    assert said == [(9, 9, "going on from step 9 of 9, its end: to train anew, give another folder")]
     assert again == losses and toys.same(net, expected)
     assert rows(tmp_path) == rows(state), "the log is made anew"
 
 
-@pytest.mark.parametrize("how", ["settings", "seed", "damaged"])
-def test_checkpoint_of_another_training_is_set_aside(whole: dict[str, Any], how: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ("settings", "of another training (other settings)"),
+        ("seed", "of another training (other seed)"),
+        ("identity", "of another training (other identity)"),
+        ("weights", "of another training (other initial weights)"),
+        ("layers", "of another training (other initial weights)"),
+        ("positions", "of another training (other initial weights)"),
+        ("damaged", "damaged"),
+    ],
+)
+def test_checkpoint_of_another_training_is_set_aside(
+    whole: dict[str, Any], how: str, message: str, tmp_path: Path
+) -> None:
     old = (whole["flow"][2] / "state.safetensors").read_bytes()
-    (tmp_path / "state.safetensors").write_bytes(old[: len(old) // 2] if how == "damaged" else old)
+    old = old[: len(old) // 2] if how == "damaged" else old
+    (tmp_path / "state.safetensors").write_bytes(old)
+    (tmp_path / "other.safetensors").write_bytes(b"older")
     settings = replace(toys.FULL, clip=0.5) if how == "settings" else toys.FULL
+    different = {"layers": {"num_layers": 1}, "positions": {"use_rotary_positional_embeddings": False}}
+    net = toys.network(settings, int(how == "weights"), **different.get(how, {}))
     said: list[str] = []
-    seed = 4 if how == "seed" else 3
-    _, losses = toys.run(tmp_path, settings, lambda done, total, text: said.append(f"{done} {text}"), seed=seed)
-    assert len(losses) == 9 and said[0].startswith("0 the checkpoint is of another training")
-    assert len((tmp_path / "other.safetensors").read_bytes()) in (len(old), len(old) // 2)
+    options = {"seed": 4 if how == "seed" else 3, "identity": "new" if how == "identity" else ""}
+    _, losses = toys.run(tmp_path, settings, lambda done, total, text: said.append(f"{done} {text}"), net, **options)
+    assert len(losses) == 9
+    assert said[0] == f"0 the checkpoint is {message}, and kept as other2.safetensors: training begins"
+    assert (tmp_path / "other2.safetensors").read_bytes() == old
+    assert (tmp_path / "other.safetensors").read_bytes() == b"older"
+
+
+def test_frozen_weights_are_part_of_what_a_training_begins_with(tmp_path: Path) -> None:
+    first, _ = toys.run(tmp_path, toys.LORA)
+    net = toys.network(toys.LORA)
+    with torch.no_grad():
+        net.proj_out.bias.add_(1)
+    said: list[str] = []
+    second, _ = toys.run(tmp_path, toys.LORA, lambda done, total, text: said.append(text), net)
+    assert "other initial weights" in said[0] and not toys.same(first, second)
 
 
 def test_moving_average_is_the_formula(tmp_path: Path) -> None:
@@ -267,6 +299,62 @@ def test_what_cannot_be_trained_is_refused(
     net = net.to(torch.bfloat16) if kind == "half" else net.requires_grad_(kind != "frozen")
     with pytest.raises(UsageError, match=message):
         toys.run(tmp_path, settings, net=net, accelerator=Accelerator(cpu=True, **options))
+
+
+@pytest.mark.parametrize(("trained", "objective"), [("v", "flow"), ("v", "l1"), ("flow", "v"), ("flow", "lora")])
+def test_an_objective_of_the_other_stage_is_refused(trained: str, objective: str, tmp_path: Path) -> None:
+    net = toys.network(toys.KINDS[trained])
+    with pytest.raises(UsageError, match="for a Stage[12]Transformer"):
+        toys.run(tmp_path, toys.KINDS[objective], net=net)
+    assert not training.attached(net) and not list(tmp_path.iterdir())
+
+
+def test_the_state_is_a_folder_by_path_or_name(whole: dict[str, Any], tmp_path: Path) -> None:
+    net, accelerator = toys.network(toys.FULL), Accelerator(cpu=True, mixed_precision="no")
+    state = str(tmp_path / "new" / "state")
+    losses = training.train(net, toys.source, toys.FULL, seed=3, state=state, accelerator=accelerator, plot=False)
+    assert losses == whole["flow"][1] and (tmp_path / "new" / "state" / "state.safetensors").exists()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="is a file"):
+        toys.run(tmp_path / "file", toys.FULL)
+    with pytest.raises(InvalidError, match="cannot be made"):
+        toys.run(tmp_path / "file" / "below", toys.FULL)
+
+
+GOOD = toys.source(replace(toys.PHASES[0], size=(48, 48), frames=5), generator(3, "good", 0))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (tuple(GOOD), "the source gave a tuple"),
+        (GOOD._replace(high=GOOD.high[:1]), r"latents of shape \(1, 2, 4, 6, 6\) for a batch of 2 in phase 'wide'"),
+        (GOOD._replace(high=GOOD.high[:, :, :3]), "for a batch of 2"),
+        (GOOD._replace(high=GOOD.high[..., :5]), "latents of 6x5 in phase 'wide' do not divide into patches of 2"),
+        (GOOD._replace(high=GOOD.high[..., :4]), "latents of 6x4 in phase 'wide', not 6x6"),
+        (GOOD._replace(high=GOOD.high[:, :1]), "latents of 1 frames in phase 'wide', not 2"),
+        (GOOD._replace(high=GOOD.high.int()), "high-quality latents in phase 'wide' of type torch.int32"),
+        (GOOD._replace(low=GOOD.high / 0), "low-quality latents in phase 'wide' with values that are not finite"),
+        (GOOD._replace(context=GOOD.context[:, :, :7]), r"contexts of shape \(2, 3, 7\)"),  # type: ignore[index]
+        (GOOD._replace(context=torch.zeros(2, 4, 8)), r"contexts of shape \(2, 4, 8\)"),
+    ],
+)
+def test_wrong_batches_are_refused(wrong: Any, message: str, tmp_path: Path) -> None:
+    settings = replace(toys.FULL, phases=replace(toys.PHASES[0], size=(48, 48), frames=5))
+    accelerator = Accelerator(cpu=True, mixed_precision="no")
+    with pytest.raises(UsageError, match=message) as caught:
+        training.train(
+            toys.network(settings), lambda *_: wrong, settings, seed=3, state=tmp_path, accelerator=accelerator
+        )
+    assert caught.value.fix
+
+
+@pytest.mark.parametrize(("images", "frames", "right"), [(0.5, 1, True), (0.5, 2, True), (1.0, 2, False)])
+def test_images_have_one_frame(images: float, frames: int, right: bool) -> None:
+    phase = replace(toys.PHASES[0], frames=5, images=images)
+    batch = GOOD._replace(high=GOOD.high[:, :frames])
+    with nullcontext() if right else pytest.raises(UsageError, match="latents of 2 frames in phase 'wide', not 1"):
+        training.data.check_batch(batch, phase, toys.network(toys.FULL).config)
 
 
 def test_a_loss_that_is_not_finite_leaves_the_checkpoint_before(

@@ -9,7 +9,9 @@ import pytest
 import torch
 from diffusers import CogVideoXTransformer3DModel
 from diffusers.models.embeddings import CogVideoXPatchEmbed
+from torch._subclasses.fake_tensor import FakeTensorMode
 
+from flashbench.cascade import degrade, rope
 from flashbench.cascade.transformer import Stage1Transformer, Stage2Transformer
 from flashbench.errors import UsageError
 
@@ -95,6 +97,32 @@ def test_tables_from_inference_mode_serve_training(rotary: bool) -> None:
     model(x, context, 1).sample.sum().backward()
     assert all(value.grad is not None for value in model.parameters())
     assert torch.equal(copy.deepcopy(model)(x, context, 1).sample, model(x, context, 1).sample)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("mode", [lambda: torch.device("meta"), lambda: FakeTensorMode(allow_non_fake_inputs=True)])
+def test_tables_from_other_devices_and_modes_serve_everybody(mode: Any) -> None:
+    """A table is kept for the whole process, whoever asked for it first."""
+    rope.tables.cache_clear()
+    degrade.alphas.cache_clear()
+    with mode():
+        build(Stage2Transformer)(torch.zeros(1, 3, 4, 8, 6), torch.zeros(1, 2, 8), 5.0)
+        degrade.alphas()
+    assert rope.tables(3, 4, 3)[0].device.type == "cpu" and float(rope.tables(3, 4, 3)[0][0, 0]) == 1
+    assert float(degrade.alphas()[-1]) == 0
+    out = build(Stage2Transformer)(torch.zeros(1, 3, 4, 8, 6), torch.zeros(1, 2, 8), 5.0)
+    assert out.sample.isfinite().all()
+
+
+@torch.no_grad()
+def test_one_network_serves_two_precisions() -> None:
+    model = build()
+    x, context = states()
+    before = model(x, context, 3).sample
+    model.to(torch.bfloat16)(x.bfloat16(), context.bfloat16(), 3)
+    tables = model._tables(3, 2, 3, x.bfloat16())
+    assert tables[0].dtype == torch.bfloat16 and model._tables(3, 2, 3, x)[0].dtype == torch.float32
+    assert torch.equal(build()(x, context, 3).sample, before)
 
 
 @torch.no_grad()

@@ -75,7 +75,7 @@ def test_posterior_noise_is_drawn_chunk_by_chunk(model: AutoencoderKLCogVideoX) 
     assert torch.equal(noise, torch.cat(parts, 2).transpose(1, 2))
 
 
-def test_slices_and_offloading_hooks(model: AutoencoderKLCogVideoX) -> None:
+def test_slices(model: AutoencoderKLCogVideoX) -> None:
     pixels = clip(5, batch=2)
     latent = vae.encode(model, pixels)
     model.enable_slicing()
@@ -84,6 +84,30 @@ def test_slices_and_offloading_hooks(model: AutoencoderKLCogVideoX) -> None:
         assert torch.allclose(vae.encode(model, pixels), latent, atol=1e-5)
     finally:
         model.disable_slicing()
+
+
+def test_offloading_hooks_are_asked_before_the_model_is_used(model: AutoencoderKLCogVideoX) -> None:
+    class Hook:
+        asked = 0
+
+        def pre_forward(self, module: torch.nn.Module) -> None:
+            assert module is model
+            self.asked += 1
+
+    model._hf_hook = hook = Hook()
+    try:
+        latent = vae.encode(model, clip(1))
+        assert hook.asked == 1
+        vae.decode(model, latent)
+        assert hook.asked == 2
+        model.enable_tiling()
+        vae.encode(model, clip(1))
+        assert hook.asked == 3
+        with pytest.raises(UsageError, match="chunks and tiling together"):
+            vae.encode(model, clip(1), chunks=(1,))
+    finally:
+        del model._hf_hook
+        model.disable_tiling()
 
 
 def test_tiles(model: AutoencoderKLCogVideoX) -> None:

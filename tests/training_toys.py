@@ -42,7 +42,7 @@ def network(settings: Training, seed: int = 0, **more: Any) -> Any:
     }  # fmt: skip
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return kind(**options, **more)
+        return kind(**(options | more))
 
 
 def source(phase: Phase, draw: torch.Generator) -> Batch:

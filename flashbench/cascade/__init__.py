@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from flashbench.cascade.pipeline import FlashVideoPipeline, FlashVideoPipelineOutput
+    from flashbench.cascade.presets import PRESETS, PREVIEW_PRESETS, REFINE_PRESETS
 
-__all__ = ["FlashVideoPipeline", "FlashVideoPipelineOutput"]
+__all__ = ["PRESETS", "PREVIEW_PRESETS", "REFINE_PRESETS", "FlashVideoPipeline", "FlashVideoPipelineOutput"]
 
 
 def __getattr__(name: str) -> Any:
     # Imported when asked for: the laptop tier uses parts of this package and should not wait for transformers.
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from flashbench.cascade import pipeline
+    from flashbench.cascade import pipeline, presets
 
-    return getattr(pipeline, name)
+    return getattr(presets if name.endswith("PRESETS") else pipeline, name)

@@ -13,10 +13,10 @@ from accelerate import init_empty_weights
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
-from transformers import AutoTokenizer, T5Config, T5EncoderModel
+from transformers import T5Config, T5EncoderModel
 
 from flashbench.cascade import official
-from flashbench.cascade.checkpoint import official_files, plan_transformer, plan_vae, read
+from flashbench.cascade.checkpoint import official_files, plan_transformer, plan_vae, read, tokenizer
 from flashbench.cascade.official import State
 from flashbench.cascade.pipeline import FlashVideoPipeline
 from flashbench.errors import InvalidError, UsageError
@@ -25,6 +25,8 @@ SHARE = 32
 """A shard holds at most this part of the largest official file, so that memory stays far below that file's size."""
 SHARDS = (8 * 1024**2, 2 * 1024**3)
 """Smallest and largest limit of a shard, whatever that share comes to."""
+TIED = "encoder.embed_tokens.weight"
+"""T5's second name for `shared.weight`."""
 Report = Callable[[str, int, int], None]
 """Called with (component, megabytes written, megabytes in all)."""
 
@@ -36,7 +38,7 @@ def convert(folder: str | Path, out: str | Path, report: Report = lambda name, d
     become None in the pipeline; returns the names of those that were converted. `out` appears when all of it is
     written, or not at all. Raises UsageError for a wrong folder, InvalidError for files that do not fit or a full disk.
     """
-    out = Path(out)
+    out = Path(out).resolve()
     files, text = official_files(folder)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"{out} is there already", fix="name a new folder, or remove that one")
@@ -46,10 +48,10 @@ def convert(folder: str | Path, out: str | Path, report: Report = lambda name, d
     try:
         part.mkdir(parents=True)
         models: dict[str, Any] = {}
-        for name, path in files.items():
-            models[name] = _component(name, path, part / name, limit, report)
         if text is not None:
             models |= _text(text, part, limit, report)
+        for name, path in files.items():
+            models[name] = _component(name, path, part / name, limit, report)
         FlashVideoPipeline(**models).save_config(part)
         if out.exists():
             out.rmdir()
@@ -100,23 +102,30 @@ def _component(name: str, path: Path, folder: Path, limit: int, report: Report) 
 
 def _text(text: Path, out: Path, limit: int, report: Report) -> dict[str, Any]:
     """Write the encoder half of T5, whatever the folder holds besides, and the tokenizer."""
+    words = tokenizer(text)
+    try:
+        config = T5Config.from_pretrained(text)
+    except (OSError, ValueError) as error:
+        raise InvalidError(f"{text}/config.json is no configuration: {error}", fix="fetch T5 again") from error
+    with init_empty_weights():
+        model = T5EncoderModel(config)
+    seen: dict[str, tuple[int, ...]] = {}
 
     def tensors() -> Iterator[tuple[str, Tensor]]:
         for path in _weight_files(text):
             for key, value in read(path).items():
-                if key == "shared.weight" or (key.startswith("encoder.") and key != "encoder.embed_tokens.weight"):
+                if key == "shared.weight" or (key.startswith("encoder.") and key != TIED):
+                    seen[key] = tuple(value.shape)
                     yield key, value.clone()
 
-    config = T5Config.from_pretrained(text)
-    with init_empty_weights():
-        model = T5EncoderModel(config)
     config.architectures = ["T5EncoderModel"]
     config.save_pretrained(out / "text_encoder")
     counted = _counted(report, "text_encoder", sum(path.stat().st_size for path in _weight_files(text)))
     _write(tensors(), out / "text_encoder", "model", limit, counted)
-    tokenizer = AutoTokenizer.from_pretrained(text)
-    tokenizer.save_pretrained(out / "tokenizer")
-    return {"text_encoder": model, "tokenizer": tokenizer}
+    wanted = {key: tuple(value.shape) for key, value in model.named_parameters() if key != TIED}
+    official.compare("T5's encoder", wanted, seen, [])
+    words.save_pretrained(out / "tokenizer")
+    return {"text_encoder": model, "tokenizer": words}
 
 
 def _weight_files(text: Path) -> list[Path]:

@@ -19,6 +19,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
+from flashbench.cascade.rope import plain_tensors
 from flashbench.errors import UsageError
 from flashbench.types import Frames
 
@@ -29,13 +30,13 @@ Kernel: TypeAlias = Literal["bilinear", "bicubic", "area"]
 @lru_cache(maxsize=1)
 def alphas() -> Tensor:
     """sqrt(alpha_bar) of the zero-SNR schedule, float32 (1000,): index 0 is the least noise, index 999 pure noise."""
-    with torch.inference_mode(False):
+    with plain_tensors():
         return zero_snr(scaled_linear()).float()
 
 
 def scaled_linear() -> Tensor:
     """sqrt(alpha_bar) of scaled-linear betas from 0.00085 to 0.0120, float64 (1000,), before any rescaling."""
-    betas = torch.linspace(math.sqrt(0.00085), math.sqrt(0.0120), STEPS, dtype=torch.float64) ** 2
+    betas = torch.linspace(math.sqrt(0.00085), math.sqrt(0.0120), STEPS, dtype=torch.float64, device="cpu") ** 2
     return torch.cumprod(1 - betas, dim=0).sqrt()
 
 
@@ -52,7 +53,12 @@ def coefficients(step: int | Tensor | None) -> tuple[Tensor, Tensor]:
     """Weights (a, sigma) of signal and noise at degradation `step` (an int or an integer tensor); None means (1, 0)."""
     if step is None:
         return torch.ones(()), torch.zeros(())
-    index = torch.as_tensor(step).long()
+    given = torch.as_tensor(step)
+    index = given.long()
+    if index.is_meta:
+        return torch.empty_like(index, dtype=torch.float32), torch.empty_like(index, dtype=torch.float32)
+    if given.is_floating_point() and not torch.equal(index.to(given.dtype), given):
+        raise UsageError(f"degradation_step {step} is no whole number", fix="the paper uses 675")
     if index.numel() and not 0 <= int(index.min()) <= int(index.max()) < STEPS:
         raise UsageError(f"degradation_step {step} is outside 0 to {STEPS - 1}", fix="the paper uses 650 to 750")
     a = alphas().to(index.device)[index]
@@ -67,6 +73,9 @@ def latent(z: Tensor, step: int | Tensor | None, noise: Tensor) -> Tensor:
     """
     if step is None:
         return z
+    if noise.shape != z.shape or torch.as_tensor(step).shape not in ((), z.shape[:1]):
+        what = f"noise of shape {list(noise.shape)} and step {step} for latents of {list(z.shape)}"
+        raise UsageError(what, fix="draw noise of the latents' shape, and give one step or one per latent")
     a, sigma = (value.to(z.device).reshape(-1, *[1] * (z.ndim - 1)) for value in coefficients(step))
     return (a * z + sigma * noise).to(z.dtype)  # a half-precision latent is rounded once, as in the release
 

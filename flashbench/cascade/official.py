@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
 
@@ -38,8 +38,8 @@ class Target(NamedTuple):
     def of(self, tensor: Tensor) -> Tensor:
         """A copy, so that the model shares no memory with the file or with its other tensors."""
         if self.chunks == 1:
-            return tensor.clone()
-        parts = tensor.chunk(self.chunks)
+            return tensor.detach().clone()
+        parts = tensor.detach().chunk(self.chunks)
         return torch.cat([parts[index] for index in self.taken])
 
 
@@ -73,6 +73,7 @@ class Lora:
         """The shape of the merged weight."""
         return self.original.shape
 
+    @torch.no_grad()
     def merged(self) -> Tensor:
         """In float32, then cast as the release does."""
         scale = self.alpha / self.downs[0].shape[0]
@@ -218,22 +219,31 @@ def autoencoder_state(source: Mapping[str, Tensor]) -> State:
 
 def check(what: str, plan: Plan, state: State, faults: list[str]) -> None:
     """Raise InvalidError that lists every key that does not fit."""
-    groups = {
-        "missing": sorted(set(plan) - set(state)),
-        "unexpected": sorted(set(state) - set(plan)),
-        "mis-shaped": [
-            f"{key} {list(state[key].shape)} (expected {list(plan[key].shape)})"
-            for key in sorted(set(plan) & set(state))
-            if tuple(state[key].shape) != plan[key].shape
-        ],
-        "LoRA": faults,
-    }
+    shapes = {key: entry.shape for key, entry in plan.items()}
+    compare(what, shapes, {key: tuple(value.shape) for key, value in state.items()}, faults)
+
+
+def compare(
+    what: str, wanted: Mapping[str, tuple[int, ...]], given: Mapping[str, tuple[int, ...]], faults: list[str]
+) -> None:
+    """Raise InvalidError unless names and shapes are the same and `faults` of adapters is empty."""
+    missing, unexpected = sorted(set(wanted) - set(given)), sorted(set(given) - set(wanted))
+    shaped = [
+        f"{key} {list(given[key])} (expected {list(wanted[key])})"
+        for key in sorted(set(wanted) & set(given))
+        if given[key] != wanted[key]
+    ]
+    fix = "check that it is the right file, that it is whole and that the configuration overrides are right"
+    if any(key.startswith("time_size_embedding") for key in (*unexpected, *missing)):
+        fix = "these are the weights of Stage " + ("II" if unexpected else "I, or of an incomplete Stage II")
+    refuse(what, {"missing": missing, "unexpected": unexpected, "mis-shaped": shaped, "LoRA": faults}, fix)
+
+
+def refuse(what: str, groups: Mapping[str, Sequence[str]], fix: str) -> None:
+    """Raise InvalidError that lists the keys of every group that has any."""
     lines = [f"{name}: {', '.join(keys)}" for name, keys in groups.items() if keys]
     if lines:
-        raise InvalidError(
-            f"the weights do not fit {what}; " + "; ".join(lines),
-            fix="check that it is the right file, that it is whole and that the configuration overrides are right",
-        )
+        raise InvalidError(f"the weights do not fit {what}; " + "; ".join(lines), fix=fix)
 
 
 def pieces(entry: Entry, value: Tensor | Lora) -> Iterator[tuple[str, Tensor]]:
@@ -255,7 +265,9 @@ def transformer_config(state: State, stage: int) -> dict[str, Any]:
     if absent:
         raise InvalidError(
             f"no Stage {'I' * stage} weights here: missing {', '.join(PREFIX + key for key in absent)}",
-            fix=f"pass FlashVideo's stage{stage}.pt, or the state dict under its key `module`",
+            fix="this is a part of a diffusers folder: pass the folder"
+            if any(key.startswith("transformer_blocks.") for key in state)
+            else f"pass FlashVideo's stage{stage}.pt, or the state dict under its key `module`",
         )
     patch, text, time, last = (state[key].shape for key in anchors)
     layers = [int(found[1]) for key in state if (found := re.match(r"transformer\.layers\.(\d+)\.", key))]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from diffusers import AutoencoderKLCogVideoX, DiffusionPipeline
@@ -23,38 +23,28 @@ from flashbench.cascade.pipeline_inputs import (
     FRAMES,
     PREVIEW_SIZE,
     REFINE_SIZES,
+    Callback,
     Generators,
+    Refinement,
     Video,
+    changed,
+    check_callback,
     check_output,
     check_request,
     generators,
     pixels,
+    prompts,
 )
 from flashbench.cascade.sampling import Rounding, Sample
 from flashbench.cascade.solvers import OnStep
 from flashbench.cascade.transformer import Stage1Transformer, Stage2Transformer, aligned
 from flashbench.cascade.vae import Tiles
-from flashbench.errors import UsageError, did_you_mean
+from flashbench.errors import UsageError
 
 logger = logging.getLogger(__name__)
 
 MOTION = "medium motion,"
 """What the release writes before the prompt of Stage II, without a space."""
-
-PRESETS: Mapping[str, dict[str, Any]] = {
-    name: {
-        "num_inference_steps": sampling.STAGE1_PRESETS[name]["steps"],
-        "guidance_scale": sampling.STAGE1_PRESETS[name]["guidance"],
-        "refine_inference_steps": stage2["nfe"],
-        "refine_guidance_scale": stage2["guidance"],
-        "degradation_step": stage2["degradation_step"],
-        "shift": stage2["shift"],
-        "rounding": stage2["rounding"],
-        "tiles": "release" if name == "release" else "none",
-    }
-    for name, stage2 in sampling.STAGE2_PRESETS.items()
-}
-"""Arguments of a call as the paper's tables or the released script have them: `pipe(prompt, **PRESETS["release"])`."""
 
 
 @dataclass
@@ -72,14 +62,19 @@ class FlashVideoPipelineOutput(BaseOutput):  # type: ignore[misc]
 class FlashVideoPipeline(DiffusionPipeline):  # type: ignore[misc]
     """FlashVideo (arXiv 2502.05179): `preview` is Stage I, `refine` is Stage II, a call is both.
 
-    Clips are made one at a time, as by the release: a clip does not depend on what else is in its batch. Any height
-    and width divisible by 16 and any 4n + 1 frames work; outside the sizes of the release a warning says so. Negative
+    Clips are made one after the other, as by the release: with a generator each, a clip does not depend on what else
+    is in its batch. Without a generator seeds are random; torch's global one is neither read nor moved. Any height and
+    width divisible by 16 and any 4n + 1 frames work; outside the sizes of the release a warning says so. Negative
     prompts do not exist: the unconditional context is zeros. Components that are None limit what can be called.
+
+    `callback_on_step_end(pipe, step, timestep, {"latents": x})` is called after each step of each clip with the
+    timestep that the network was told, and may return a dict with other latents; `pipe.current_stage` says which
+    stage is running. `pipe.vae.enable_tiling()` and `enable_slicing()` save memory, `enable_model_cpu_offload()` too.
     """
 
     model_cpu_offload_seq = "text_encoder->stage1->vae->stage2"
-    _optional_components = ("tokenizer", "text_encoder", "vae", "stage1", "stage2")
-    _callback_tensor_inputs = ("latents",)
+    _optional_components: ClassVar[list[str]] = ["tokenizer", "text_encoder", "vae", "stage1", "stage2"]
+    _callback_tensor_inputs: ClassVar[list[str]] = ["latents"]
 
     def __init__(
         self,
@@ -95,6 +90,7 @@ class FlashVideoPipeline(DiffusionPipeline):  # type: ignore[misc]
         self.register_modules(tokenizer=tokenizer, text_encoder=text_encoder, vae=vae, stage1=stage1, stage2=stage2)
         self.register_to_config(stage1_scale=stage1_scale, stage2_scale=stage2_scale)
         self.video_processor = VideoProcessor(do_resize=False)
+        self._now = ("", 0)
 
     @classmethod
     def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
@@ -146,28 +142,27 @@ class FlashVideoPipeline(DiffusionPipeline):  # type: ignore[misc]
         latents: Tensor | None = None,
         prompt_embeds: Tensor | None = None,
         output_type: str = "pil",
-        callback_on_step_end: Callable[..., Any] | None = None,
+        callback_on_step_end: Callback = None,
+        callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
         return_dict: bool = True,
     ) -> FlashVideoPipelineOutput | tuple[Any, ...]:
         """Stage I: text to a low-resolution video.
 
-        `guidance_scale` is the amplitude of the dynamic guidance (0: none). `generator` is one for all clips, in
+        `guidance_scale` is the amplitude of the dynamic guidance (0 means none). `generator` is one for all clips, in
         turn, or a list of one per clip. `latents` (B, T, C, H/8, W/8) replaces the initial noise, `prompt_embeds`
         (B, L, D) the prompt. `output_type`: pil, np, pt, latent. Raises UsageError for a wrong call.
         """
         check_output(output_type)
+        check_callback(callback_on_step_end_tensor_inputs, self._callback_tensor_inputs)
         context = self._context("stage1", prompt, prompt_embeds, num_videos_per_prompt, "")
-        samples = self._previews(
-            context,
-            (num_frames, height, width),
-            generator,
-            latents,
-            callback_on_step_end,
-            steps=num_inference_steps,
-            guidance=guidance_scale,
-        )
+        starts = self._starts(context, (num_frames, height, width), latents)
+        sampler = {"steps": num_inference_steps, "guidance": guidance_scale}
+        samples = [
+            self._stage1(context[number, None], start, draw, callback_on_step_end, **sampler)
+            for number, (start, draw) in enumerate(zip(starts, generators(generator, len(context)), strict=True))
+        ]
         made = [s.latent if output_type == "latent" else self._preview_pixels(s) for s in samples]
-        return self._output(made, (samples, []), output_type, return_dict)
+        return self._output(made, samples[:1], [], output_type, return_dict)
 
     @torch.no_grad()
     def refine(
@@ -188,7 +183,8 @@ class FlashVideoPipeline(DiffusionPipeline):  # type: ignore[misc]
         generator: Generators = None,
         prompt_embeds: Tensor | None = None,
         output_type: str = "pil",
-        callback_on_step_end: Callable[..., Any] | None = None,
+        callback_on_step_end: Callback = None,
+        callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
         return_dict: bool = True,
     ) -> FlashVideoPipelineOutput | tuple[Any, ...]:
         """Stage II: a video of any size to `height` x `width`.
@@ -199,24 +195,29 @@ class FlashVideoPipeline(DiffusionPipeline):  # type: ignore[misc]
         `mean`; `tiles` see `vae.decode`. Raises UsageError for a wrong call.
         """
         check_output(output_type)
+        check_callback(callback_on_step_end_tensor_inputs, self._callback_tensor_inputs)
+        plan = Refinement(
+            (height, width),
+            posterior,
+            tiles,
+            num_inference_steps,
+            guidance_scale,
+            degradation_step,
+            shift,
+            method,
+            rounding,
+        )
         clips = pixels(video)
         context = self._context("stage2", prompt, prompt_embeds, 1, MOTION)
-        made, samples = self._refined(
-            clips,
-            context,
-            (height, width),
-            generator,
-            callback_on_step_end,
-            tiles=None if output_type == "latent" else tiles,
-            posterior=posterior,
-            nfe=num_inference_steps,
-            guidance=guidance_scale,
-            degradation_step=degradation_step,
-            shift=shift,
-            method=method,
-            rounding=rounding,
-        )
-        return self._output(made, ([], samples), output_type, return_dict)
+        if len(clips) != len(context):
+            raise UsageError(f"{len(clips)} clips and {len(context)} prompts", fix="give one prompt per clip")
+        plan.check(*clips[0].shape[2:])
+        decode = output_type != "latent"
+        done = [
+            self._stage2(clip, context[number, None], draw, plan, decode, callback_on_step_end)
+            for number, (clip, draw) in enumerate(zip(clips, generators(generator, len(clips)), strict=True))
+        ]
+        return self._output([made for made, _ in done], [], [done[0][1]], output_type, return_dict)
 
     @torch.no_grad()
     def __call__(
@@ -244,126 +245,115 @@ class FlashVideoPipeline(DiffusionPipeline):  # type: ignore[misc]
         prompt_embeds: Tensor | None = None,
         refine_prompt_embeds: Tensor | None = None,
         output_type: str = "pil",
-        callback_on_step_end: Callable[..., Any] | None = None,
+        callback_on_step_end: Callback = None,
+        callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
         return_dict: bool = True,
     ) -> FlashVideoPipelineOutput | tuple[Any, ...]:
         """Text to a high-resolution video: `preview`, whose frames go on unrounded, then `refine`; arguments as there.
 
         Stage II encodes the prompt again behind `MOTION`, as the release does; with `prompt_embeds` alone it uses the
-        same states, as the paper says. `PRESETS` holds the paper's and the release's settings.
+        same states, as the paper says. `presets.PRESETS` holds the paper's and the release's settings.
         """
         check_output(output_type)
+        check_callback(callback_on_step_end_tensor_inputs, self._callback_tensor_inputs)
+        plan = Refinement(
+            (height, width),
+            posterior,
+            tiles,
+            refine_inference_steps,
+            refine_guidance_scale,
+            degradation_step,
+            shift,
+            method,
+            rounding,
+        )
         if refine_prompt_embeds is None and prompt is None:
             refine_prompt_embeds = prompt_embeds
         refine_prompt = prompt if refine_prompt_embeds is None else None
         context = self._context("stage1", prompt, prompt_embeds, num_videos_per_prompt, "")
         second = self._context("stage2", refine_prompt, refine_prompt_embeds, num_videos_per_prompt, MOTION)
-        sampling.check_size(height, width)  # before Stage I is run in vain
-        first = self._previews(
-            context,
-            (num_frames, preview_height, preview_width),
-            generator,
-            latents,
-            callback_on_step_end,
-            steps=num_inference_steps,
-            guidance=guidance_scale,
-        )
-        made, samples = self._refined(
-            [self._preview_pixels(sample) for sample in first],
-            second,
-            (height, width),
-            generator,
-            callback_on_step_end,
-            tiles=None if output_type == "latent" else tiles,
-            posterior=posterior,
-            nfe=refine_inference_steps,
-            guidance=refine_guidance_scale,
-            degradation_step=degradation_step,
-            shift=shift,
-            method=method,
-            rounding=rounding,
-        )
-        return self._output(made, (first, samples), output_type, return_dict)
+        starts = self._starts(context, (num_frames, preview_height, preview_width), latents)
+        plan.check(num_frames, preview_height, preview_width)
+        made: list[Tensor] = []
+        first: list[Sample] = []
+        last: list[Sample] = []
+        for number, (start, draw) in enumerate(zip(starts, generators(generator, len(context)), strict=True)):
+            sample = self._stage1(
+                context[number, None],
+                start,
+                draw,
+                callback_on_step_end,
+                steps=num_inference_steps,
+                guidance=guidance_scale,
+            )
+            small = self._preview_pixels(sample)
+            done = self._stage2(small, second[number, None], draw, plan, output_type != "latent", callback_on_step_end)
+            first, made, last = [sample], [*made, done[0]], [done[1]]
+        return self._output(made, first, last, output_type, return_dict)
 
-    def _previews(
-        self,
-        context: Tensor,
-        size: tuple[int, int, int],
-        generator: Generators,
-        latents: Tensor | None,
-        callback: Callable[..., Any] | None,
-        **sampler: Any,
-    ) -> list[Sample]:
-        """One Stage I sample per row of `context`, for `size` = (frames, height, width)."""
+    @property
+    def current_stage(self) -> str:
+        """`Stage I` or `Stage II`: what a callback is called from."""
+        return self._now[0]
+
+    @property
+    def num_timesteps(self) -> int:
+        """Steps of the stage that is running."""
+        return self._now[1]
+
+    def _starts(self, context: Tensor, size: tuple[int, int, int], latents: Tensor | None) -> list[Any]:
+        """Per row of `context` the shape of Stage I's initial noise, or the noise itself if it was given."""
         self._need("stage1", "vae")
         frames, height, width = size
         check_request(frames, height, width, (PREVIEW_SIZE,))
         channels, (time, space) = self.stage1.config.in_channels, autoencoder.VAECodec(self.vae).stride
         shape = (1, 1 + (frames - 1) // time, channels, height // space, width // space)
-        if latents is not None and latents.shape != (len(context), *shape[1:]):
+        if latents is None:
+            return [shape] * len(context)
+        if latents.shape != (len(context), *shape[1:]):
             want = [len(context), *shape[1:]]
             raise UsageError(f"latents of shape {list(latents.shape)}, not {want}", fix="draw them in that shape")
-        samples = []
-        for number, draw in enumerate(generators(generator, len(context))):
-            start = randn_tensor(shape, draw, dtype=torch.float32) if latents is None else latents[number, None]
-            one = (start.to(self._execution_device), context[number, None])
-            with self._steps(callback, sampler["steps"]) as on_step:
-                samples.append(sampling.generate(self.stage1, *one, step_noise=draw, on_step=on_step, **sampler))
-        return samples
+        return list(latents.split(1))
+
+    def _stage1(self, context: Tensor, start: Any, draw: torch.Generator, callback: Callback, **sampler: Any) -> Sample:
+        device = self._execution_device
+        noise = start if isinstance(start, Tensor) else randn_tensor(start, draw, device, torch.float32)
+        with self._steps("Stage I", callback, sampler["steps"]) as on_step:
+            return sampling.generate(
+                self.stage1, noise.to(device), context, step_noise=draw, on_step=on_step, **sampler
+            )
 
     def _preview_pixels(self, sample: Sample) -> Tensor:
         """Frames (1, 3, T, H, W) in [-1, 1], float32 and unrounded."""
         latent = (sample.latent / self.config.stage1_scale).to(self.vae.dtype)
         return autoencoder.decode(self.vae, latent).float().clamp(-1, 1)
 
-    def _refined(
-        self,
-        clips: Sequence[Tensor],
-        context: Tensor,
-        size: tuple[int, int],
-        generator: Generators,
-        callback: Callable[..., Any] | None,
-        *,
-        tiles: Tiles | None,
-        posterior: str,
-        **sampler: Any,
-    ) -> tuple[list[Tensor], list[Sample]]:
-        """Stage II of every clip (1, 3, T, h, w): pixels in [-1, 1], or scaled latents for `tiles` None."""
+    def _stage2(
+        self, clip: Tensor, context: Tensor, draw: torch.Generator, plan: Refinement, decode: bool, callback: Callback
+    ) -> tuple[Tensor, Sample]:
+        """Stage II of one clip (1, 3, T, h, w): pixels in [-1, 1], or the scaled latent unless `decode`."""
         self._need("stage2", "vae")
-        if posterior not in ("sample", "mean"):
-            raise did_you_mean("posterior", posterior, ("sample", "mean"))
-        if len(clips) != len(context):
-            raise UsageError(f"{len(clips)} clips and {len(context)} prompts", fix="give one prompt per clip")
-        check_request(clips[0].shape[2], *size, REFINE_SIZES, step=sampler["degradation_step"])
-        made, samples = [], []
-        for number, draw in enumerate(generators(generator, len(clips))):
-            low = degrade.resize(clips[number].to(self._execution_device), *size).to(self.vae.dtype)
-            noise = autoencoder.posterior_noise(self.vae, low, draw) if posterior == "sample" else None
-            latent = autoencoder.encode(self.vae, low, noise=noise) * self.config.stage2_scale
-            latent = latent.to(self.stage2.dtype)
-            with self._steps(callback, sampler["nfe"] // sampling.stages(sampler["method"])) as on_step:
-                sample = sampling.refine(
-                    self.stage2,
-                    latent,
-                    context[number, None],
-                    noise=randn_tensor(latent.shape, draw, latent.device, latent.dtype),
-                    on_step=on_step,
-                    **sampler,
-                )
-            samples.append(sample)
-            scaled = (sample.latent / self.config.stage2_scale).to(self.vae.dtype)
-            made.append(sample.latent if tiles is None else autoencoder.decode(self.vae, scaled, tiles=tiles).float())
-        return made, samples
+        low = degrade.resize(clip.to(self._execution_device), *plan.size).to(self.vae.dtype)
+        noise = autoencoder.posterior_noise(self.vae, low, draw) if plan.posterior == "sample" else None
+        latent = autoencoder.encode(self.vae, low, noise=noise) * self.config.stage2_scale
+        latent = latent.to(self.stage2.dtype)
+        noise = randn_tensor(latent.shape, draw, latent.device, latent.dtype)
+        with self._steps("Stage II", callback, plan.nfe // sampling.stages(plan.method)) as on_step:
+            sample = sampling.refine(self.stage2, latent, context, noise=noise, on_step=on_step, **plan.sampler)
+        self._offload("stage2")
+        scaled = (sample.latent / self.config.stage2_scale).to(self.vae.dtype)
+        return (autoencoder.decode(self.vae, scaled, tiles=plan.tiles).float() if decode else sample.latent), sample
 
     @contextmanager
-    def _steps(self, callback: Callable[..., Any] | None, total: int) -> Iterator[OnStep]:
+    def _steps(self, stage: str, callback: Callback, total: int) -> Iterator[OnStep]:
         """A sampler's `on_step`: it moves the progress bar and calls a diffusers callback, which may change latents."""
+        self._now = (stage, total)
         with self.progress_bar(total=total) as bar:
+            bar.set_description(stage)
 
             def on_step(number: int, time: float, latents: Tensor) -> Tensor:
-                changed = callback(self, number, time, {"latents": latents}) if callback is not None else None
                 bar.update()
-                return (changed or {}).get("latents", latents)
+                return changed(callback(self, number, time, {"latents": latents}), latents) if callback else latents
 
             yield on_step
 
@@ -372,27 +362,33 @@ class FlashVideoPipeline(DiffusionPipeline):  # type: ignore[misc]
     ) -> Tensor:
         """Context (B * copies, L, D) of the network `stage`, in its dtype, on the device of execution."""
         self._need(stage)
-        if (prompt is None) == (embeds is None):
-            raise UsageError("give either a prompt or its prompt_embeds", fix="one of the two, not both")
-        network = getattr(self, stage)
+        config = getattr(self, stage).config
+        texts = prompts(prompt, embeds, copies, config.text_embed_dim)
         if embeds is None:
-            prompts = [prompt] if isinstance(prompt, str) else list(prompt or ())
-            embeds = self.encode_prompt([prefix + each for each in prompts], network.config.max_text_seq_length)
-        return embeds.repeat_interleave(copies, dim=0).to(self._execution_device, network.dtype)
+            embeds = self.encode_prompt([prefix + text for text in texts], config.max_text_seq_length)
+            self._offload("text_encoder")
+        return embeds.repeat_interleave(copies, dim=0).to(self._execution_device, getattr(self, stage).dtype)
+
+    def _offload(self, name: str) -> None:
+        """With model CPU offload, send a component back now: its hook would wait for the next in line."""
+        for hook in getattr(self, "_all_hooks", ()):
+            if hook.model is getattr(self, name):
+                hook.offload()
 
     def _need(self, *names: str) -> None:
         if absent := [name for name in names if getattr(self, name) is None]:
-            fix = "load a folder that holds it, or pass prompt_embeds instead of a prompt"
+            text = absent[0] in ("tokenizer", "text_encoder")
+            fix = "pass prompt_embeds instead of a prompt" if text else "load a folder that holds it"
             raise UsageError(f"this pipeline has no {', '.join(absent)}", fix=fix)
 
     def _output(
-        self, made: list[Tensor], samples: tuple[list[Sample], list[Sample]], output_type: str, return_dict: bool
+        self, made: list[Tensor], first: list[Sample], last: list[Sample], output_type: str, return_dict: bool
     ) -> FlashVideoPipelineOutput | tuple[Any, ...]:
+        """`first` and `last` hold a sample of each stage that ran: every clip cost the same."""
         self.maybe_free_model_hooks()
         stacked = torch.cat(made)
         frames = stacked if output_type == "latent" else self.video_processor.postprocess_video(stacked, output_type)
-        first = [group[0] for group in samples if group]
-        forwards = sum(s.network_forwards[0] for s in first), sum(s.network_forwards[1] for s in first)
-        evaluations = tuple(group[0].evaluations if group else 0 for group in samples)
-        output = FlashVideoPipelineOutput(frames, (evaluations[0], evaluations[1]), forwards)
+        evaluations = sum(s.evaluations for s in first), sum(s.evaluations for s in last)
+        forwards = tuple(sum(s.network_forwards[half] for s in (*first, *last)) for half in (0, 1))
+        output = FlashVideoPipelineOutput(frames, evaluations, (forwards[0], forwards[1]))
         return output if return_dict else (frames,)

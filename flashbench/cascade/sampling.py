@@ -46,13 +46,13 @@ class Sample(NamedTuple):
     evaluations: int
     """Evaluations of the velocity, counted where it is called."""
     network_forwards: tuple[int, int]
-    """Forwards per sample with and without the condition; guidance other than 1 needs both."""
+    """Forwards per sample with and without the condition; guidance needs both."""
 
 
 def check_size(height: int, width: int) -> None:
     """Refuse a generated size in pixels that is not divisible by 16: UsageError. (The input may have any size.)"""
     if height % MULTIPLE or width % MULTIPLE or height <= 0 or width <= 0:
-        near = " x ".join(str(max(MULTIPLE, round(side / MULTIPLE) * MULTIPLE)) for side in (height, width))
+        near = " x ".join(str(max(MULTIPLE, side // MULTIPLE * MULTIPLE)) for side in (height, width))
         raise UsageError(f"cannot generate {height} x {width}: both sides must be multiples of 16", fix=f"use {near}")
 
 
@@ -64,6 +64,10 @@ def time_grid(nfe: int, shift: float = 2.5, rounding: Rounding = "none") -> Tens
     """
     if nfe < 1:
         raise UsageError(f"nfe must be at least 1, not {nfe}", fix="the paper uses 4")
+    if not 0 < shift < math.inf:
+        raise UsageError(f"shift is {shift}, not a number above 0", fix="1 is an even grid; the release uses 2.5")
+    if rounding not in ("none", "bf16"):
+        raise did_you_mean("rounding", str(rounding), ("none", "bf16"))
     rest = 1 - torch.linspace(0, 1, nfe + 1, dtype=torch.bfloat16 if rounding == "bf16" else torch.float32)
     return 1 - shift * rest / (1 + (shift - 1) * rest)
 
@@ -75,12 +79,26 @@ def stages(method: str) -> int:
     return METHODS[method][1]
 
 
+def check_refine(
+    *, nfe: int, shift: float, guidance: float, degradation_step: int | Tensor | None, method: str, rounding: Rounding
+) -> None:
+    """Refuse settings that `refine` cannot run with: UsageError. Cheap, so that a cascade can ask before Stage I."""
+    if not math.isfinite(guidance):
+        raise UsageError(f"guidance is {guidance}", fix="1 is no guidance; the paper uses 13")
+    degrade.coefficients(degradation_step)
+    per_step = stages(method)
+    time_grid(nfe, shift, rounding)
+    if nfe % per_step:
+        each = f"the {per_step} evaluations of a {method} step"
+        raise UsageError(f"nfe {nfe} is not divisible by {each}", fix="use an even nfe")
+
+
 def guided(
     stage2: Callable[..., Any],
     context: Tensor,
     uncond: Tensor | None,
     guidance: float,
-    degradation_step: int,
+    degradation_step: int | Tensor,
     rounding: Rounding = "none",
 ) -> Velocity:
     """The velocity v_u + guidance (v_c - v_u) of `stage2`; at guidance 1 the unconditional half is not computed.
@@ -95,16 +113,18 @@ def guided(
     def rounded(value: float) -> Tensor:
         return torch.tensor(value, dtype=torch.bfloat16 if rounding == "bf16" else torch.float64)
 
-    step = degradation_step if rounding == "none" else float(rounded(degradation_step))
+    step = degradation_step if rounding == "none" else torch.as_tensor(degradation_step).bfloat16().float()
+    if isinstance(step, Tensor) and step.ndim and not single:
+        step = torch.cat([step, step])
 
     def velocity(x: Tensor, time: float) -> Tensor:
         states = x if single else torch.cat([x, x])
         out: Tensor = stage2(
-            hidden_states=states,
+            hidden_states=states.to(context.dtype),
             encoder_hidden_states=contexts,
             timestep=float(1000 - 1000 * rounded(time)),
             degradation_step=step,
-        ).sample
+        ).sample.to(x.dtype)
         if single:
             return out
         conditional, unconditional = out.chunk(2)
@@ -122,7 +142,7 @@ def refine(
     nfe: int = 4,
     shift: float = 2.5,
     guidance: float = 13.0,
-    degradation_step: int | None = 675,
+    degradation_step: int | Tensor | None = 675,
     noise: Tensor | None,
     uncond: Tensor | None = None,
     method: str = "euler",
@@ -134,14 +154,11 @@ def refine(
     `nfe` counts evaluations: the midpoint method makes nfe / 2 steps of two. `noise` has the shape of `lq`. A
     `degradation_step` of None adds no noise (`noise` is then None); the network is told step 0. `rounding` bf16 rounds
     the time grid and the step that the network is told, as the release does; the degradation uses the exact step.
+    `on_step` is called with (number, timestep, x) after each step and may return another x.
     Returns the high-quality latent with its counted cost. Raises UsageError for a wrong setting or shape.
     """
-    if rounding not in ("none", "bf16"):
-        raise did_you_mean("rounding", rounding, ("none", "bf16"))
-    per_step = stages(method)
-    if nfe % per_step:
-        each = f"the {per_step} evaluations of a {method} step"
-        raise UsageError(f"nfe {nfe} is not divisible by {each}", fix="use an even nfe")
+    settings: dict[str, Any] = {"degradation_step": degradation_step, "method": method, "rounding": rounding}
+    check_refine(nfe=nfe, shift=shift, guidance=guidance, **settings)
     if degradation_step is None:
         start = lq
     elif noise is None or noise.shape != lq.shape:
@@ -149,8 +166,13 @@ def refine(
         raise UsageError(f"noise of shape {shape} for a latent of {list(lq.shape)}", fix="draw noise of its shape")
     else:
         start = degrade.latent(lq, degradation_step, noise)
-    velocity = guided(stage2, context, uncond, guidance, degradation_step or 0, rounding)
-    latent, evaluations = METHODS[method][0](velocity, start, time_grid(nfe // per_step, shift, rounding), on_step)
+    velocity = guided(stage2, context, uncond, guidance, 0 if degradation_step is None else degradation_step, rounding)
+    solve, per_step = METHODS[method]
+
+    def told(number: int, time: float, x: Tensor) -> Tensor:
+        return on_step(number, 1000 - 1000 * time, x)
+
+    latent, evaluations = solve(velocity, start, time_grid(nfe // per_step, shift, rounding), told)
     return Sample(latent, evaluations, (evaluations, 0 if guidance == 1 else evaluations))
 
 
@@ -174,6 +196,8 @@ def stage1_schedule(steps: int, guidance: float = 8.0) -> Stage1Schedule:
     the timestep in 0..999 where the step's number was surely meant, so that w jumps about between 1 and 1 + s; the
     released results are made so.
     """
+    if not math.isfinite(guidance):
+        raise UsageError(f"guidance is {guidance}", fix="0 is no guidance; the paper uses 8")
     if not 2 <= steps < degrade.STEPS:
         raise UsageError(f"Stage I takes 2 to {degrade.STEPS - 1} steps, not {steps}", fix="the paper uses 50")
     times = np.linspace(degrade.STEPS - 1, 0, steps, endpoint=False).astype(int).tolist()
@@ -205,6 +229,7 @@ def generate(
     cost. Raises UsageError for a wrong setting or number of noises.
     """
     schedule = stage1_schedule(steps, guidance)
+    noise = noise if noise.dtype == torch.float64 else noise.float()  # x stays exact between half-precision networks
     if not isinstance(step_noise, torch.Generator) and len(step_noise) != steps - 1:
         raise UsageError(f"{len(step_noise)} step noises for {steps} steps", fix=f"give {steps - 1}: the last has none")
     single = guidance == 0
@@ -230,5 +255,8 @@ def generate(
         ]
         return drawn[-1].to(noise)
 
-    latent, evaluations = solvers.dpm_solver_pp_2m_sde(denoise, noise, schedule.alpha, draw, on_step)
+    def told(number: int, alpha: float, x: Tensor) -> Tensor:
+        return on_step(number, float(schedule.timesteps[number]), x)
+
+    latent, evaluations = solvers.dpm_solver_pp_2m_sde(denoise, noise, schedule.alpha, draw, told)
     return Sample(latent, evaluations, (evaluations, 0 if single else evaluations))

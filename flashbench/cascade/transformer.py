@@ -6,7 +6,7 @@ adds embeddings of the latent frame count and of the degradation step (arXiv 250
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -17,7 +17,7 @@ from diffusers.models.modeling_outputs import Transformer2DModelOutput
 from torch import Tensor, nn
 from torch.nn import functional
 
-from flashbench.cascade import precondition, rope
+from flashbench.cascade import official, precondition, rope
 from flashbench.errors import UsageError
 
 __all__ = ["ModelMixin", "PositionedTransformer", "Stage1Transformer", "Stage2Transformer"]
@@ -29,6 +29,12 @@ def aligned(module: Any) -> Any:
     for parameter in module.parameters():
         parameter.data = parameter.data.clone()
     return module
+
+
+def check_loaded(what: str, info: Mapping[str, Any]) -> None:
+    """Raise InvalidError for weights that diffusers made up, left out or could not place; `info` is its account."""
+    groups = {kind: [str(key) for key in info[f"{kind}_keys"]] for kind in ("missing", "unexpected", "mismatched")}
+    official.refuse(what, groups, "fetch or convert the folder again; adapters must be merged before saving")
 
 
 class PairSinusoid(nn.Module):
@@ -98,10 +104,14 @@ class PositionedTransformer(CogVideoXTransformer3DModel):  # type: ignore[misc]
 
     @classmethod
     def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
-        """As in diffusers, but with weights that give the same bits as the weights that were saved."""
-        loaded = super().from_pretrained(*args, **kwargs)
-        aligned(loaded[0] if isinstance(loaded, tuple) else loaded)
-        return loaded
+        """As in diffusers, but every weight must be there, and gives the same bits as the weight that was saved.
+
+        Raises InvalidError that lists missing, unexpected and mis-shaped weights.
+        """
+        asked = kwargs.pop("output_loading_info", False)
+        model, info = super().from_pretrained(*args, **kwargs, output_loading_info=True)
+        check_loaded(cls.__name__, info)
+        return (aligned(model), info) if asked else aligned(model)
 
     def _positions(self, hidden_states: Tensor, context: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
         """The context as the positions want it, and the rotary tables; UsageError for a size that does not fit."""

@@ -26,6 +26,7 @@ STAGE2_SCALE = 1.15258426
 OVERLAP = 16
 """Latent columns by which each of the two tiles reaches into the other."""
 Tiles: TypeAlias = Literal["none", "release", "blended"]
+TILES: tuple[Tiles, ...] = ("none", "release", "blended")
 """`release`: two halves, each cropped at the middle; `blended`: the same halves, cross-faded where they overlap."""
 
 
@@ -56,6 +57,8 @@ def encode(vae: Any, frames: Tensor, chunks: Sequence[int] | None = None, noise:
     diffusers' tiles and chunks are used, with `vae.enable_slicing()` one clip at a time. Raises UsageError for chunks
     that do not fit.
     """
+    if chunks is not None and vae.use_tiling:
+        raise UsageError("chunks and tiling together: tiles have diffusers' own chunks", fix="disable one of the two")
     chunks = encode_chunks(frames.shape[2]) if chunks is None else tuple(chunks)
     if sum(chunks) != frames.shape[2] or chunks[0] % 4 != 1 or any(chunk <= 0 or chunk % 4 for chunk in chunks[1:]):
         raise UsageError(
@@ -102,8 +105,8 @@ def decode(vae: Any, latent: Tensor, chunks: Sequence[int] | None = None, tiles:
     the halves of the width apart to save memory; `vae.enable_tiling()` means `blended`, `vae.enable_slicing()` one
     clip at a time. Raises UsageError for chunks that do not fit.
     """
-    if tiles not in ("none", "release", "blended"):
-        raise did_you_mean("tiling", tiles, ("none", "release", "blended"))
+    if tiles not in TILES:
+        raise did_you_mean("tiling", tiles, TILES)
     chunks = decode_chunks(latent.shape[1]) if chunks is None else tuple(chunks)
     if sum(chunks) != latent.shape[1] or chunks[0] <= 0 or any(chunk <= 0 or chunk % 2 for chunk in chunks[1:]):
         raise UsageError(

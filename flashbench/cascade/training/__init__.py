@@ -3,9 +3,50 @@
 All randomness of a step is a function of (seed, step), so that a run resumed from a checkpoint repeats, bit for bit on
 the CPU at one thread count, the run that was never interrupted; no generator state is stored.
 
-    source = EncodedPairs(clips=clips, codec=VAECodec(vae), device="cuda")   # clips: see `Clips`
-    train(Stage2Transformer(), source, PAPER_STAGE2, seed=0, state=Path("stage2"), report=print,
-          accelerator=Accelerator(mixed_precision="bf16"))
+Stage II over a curriculum of two phases, from clips in pixels. A phase orders the batch, size and frames; `clips`
+gives them as floats (batch, 3, frames, height, width) in [-1, 1] with contexts (batch, tokens, channels), and draws
+from nothing but `draw`:
+
+    import torch
+    from accelerate import Accelerator
+    from safetensors.torch import load_file
+    from flashbench.cascade import FlashVideoPipeline, training, vae
+    from flashbench.cascade.pipeline import MOTION
+
+    videos = load_file("videos.safetensors")  # yours: a prompt to its video, uint8 (3, frames, height, width)
+    pipe = FlashVideoPipeline.from_official("flashvideo")  # in float32, which training wants
+    contexts = pipe.encode_prompt([MOTION + prompt for prompt in videos])
+
+    def clips(phase, draw):
+        chosen = torch.randint(len(videos), (phase.batch,), generator=draw)
+        cut = [list(videos.values())[i][:, : phase.frames, : phase.size[0], : phase.size[1]] for i in chosen]
+        return training.Pixels(torch.stack(cut) / 127.5 - 1, contexts[chosen])
+
+    accelerator = Accelerator(mixed_precision="bf16")
+    codec = vae.VAECodec(pipe.vae.to(accelerator.device))
+    source = training.EncodedPairs(clips=clips, codec=codec, device=accelerator.device)
+    images = training.Phase(name="images", steps=2000, batch=8, size=(528, 960), frames=1)
+    large = training.Phase(name="large", steps=500, size=(1072, 1920), frames=49, degradation_steps=(650, 750))
+    settings = training.Training(phases=(images, large), learning_rate=4e-5, gradient_checkpointing=True)
+    training.train(pipe.stage2, source, settings, seed=0, state="stage2", accelerator=accelerator, report=print,
+                   identity="videos 1")  # names the data: with other data another name, or the old run goes on
+
+Stage I by LoRA, to a pipeline again. Its codec needs `vae.STAGE1_SCALE` (the default is Stage II's scale, and nothing
+can tell the two apart), and its prompts are encoded without `MOTION`. After the lines above:
+
+    from dataclasses import replace
+
+    contexts = pipe.encode_prompt(list(videos))  # `clips` reads it
+    codec = vae.VAECodec(pipe.vae, vae.STAGE1_SCALE)
+    source = training.EncodedClips(clips=clips, codec=codec, device=accelerator.device)
+    phase = replace(training.PAPER_STAGE1_LORA.phases[0], steps=1000, batch=4)  # of 49 frames of 256x480
+    settings = replace(training.PAPER_STAGE1_LORA, phases=(phase,))  # rank 128
+    training.train(pipe.stage1, source, settings, seed=0, state="stage1", accelerator=accelerator, report=print,
+                   identity="videos 1")
+    training.merge(pipe.stage1)
+    pipe.save_pretrained("tuned")
+    tuned = FlashVideoPipeline.from_pretrained("tuned")
+    frames = tuned.preview("a cat", height=256, width=480, num_frames=49).frames
 """
 
 from flashbench.cascade.training.data import Batch, Clips, EncodedClips, EncodedPairs, Pairs, Pixels, Source, from_pairs

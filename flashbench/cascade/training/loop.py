@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import inspect
 import json
 import math
 import os
@@ -9,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
+from itertools import count
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -20,10 +23,10 @@ from safetensors.torch import save_file
 from torch import nn
 
 from flashbench.cascade.training import lora, objectives
-from flashbench.cascade.training.data import Batch, Source
+from flashbench.cascade.training.data import Batch, Source, check_batch
 from flashbench.cascade.training.log import plot_losses, replace_text, write_losses
 from flashbench.cascade.training.settings import Training, generator, learning_rate
-from flashbench.errors import InvalidError, UsageError
+from flashbench.errors import InvalidError, UsageError, on_disk
 
 Report: TypeAlias = Callable[[int, int, str], None]
 """Called with (steps done, steps in all, a line of text)."""
@@ -54,7 +57,9 @@ class _Run:
         draw = generator(seed, f"train rank {rank}" if rank else "train", number)
         phase = settings.phase(number)
         phase = replace(phase, batch=phase.batch // accelerator.num_processes)
-        batch = _placed(source(phase, draw), accelerator.device)
+        batch = source(phase, draw)
+        check_batch(batch, phase, objectives.configuration(self.network))
+        batch = _placed(batch, accelerator.device)
         loss = objectives.loss(self.network, batch, settings, phase, draw)
         self.optimizer.zero_grad(set_to_none=True)
         accelerator.backward(loss)
@@ -74,20 +79,25 @@ class _Run:
         """Write the checkpoint, then what is read off it; a reader sees old files or new ones, never half of one."""
         tensors = {"losses": torch.tensor(self.losses, dtype=torch.float64)}
         for name, value in self.parameters.items():
-            state = self.optimizer.state[value]
+            state = self.optimizer.state[value]  # empty for a weight that no gradient has reached
             tensors |= {
                 f"weight.{name}": value.detach(),
-                f"first.{name}": state["exp_avg"],
-                f"second.{name}": state["exp_avg_sq"],
+                f"first.{name}": state.get("exp_avg", torch.zeros_like(value)),
+                f"second.{name}": state.get("exp_avg_sq", torch.zeros_like(value)),
             }
         tensors |= {f"average.{name}": value for name, value in self.average.items()}
         path = folder / "state.safetensors"
         part = path.with_suffix(".part")
         try:
             save_file(tensors, part, metadata={"fingerprint": self.fingerprint})
+            with part.open("rb") as written:
+                os.fsync(
+                    written.fileno()
+                )  # renamed before its bytes are on the disk, it could be empty after a power loss
             os.replace(part, path)
             self.log(folder)
         except (SafetensorError, OSError) as error:
+            part.unlink(missing_ok=True)
             fix = "free disk space; training goes on from the checkpoint before"
             raise InvalidError(f"the checkpoint {path} cannot be written: {error}", fix=fix) from error
 
@@ -99,15 +109,21 @@ class _Run:
         replace_text(folder / "progress.json", json.dumps(progress) + "\n")
         write_losses(folder / "losses.csv", self.settings, self.losses)
 
-    def load(self, folder: Path) -> bool:
-        """Go on from the folder's checkpoint; False where it is of another training, or damaged by a power loss."""
+    def load(self, folder: Path) -> str:
+        """Go on from the folder's checkpoint; otherwise, why not: a power loss may have damaged it."""
         try:
             opened = safe_open(folder / "state.safetensors", "pt")
         except SafetensorError:
-            return False
+            return "damaged"
         with opened as file:
-            if (file.metadata() or {}).get("fingerprint") != self.fingerprint:
-                return False
+            theirs, ours = (
+                json.loads(text) for text in ((file.metadata() or {}).get("fingerprint", "{}"), self.fingerprint)
+            )
+            if other := sorted(name for name in theirs.keys() | ours if theirs.get(name) != ours.get(name)):
+                return f"of another training (other {', '.join(other)})"
+            wanted = {f"{kind}.{name}" for kind in ("weight", "first", "second") for name in self.parameters}
+            if not (wanted | {"losses"} | {f"average.{name}" for name in self.average}) <= set(file.keys()):
+                return "damaged"
             self.losses = file.get_tensor("losses").tolist()
             with torch.no_grad():
                 for name, value in self.parameters.items():
@@ -120,7 +136,7 @@ class _Run:
                     }
                 for name, average in self.average.items():
                     average.copy_(file.get_tensor(f"average.{name}"))
-        return True
+        return ""
 
     def finish(self) -> None:
         """Give the parameters their averages."""
@@ -129,14 +145,18 @@ class _Run:
                 self.parameters[name].copy_(value)
 
 
+def _silent(done: int, total: int, text: str) -> None:
+    """Report nothing."""
+
+
 def train(
     network: nn.Module,
     source: Source,
     settings: Training,
     *,
     seed: int,
-    state: Path,
-    report: Report,
+    state: str | Path,
+    report: Report = _silent,
     identity: str = "",
     accelerator: Accelerator | None = None,
     plot: bool = True,
@@ -149,18 +169,22 @@ def train(
 
     Into the folder `state` go, every `CHECKPOINT_SECONDS` and after the last step, the checkpoint state.safetensors
     and, to read, progress.json and losses.csv; losses.svg at the end if `plot`. A later call with the same settings,
-    seed and `identity` (what else the result depends on: digests of data and of the weights training begins with) goes
-    on from the checkpoint. One of another training is renamed to other.safetensors, and training begins.
+    seed, initial weights and `identity` (a name or digest of the data, which nothing else tells apart) goes on from the
+    checkpoint. One of another training is kept as other.safetensors, other2.safetensors, ..., and training begins.
 
-    Raises UsageError for what cannot be trained like this, InvalidError when the loss is not finite or a checkpoint
-    cannot be written.
+    Raises UsageError for what cannot be trained like this and for batches that are not what a phase orders,
+    InvalidError when the loss is not finite or a checkpoint cannot be written.
     """
     accelerator = accelerator or Accelerator()
+    state = _folder(state)
     _check(settings, accelerator)
+    _check_stage(network, settings)
     _adapt(network, settings, seed)
     about = {"settings": asdict(settings), "seed": seed, "identity": identity, "precision": accelerator.mixed_precision}
     about["processes"] = accelerator.num_processes
     with _prepared(network, settings, accelerator) as (wrapped, optimizer, parameters):
+        # Only now, because accelerate may have given every process the weights of the first.
+        about["initial weights"] = _digest(network)
         run = _Run(wrapped, optimizer, parameters, settings, json.dumps(about, sort_keys=True), accelerator)
         _resume(run, state, report)
         network.train()
@@ -185,18 +209,33 @@ def train(
 
 def _resume(run: _Run, state: Path, report: Report) -> None:
     """Go on from a checkpoint where there is one; only the main process writes."""
-    path, main = state / "state.safetensors", run.accelerator.is_main_process
+    path, main, total = state / "state.safetensors", run.accelerator.is_main_process, run.settings.steps
     there = path.exists()
-    resumed = there and run.load(state)
+    wrong = run.load(state) if there else ""
     run.accelerator.wait_for_everyone()
     if not main:
         return
-    state.mkdir(parents=True, exist_ok=True)
-    if resumed:
-        run.log(state)  # a kill may have come between the checkpoint and its log
+    with on_disk(f"the folder {state} cannot be made", fix="give another folder for the checkpoint"):
+        state.mkdir(parents=True, exist_ok=True)
+    if wrong:
+        names = (state / f"other{number if number > 1 else ''}.safetensors" for number in count(1))
+        kept = path.rename(next(name for name in names if not name.exists()))
+        report(0, total, f"the checkpoint is {wrong}, and kept as {kept.name}: training begins")
     elif there:
-        path.rename(path.with_name("other.safetensors"))
-        report(0, run.settings.steps, "the checkpoint is of another training, or damaged: other.safetensors")
+        run.log(state)  # a kill may have come between the checkpoint and its log
+        done = len(run.losses)
+        end = ", its end: to train anew, give another folder" if done == total else ""
+        report(done, total, f"going on from step {done} of {total}{end}")
+
+
+def _digest(network: Any) -> str:
+    """sha256 of what a training begins with: the network's configuration and its weights, frozen ones too."""
+    config = {name: value for name, value in network.config.items() if not name.startswith("_")}
+    state = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
+    for name, value in network.named_parameters():
+        state.update(f"{name} {tuple(value.shape)} {value.dtype} {value.requires_grad}".encode())
+        state.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return state.hexdigest()
 
 
 def _adapt(network: Any, settings: Training, seed: int) -> None:
@@ -257,3 +296,18 @@ def _check(settings: Training, accelerator: Accelerator) -> None:
         if phase.batch % accelerator.num_processes:
             what = f"batch {phase.batch} of phase {phase.name!r} over {accelerator.num_processes} processes"
             raise UsageError(what, fix="make the batch a multiple of the processes")
+
+
+def _check_stage(network: nn.Module, settings: Training) -> None:
+    """UsageError for an objective of the other stage: only Stage II is told the degradation step."""
+    second = "degradation_step" in inspect.signature(type(network).forward).parameters
+    if second == (settings.objective == "v"):
+        what = f"objective {settings.objective!r} for a {type(network).__name__}"
+        raise UsageError(what, fix="train Stage I with 'v', Stage II with 'flow' or 'l1'")
+
+
+def _folder(state: str | Path) -> Path:
+    folder = Path(state)
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"state {state} is a file", fix="give a folder for the checkpoint and the log")
+    return folder

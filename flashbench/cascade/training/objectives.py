@@ -95,7 +95,7 @@ def drop_text(context: Tensor | None, share: float, draw: torch.Generator) -> Te
 
 def context_for(network: Any, batch: int) -> Tensor:
     """The unconditional context of a network: zeros (B, L, D)."""
-    config = _config(network)
+    config = configuration(network)
     return torch.zeros(batch, config.max_text_seq_length, config.text_embed_dim)
 
 
@@ -108,8 +108,8 @@ def _low(batch: Batch) -> Tensor:
     return batch.low
 
 
-def _config(network: Any) -> Any:
-    """A network that is trained by several processes has its configuration one level down."""
+def configuration(network: Any) -> Any:
+    """The network's configuration, which is one level down where several processes train it."""
     return getattr(network, "module", network).config
 
 
@@ -128,7 +128,7 @@ def _velocity(network: Any, x: Tensor, context: Tensor | None, time: Tensor, ste
 
 
 def _gain(network: Any, time: Tensor, step: Tensor) -> Tensor:
-    moments = getattr(_config(network), "moments", None)
+    moments = getattr(configuration(network), "moments", None)
     if moments is None:
         return torch.ones(len(time), 1, 1, 1, 1)
     return precondition.coefficients(torch.tensor(moments), time, step).g

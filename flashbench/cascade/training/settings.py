@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import math
-from dataclasses import dataclass, replace
-from typing import Literal, TypeAlias, get_args
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal, TypeAlias, get_args
 
 import torch
 
@@ -21,7 +22,7 @@ Adaptation: TypeAlias = Literal["full", "lora"]
 class Phase:
     """One part of a curriculum. Size, frames, images and the pixel degradation are orders to the source of data.
 
-    Raises UsageError for values out of range.
+    Raises UsageError for values of another type or out of range.
     """
 
     name: str
@@ -42,8 +43,9 @@ class Phase:
     """Share of clips that get DEG_pixel where `degradation` asks for it; the others are only made small and large."""
 
     def __post_init__(self) -> None:
-        _among("degradation", self.degradation, Degradation)
         where = f"of phase {self.name!r}"
+        _check_types(self, where)
+        _among("degradation", self.degradation, Degradation)
         _require(self.steps >= 0, f"steps {where} is {self.steps}", "give 0 or more")
         _require(self.batch >= 1, f"batch {where} is {self.batch}", "give 1 or more")
         low, high = self.degradation_steps
@@ -64,10 +66,11 @@ class Phase:
 class Training:
     """Settings of one training: phases after each other, one optimiser over all of them.
 
-    Raises UsageError for values out of range.
+    Raises UsageError for values of another type or out of range.
     """
 
     phases: tuple[Phase, ...]
+    """Given as a tuple or list of them, or one alone; a phase may be a mapping of its fields, as from JSON or YAML."""
     objective: Objective = "flow"
     """`flow` and its comparison `l1` train Stage II, `v` Stage I."""
     adaptation: Adaptation = "full"
@@ -95,6 +98,8 @@ class Training:
     """Compute activations again in the backward pass instead of keeping them: the same gradients, less memory."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "phases", _phases(self.phases))
+        _check_types(self, "of the training")
         _among("objective", self.objective, Objective)
         _among("adaptation", self.adaptation, Adaptation)
         _require(bool(self.phases), "a training without phases", "give at least one Phase")
@@ -145,9 +150,61 @@ def _require(right: bool, what: str, fix: str) -> None:
         raise UsageError(what, fix=fix)
 
 
-def _among(kind: str, value: str, known: object) -> None:
+def _among(kind: str, value: object, known: object) -> None:
     if value not in get_args(known):
-        raise did_you_mean(kind, value, get_args(known))
+        raise did_you_mean(kind, str(value), get_args(known))
+
+
+def _phases(given: Any) -> tuple[Phase, ...]:
+    fix = "give Phases in a tuple or list, or mappings of their fields"
+    if isinstance(given, Phase | Mapping):
+        given = (given,)
+    _require(isinstance(given, tuple | list), f"phases is {given!r}", fix)
+    known = {field.name for field in fields(Phase)}
+    for phase in (each for each in given if not isinstance(each, Phase)):
+        _require(isinstance(phase, Mapping), f"a phase is {phase!r}", fix)
+        for name in phase:
+            if name not in known:
+                raise did_you_mean("setting of a phase", str(name), known)
+        _require({"name", "steps"} <= phase.keys(), f"a phase is {dict(phase)}", "give it a name and steps")
+    return tuple(each if isinstance(each, Phase) else Phase(**each) for each in given)
+
+
+def _whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _two(value: object, right: Callable[[object], bool]) -> bool:
+    return isinstance(value, tuple) and len(value) == 2 and all(map(right, value))
+
+
+_TYPES: dict[str, tuple[str, Callable[[object], bool]]] = {
+    "str": ("a text", lambda value: isinstance(value, str)),
+    "bool": ("True or False", lambda value: isinstance(value, bool)),
+    "int": ("a whole number", _whole),
+    "float": ("a number", _number),
+    "tuple[int, int]": ("two whole numbers", lambda value: _two(value, _whole)),
+    "tuple[float, float]": ("two numbers", lambda value: _two(value, _number)),
+}
+"""Annotation of a field to what it takes, in words and as a check."""
+
+
+def _check_types(settings: Phase | Training, where: str) -> None:
+    """UsageError for a value that is not of its field's type; the lists of JSON and YAML become tuples."""
+    for field in fields(settings):
+        value = getattr(settings, field.name)
+        if isinstance(value, list):
+            value = tuple(value)
+            object.__setattr__(settings, field.name, value)
+        kind, _, optional = str(field.type).partition(" | ")
+        if kind in _TYPES and not (optional and value is None):
+            words, right = _TYPES[kind]
+            what = f"{field.name} {where} is {value!r}"
+            _require(right(value), what, f"give {words}{', or None' if optional else ''}")
 
 
 PAPER_STAGE1_LORA = Training(
