@@ -209,13 +209,35 @@ def assets_list() -> None:
         typer.echo(line)
 
 
-@assets_app.command(name="pull", epilog=_examples("flashbench assets pull niqe-pristine", "flashbench assets pull all"))
-def assets_pull(names: Annotated[list[str], typer.Argument(help="Assets, or `all`.")]) -> None:
-    """Fetch assets; nothing enters the cache before its sha256 is right."""
+Trust = Annotated[bool, typer.Option("--trust-first-use", help="Take the first file where no sha256 is known.")]
+
+
+@assets_app.command(
+    name="pull", epilog=_examples("flashbench assets pull dover", "flashbench assets pull all --from DIR")
+)
+def assets_pull(
+    names: Annotated[list[str], typer.Argument(help="Assets, or `all`.")],
+    near: Annotated[Path | None, typer.Option("--from", help="Folder that stands in for the network.")] = None,
+    trust: Trust = False,
+) -> None:
+    """Fetch assets; nothing enters the cache before its sha256 is right, and an interrupted download goes on."""
     from flashbench import assets
     from flashbench.progress import say
 
-    for path in assets.pull(_asset_names(names), report=say):
+    for path in assets.pull(_asset_names(names), report=say, near=near, trust=trust):
+        typer.echo(path)
+
+
+@assets_app.command(name="import", epilog=_examples("flashbench assets import DOVER.pth"))
+def assets_import(
+    files: Annotated[list[Path], typer.Argument(help="Files fetched elsewhere; known by their sha256.")],
+    trust: Trust = False,
+) -> None:
+    """Copy files into the cache on a machine without a network."""
+    from flashbench import assets
+    from flashbench.progress import say
+
+    for path in assets.bring(files, report=say, trust=trust):
         typer.echo(path)
 
 

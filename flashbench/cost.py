@@ -1,9 +1,7 @@
 """What a generated video costs: tokens, FLOP and predicted seconds, from shapes alone.
 
-A forward of a CogVideoX transformer of L layers and width d over N tokens (image and text) takes 24 L N d^2 FLOP in
-linear layers and 4 L N^2 d in attention; embeddings and the last layer, 0.02 % at the paper's sizes, are left out.
-Seconds are linear / rate + attention / rate. The published times (arXiv 2502.05179) are of network evaluations only,
-on a GPU that the paper does not name: VAE and text encoder stand beside them.
+FLOP are those of `flashbench.cascade.flops`; seconds are linear / rate + attention / rate. The published times (arXiv
+2502.05179) are of network evaluations only, on a GPU that the paper does not name: VAE and text encoder stand beside.
 """
 
 from __future__ import annotations
@@ -17,75 +15,10 @@ from pathlib import Path
 
 import numpy as np
 
+from flashbench.cascade.flops import STAGE1, STAGE2, T5_FLOP, VAE_DECODE, VAE_ENCODE, Architecture, Stage, spelled
 from flashbench.errors import UsageError, did_you_mean
 
-VAE_ENCODE, VAE_DECODE = (13_823_744, 8_691_840), (21_694_464, 18_538_432)
-"""FLOP per pixel of the first frame and of each later one: exact at any size and however the frames are chunked,
-without the overlap of the release's two tiles."""
-T5_FLOP = 24 * (2 * 226 * (4 * 4096**2 + 3 * 4096 * 10240) + 4 * 226**2 * 4096)
-"""T5-v1.1-XXL's encoder over 226 tokens."""
-
-
-@dataclass(frozen=True)
-class Architecture:
-    """A transformer; `patch` is a side in latent pixels, of 8 pixels each."""
-
-    name: str
-    layers: int
-    width: int
-    parameters: int
-    text_tokens: int = 226
-    patch: int = 2
-
-
-STAGE1 = Architecture("Stage I", layers=42, width=3072, parameters=5_570_283_072)
-STAGE2 = Architecture("Stage II", layers=30, width=1920, parameters=1_696_276_288)
-
-
-@dataclass(frozen=True)
-class Stage:
-    """Evaluations of one network on one sample of `size` (height, width) pixels; guidance doubles their forwards.
-
-    Raises UsageError for sides that are no multiples of 16 (patch 2), frames that are not 4n + 1, no evaluations.
-    """
-
-    network: Architecture
-    size: tuple[int, int]
-    frames: int
-    evaluations: int
-    guided: bool = True
-
-    def __post_init__(self) -> None:
-        side = 8 * self.network.patch
-        if any(pixels < side or pixels % side for pixels in self.size):
-            nearest = _size([max(side, pixels // side * side) for pixels in self.size])
-            raise UsageError(f"the sides of {_size(self.size)} are not multiples of {side}", fix=f"write {nearest}")
-        if self.frames < 1 or self.frames % 4 != 1:
-            raise UsageError(f"{self.frames} frames are not 4n + 1", fix=f"take {max(0, self.frames) // 4 * 4 + 1}")
-        if self.evaluations < 1:
-            raise UsageError(f"{self.evaluations} evaluations make no video", fix="take 1 or more")
-
-    @property
-    def tokens(self) -> int:
-        """Tokens of a forward: the text's, and for a patch of 2 (1 + (frames - 1) / 4) (height / 16) (width / 16)."""
-        video = (1 + self.frames // 4) * math.prod(self.size) // (8 * self.network.patch) ** 2
-        return self.network.text_tokens + video
-
-    @property
-    def forwards(self) -> int:
-        """Network forwards of all evaluations."""
-        return self.evaluations * (2 if self.guided else 1)
-
-    @property
-    def linear(self) -> int:
-        """FLOP of the linear layers over all forwards."""
-        return self.forwards * 24 * self.network.layers * self.tokens * self.network.width**2
-
-    @property
-    def attention(self) -> int:
-        """FLOP of attention's two products over all forwards."""
-        return self.forwards * 4 * self.network.layers * self.tokens**2 * self.network.width
-
+__all__ = ["STAGE1", "STAGE2", "Architecture", "Stage", "compose", "describe", "fit", "parse_size", "rates"]
 
 PUBLISHED = {
     Stage(STAGE1, (256, 480), 49, 50): 30.1,
@@ -192,16 +125,12 @@ def parse_size(text: str) -> tuple[int, int]:
     return int(height), int(width)
 
 
-def _size(size: Sequence[int]) -> str:
-    return "x".join(map(str, size))
-
-
 def beside(stages: Sequence[Stage]) -> list[tuple[str, str, int]]:
     """Name, size and FLOP of what runs besides the networks: text encoder, and the VAE around each stage."""
     parts = [("T5", "", T5_FLOP)]
     for index, stage in enumerate(stages):
         for name, (first, later) in [("VAE encode", VAE_ENCODE)] * (index > 0) + [("VAE decode", VAE_DECODE)]:
-            parts.append((name, _size(stage.size), math.prod(stage.size) * (first + later * (stage.frames - 1))))
+            parts.append((name, spelled(stage.size), math.prod(stage.size) * (first + later * (stage.frames - 1))))
     return parts
 
 
@@ -209,7 +138,7 @@ def describe(stages: Sequence[Stage], device: Rates) -> str:
     """Tables of the networks and of what runs beside them, and where each number comes from."""
     head = "evaluations forwards  linear PF  attention PF  attention  predicted s  paper s"
     lines = [f"{'networks':15}{'size':>10}{'tokens':>9}  {head}"]
-    names = [f"{s.network.name:9}{s.network.parameters / 1e9:4.1f} B{_size(s.size):>10}{s.tokens:9,}" for s in stages]
+    names = [f"{s.network.name:9}{s.network.parameters / 1e9:4.1f} B{spelled(s.size):>10}{s.tokens:9,}" for s in stages]
     work = np.array([(s.evaluations, s.forwards, s.linear / 1e15, s.attention / 1e15) for s in stages])
     took = np.array([(device.seconds(stage), PUBLISHED.get(stage, math.nan)) for stage in stages])
     line = "{:34}{:13,.0f}{:9,.0f}{:11,.3f}{:14,.3f}{:11.0%}{:13,.1f}{:9,.1f}".format

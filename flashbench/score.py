@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from flashbench import assets, keys, metrics
 from flashbench.engine import Engine, Report, Task, say_made
 from flashbench.errors import IntegrityError, InvalidError
+from flashbench.metrics.base import measure
 from flashbench.store import Store
 from flashbench.types import Measurement, Protocol
 
@@ -54,11 +55,10 @@ def score_clip(
     if (clip.digest, reference.digest) != (line["digest"], line["original"]):
         what = f"the store's clip of {line['row']} · {line['case']} is not the one that clips.jsonl names"
         raise IntegrityError(what, fix="run `flashbench run PROTOCOL --phase generate` again")
-    for metric, own_key in wanted.items():
-        if store.score(own_key) is None:
-            measured = metrics.get(metric)
-            measurement = measured.measure(clip, reference if measured.scope == "pair" else None)
-            store.put_score(own_key, measurement, {"metric": metric, "clip": clip.digest})
+    absent = [metric for metric, own_key in wanted.items() if store.score(own_key) is None]
+    measured = measure([metrics.get(metric) for metric in absent], clip, reference)
+    for metric, measurement in zip(absent, measured, strict=True):
+        store.put_score(wanted[metric], measurement, {"metric": metric, "clip": clip.digest})
     return {}
 
 

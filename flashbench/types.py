@@ -21,7 +21,8 @@ Scalar: TypeAlias = str | int | float | bool | None
 Settings: TypeAlias = Mapping[str, Scalar]
 Frames: TypeAlias = npt.NDArray[np.uint8]
 Direction: TypeAlias = Literal["higher", "lower", "none"]
-Scope: TypeAlias = Literal["video", "pair", "set"]
+Scope: TypeAlias = Literal["frame", "video", "prompt", "pair", "set"]
+"""What a metric looks at; `prompt` is a prompt and a video, `pair` a video beside its reference."""
 Phase: TypeAlias = Literal["train", "generate", "score", "tables"]
 
 

@@ -14,7 +14,7 @@ from flashbench import cli
 COMMANDS = [
     ("run",), ("plan",), ("claims",), ("list",), ("audit",), ("cost",),
     ("assets", "list"), ("assets", "pull"), ("assets", "verify"), ("assets", "path"),
-    ("assets", "convert"),
+    ("assets", "convert"), ("assets", "import"),
 ]  # fmt: skip
 
 

@@ -15,15 +15,37 @@ from types import MappingProxyType
 
 from flashbench.errors import UsageError, did_you_mean
 from flashbench.metrics.base import Metric, PairMetric, SetMetric
+from flashbench.metrics.distortion import MS_SSIM, MS_SSIM_Y, PSNR_Y, SSIM_Y
 from flashbench.metrics.fidelity import PSNR, SSIM
+from flashbench.metrics.learned import DISTS, LEARNED, LPIPS, LPIPS_VGG, through_pyiqa
+from flashbench.metrics.motion import (
+    COLOUR_DRIFT,
+    FRAME_DIFFERENCE_ENERGY,
+    SHARPNESS_DRIFT,
+    TEMPORAL_FLICKER,
+    WARPING_ERROR,
+)
 from flashbench.metrics.naturalness import NIQE, NIQE_POOLED
+from flashbench.metrics.sharpness import LAPLACIAN_VARIANCE, SPECTRAL_SLOPE
 from flashbench.metrics.texture import SHARPNESS, TEMPORAL_ERROR
+from flashbench.metrics.vbench.flicker import TEMPORAL_FLICKERING
+from flashbench.metrics.video_quality import DOVER
 
 __all__ = ["GROUP", "Metric", "PairMetric", "SetMetric", "get", "names"]
 
 GROUP = "flashbench.metrics"
+_ALONE = (NIQE, NIQE_POOLED, LAPLACIAN_VARIANCE, SPECTRAL_SLOPE, *LEARNED, *DOVER)
+_OVER_TIME = (
+    COLOUR_DRIFT,
+    FRAME_DIFFERENCE_ENERGY,
+    SHARPNESS_DRIFT,
+    TEMPORAL_FLICKER,
+    TEMPORAL_FLICKERING,
+    WARPING_ERROR,
+)
+_WITH_REFERENCE = (PSNR, PSNR_Y, SSIM, SSIM_Y, MS_SSIM, MS_SSIM_Y, SHARPNESS, TEMPORAL_ERROR, LPIPS, LPIPS_VGG, DISTS)
 _OURS: Mapping[str, Metric] = MappingProxyType(
-    {metric.name: metric for metric in (NIQE, NIQE_POOLED, PSNR, SSIM, SHARPNESS, TEMPORAL_ERROR)}
+    {metric.name: metric for metric in (*_ALONE, *_OVER_TIME, *_WITH_REFERENCE)}
 )
 
 
@@ -33,13 +55,15 @@ def names() -> tuple[str, ...]:
 
 
 def get(name: str) -> Metric:
-    """The metric called `name`.
+    """The metric called `name`; `pyiqa:NAME` is any metric of pyiqa.
 
     Raises:
         UsageError: no metric has that name, or the package that offers it does not lead to a `Metric` of that name.
     """
     if name in _OURS:
         return _OURS[name]
+    if name.startswith("pyiqa:"):
+        return _through_pyiqa(name.removeprefix("pyiqa:"))
     entry = _installed().get(name)
     if entry is None:
         raise did_you_mean("metric", name, names())
@@ -55,6 +79,11 @@ def get(name: str) -> Metric:
             fix=f"let the entry point of group {GROUP} lead to a Metric instance of its own name",
         )
     return metric
+
+
+@lru_cache(maxsize=64)
+def _through_pyiqa(name: str) -> Metric:
+    return through_pyiqa(name)
 
 
 @lru_cache(maxsize=1)

@@ -1,24 +1,61 @@
-"""What a metric is: a frozen declaration of how a clip becomes a number, and the function that does it."""
+"""What a metric is: a frozen declaration of how a clip becomes a number, and the function that does it.
+
+A metric sees its frames one after the other, so that a video is decoded once for all metrics and never held whole:
+`stream` is a coroutine that is sent a `Pair` per frame, then None, and returns its `Measurement`. `measure` runs it on
+a clip in memory.
+"""
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, TypeAlias
+from fractions import Fraction
+from itertools import chain, repeat
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from flashbench.types import Clip, Direction, Measurement, Scalar, Scope
+from flashbench.types import Clip, Direction, Frames, Measurement, Scalar, Scope
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 
 
+class Pair(NamedTuple):
+    """A frame uint8 [H, W, 3] in RGB, and the reference's at the same place if there is one."""
+
+    frame: Frames
+    reference: Frames | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class About:
+    """What a metric is told before the frames come."""
+
+    shape: tuple[int, int, int]
+    """Frames, height, width. The number of frames is the container's word, 0 where it has none."""
+    fps: Fraction = Fraction(8)
+    reference: tuple[int, int, int] | None = None
+    """The same of the reference, if there is one."""
+    prompt: str | None = None
+
+    @property
+    def size(self) -> str:
+        """`frames×height×width`."""
+        return "×".join(map(str, self.shape))
+
+
+Stream: TypeAlias = Generator[None, Pair | None, Measurement]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Metric(ABC):
-    """One way of scoring a clip. Pure: the same clip (and reference) gives the same measurement."""
+    """One way of scoring a clip. Pure: the same clip (and reference, and prompt) gives the same measurement.
+
+    A random metric declares its `seed` in `preprocessing` and draws from a generator of its own.
+    """
 
     name: str
     version: int = 1
@@ -35,12 +72,32 @@ class Metric(ABC):
     licence: str = "Apache-2.0"
     deterministic: bool = True
 
-    @abstractmethod
-    def measure(self, clip: Clip, reference: Clip | None = None) -> Measurement:
-        """Score `clip`; a pair metric compares it with `reference`.
+    def stream(self, about: About) -> Stream:
+        """Take in a clip's frames in their order and return what they measure; see the module's description.
 
-        Input that has no value (too small, flat, no reference, absent weights) gives NaN with its reason.
+        Input that has no value (too small, flat, no reference, absent weights) gives NaN with its reason. By default
+        the frames are kept and `measure`d as a clip, for metrics that need it whole: one of the two is to be written.
         """
+        frames, references = [], []
+        while (pair := (yield)) is not None:
+            frames.append(pair.frame)
+            references.append(pair.reference)
+        kept = [frame for frame in references if frame is not None and self.scope == "pair"]
+        reference = Clip(np.stack(kept), about.fps) if kept else None
+        return self.measure(Clip(np.stack(frames), about.fps), reference)
+
+    def measure(self, clip: Clip, reference: Clip | None = None, prompt: str | None = None) -> Measurement:
+        """Score a clip in memory, a pair metric beside `reference`, a metric of prompt and video against `prompt`."""
+        return measure([self], clip, reference, prompt)[0]
+
+    @property
+    def source(self) -> Metric:
+        """The metric whose measurement this one is derived from: itself, unless several share costly work."""
+        return self
+
+    def derive(self, found: Measurement) -> Measurement:
+        """This metric's measurement from its source's."""
+        return found
 
     @property
     def identity(self) -> Mapping[str, Any]:
@@ -48,9 +105,79 @@ class Metric(ABC):
         return {item.name: _plain(getattr(self, item.name)) for item in sorted(fields(self), key=lambda f: f.name)}
 
 
+def run(metrics: Sequence[Metric], about: About, pairs: Iterable[Pair]) -> list[Measurement]:
+    """What every metric says of one pass over the frames, in the order of the metrics; a shared `source` runs once."""
+    sources = list(dict.fromkeys(metric.source for metric in metrics))
+    streams = [source.stream(about) for source in sources]
+    found: dict[int, Measurement] = {}
+
+    def send(number: int, pair: Pair | None) -> None:
+        if number not in found:
+            try:
+                streams[number].send(pair)
+            except StopIteration as end:
+                found[number] = end.value
+
+    for number in range(len(streams)):
+        send(number, None)  # to the first yield
+    for pair in pairs:
+        for number in range(len(streams)):
+            send(number, pair)
+    for number in range(len(streams)):
+        send(number, None)
+    return [metric.derive(found[sources.index(metric.source)]) for metric in metrics]
+
+
+def measure(
+    metrics: Sequence[Metric], clip: Clip, reference: Clip | None = None, prompt: str | None = None
+) -> list[Measurement]:
+    """`run` on a clip in memory."""
+    about = About(
+        shape=clip.frames.shape[:3],
+        fps=clip.fps,
+        reference=None if reference is None else reference.frames.shape[:3],
+        prompt=prompt,
+    )
+    references = repeat(None) if reference is None else chain(reference.frames, repeat(None))
+    return run(metrics, about, map(Pair, clip.frames, references))
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrameMetric(Metric):
+    """A metric of single frames: the mean over those that have a value."""
+
+    scope: Scope = "frame"
+
+    def refusal(self, about: About) -> str:
+        """Why a clip like that has no value at all; empty if it may have one."""
+        return ""
+
+    @abstractmethod
+    def frame(self, pair: Pair) -> float:
+        """The value of a frame; NaN if it has none."""
+
+    @property
+    def absence(self) -> str:
+        """What a frame without a value is said to lack."""
+        return f"no {self.name}"
+
+    def stream(self, about: About) -> Stream:
+        """`frame` of every frame."""
+        if reason := self.refusal(about):
+            return Measurement.missing(reason)
+        values = []
+        while (pair := (yield)) is not None:
+            values.append(self.frame(pair))
+        return self.result(values)
+
+    def result(self, values: Sequence[float]) -> Measurement:
+        """What the frames' values say of the clip: their mean."""
+        return frame_mean(values, self.absence)
+
+
 @dataclass(frozen=True, kw_only=True)
 class SetMetric(Metric):
-    """A metric of a set of clips: `measure` also returns sufficient statistics, which add up over clips."""
+    """A metric of a set of clips: its measurements also hold sufficient statistics, which add up over clips."""
 
     scope: Scope = "set"
 
@@ -59,23 +186,31 @@ class SetMetric(Metric):
         """Value of a set of clips from the elementwise sum of their statistics; NaN where it is undefined."""
 
 
+def mismatch(about: About) -> str:
+    """Why a clip cannot be compared with its reference: there is none, or it is of another shape; empty if it can."""
+    if about.reference is None:
+        return "no reference"
+    other = "×".join(map(str, about.reference))
+    return "" if about.shape == about.reference else f"clip is {about.size}, reference is {other} (frames×height×width)"
+
+
 @dataclass(frozen=True, kw_only=True)
-class PairMetric(Metric):
-    """A metric of a clip beside a reference of the same shape."""
+class PairMetric(FrameMetric):
+    """A metric of a frame beside the reference's."""
 
     scope: Scope = "pair"
 
-    def measure(self, clip: Clip, reference: Clip | None = None) -> Measurement:
-        """`compare`; NaN where there is no reference, or one of another shape."""
-        if reference is None:
-            return Measurement.missing("no reference")
-        if clip.frames.shape != reference.frames.shape:
-            return Measurement.missing(f"clip is {size(clip)}, reference is {size(reference)} (frames×height×width)")
-        return self.compare(clip, reference)
+    def refusal(self, about: About) -> str:
+        """`mismatch`."""
+        return mismatch(about)
+
+    def frame(self, pair: Pair) -> float:
+        """`compare` of the frame with the reference's; NaN where the reference has come to its end."""
+        return math.nan if pair.reference is None else self.compare(pair.frame, pair.reference)
 
     @abstractmethod
-    def compare(self, clip: Clip, reference: Clip) -> Measurement:
-        """Score `clip` beside `reference`, frame by frame; what has no value gives NaN with its reason."""
+    def compare(self, frame: Frames, reference: Frames) -> float:
+        """The value of a frame [H, W, 3] beside the reference's [H, W, 3]; NaN if it has none."""
 
 
 def _plain(value: object) -> object:
@@ -87,11 +222,6 @@ def _plain(value: object) -> object:
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     return value
-
-
-def size(clip: Clip) -> str:
-    """`frames×height×width` of a clip."""
-    return "×".join(map(str, clip.frames.shape[:3]))
 
 
 def frame_mean(values: Iterable[float], missing: str) -> Measurement:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
-from flashbench.metrics.base import Floats, PairMetric, frame_mean, size
-from flashbench.types import Clip, Frames, Measurement
+from flashbench.metrics.base import About, Floats, PairMetric
+from flashbench.types import Frames, Measurement
 
 WINDOW = 11
 SIGMA = 1.5
@@ -65,26 +66,44 @@ def _blur(image: Floats) -> Floats:
 
 @dataclass(frozen=True, kw_only=True)
 class Psnr(PairMetric):
-    """Mean over frames of the frame's PSNR."""
+    """Mean over frames of the frame's PSNR; NaN if a frame equals the reference's (PSNR is then infinite)."""
 
-    def compare(self, clip: Clip, reference: Clip) -> Measurement:
-        """NaN: a frame equal to the reference's (PSNR is then infinite)."""
-        values = psnr(clip.frames, reference.frames)
+    def compare(self, frame: Frames, reference: Frames) -> float:
+        """PSNR of a frame in dB."""
+        return float(psnr(frame[None], reference[None])[0])
+
+    def result(self, values: Sequence[float]) -> Measurement:
+        """The mean, unless one is infinite."""
         equal = int(np.isinf(values).sum())
         if equal:
             return Measurement.missing(f"PSNR is infinite: {equal} of {len(values)} frames equal the reference")
-        return frame_mean(values, "no PSNR")
+        return super().result(values)
+
+    @property
+    def absence(self) -> str:
+        """PSNR by its name."""
+        return "no PSNR"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ssim(PairMetric):
-    """Mean over frames of the frame's SSIM."""
+    """Mean over frames of the frame's SSIM; NaN below 11×11."""
 
-    def compare(self, clip: Clip, reference: Clip) -> Measurement:
-        """NaN: frames below 11×11."""
-        if min(clip.frames.shape[1:3]) < WINDOW:
-            return Measurement.missing(f"clip is {size(clip)}: SSIM needs frames of at least {WINDOW}×{WINDOW}")
-        return frame_mean(ssim(clip.frames, reference.frames), "no SSIM")
+    def refusal(self, about: About) -> str:
+        """Another shape, or frames below the window."""
+        if reason := super().refusal(about):
+            return reason
+        small = min(about.shape[1:]) < WINDOW
+        return f"clip is {about.size}: SSIM needs frames of at least {WINDOW}×{WINDOW}" if small else ""
+
+    def compare(self, frame: Frames, reference: Frames) -> float:
+        """SSIM of a frame."""
+        return float(ssim(frame[None], reference[None])[0])
+
+    @property
+    def absence(self) -> str:
+        """SSIM by its name."""
+        return "no SSIM"
 
 
 PSNR = Psnr(

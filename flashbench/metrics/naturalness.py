@@ -13,8 +13,8 @@ import numpy as np
 
 from flashbench.errors import InvalidError, MissingAsset
 from flashbench.metrics import niqe as core
-from flashbench.metrics.base import Floats, Metric, SetMetric, frame_mean, size
-from flashbench.types import Clip, Measurement, Scalar
+from flashbench.metrics.base import About, Floats, Metric, SetMetric, Stream, frame_mean
+from flashbench.types import Measurement, Scalar
 
 PARAMETERS = "niqe-pristine"
 STATISTICS = 775
@@ -89,12 +89,15 @@ def pooled(sums: Floats, parameters: core.Parameters) -> float:
 class Niqe(Metric):
     """NIQE of each frame, averaged over the frames that have one; the others are counted in the reason."""
 
-    def measure(self, clip: Clip, reference: Clip | None = None) -> Measurement:
+    def stream(self, about: About) -> Stream:
         """NaN: clip below 96×96, all frames flat, parameters absent. The reference is not read."""
-        parameters = _parameters_for(clip)
+        parameters = _parameters_for(about)
         if isinstance(parameters, Measurement):
             return parameters
-        return frame_mean(core.niqe(clip.frames, parameters, _quirks(self)), _FLAT)
+        values = []
+        while (pair := (yield)) is not None:
+            values.append(float(core.niqe(pair.frame[None], parameters, _quirks(self))[0]))
+        return frame_mean(values, _FLAT)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,14 +107,14 @@ class PooledNiqe(SetMetric):
     Where a frame has few blocks its own covariance of 36 features is ill-conditioned; that of a set is steady.
     """
 
-    def measure(self, clip: Clip, reference: Clip | None = None) -> Measurement:
+    def stream(self, about: About) -> Stream:
         """Value of the clip alone, and its statistics. A flat clip keeps its statistics: it still counts in a set."""
-        parameters = _parameters_for(clip)
+        parameters = _parameters_for(about)
         if isinstance(parameters, Measurement):
             return parameters
         total = np.zeros(STATISTICS)
-        for frame in clip.frames:
-            total += statistics(core.features(frame, _quirks(self)), parameters[0])
+        while (pair := (yield)) is not None:
+            total += statistics(core.features(pair.frame, _quirks(self)), parameters[0])
         value = pooled(total, parameters)
         reason = f"{_FLAT} in the whole clip" if math.isnan(value) else ""
         return Measurement(value=value, reason=reason, statistics=tuple(total.tolist()))
@@ -129,10 +132,10 @@ def _quirks(metric: Metric) -> core.Quirks:
     return cast(core.Quirks, metric.preprocessing["quirks"])
 
 
-def _parameters_for(clip: Clip) -> core.Parameters | Measurement:
+def _parameters_for(about: About) -> core.Parameters | Measurement:
     """`pristine`, or the missing measurement of a clip that has no NIQE: below 96×96, or parameters absent."""
-    if min(clip.frames.shape[1:3]) < core.BLOCK:
-        return Measurement.missing(f"clip is {size(clip)}: NIQE needs frames of at least 96×96")
+    if min(about.shape[1:]) < core.BLOCK:
+        return Measurement.missing(f"clip is {about.size}: NIQE needs frames of at least 96×96")
     try:
         return pristine()
     except MissingAsset:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from flashbench.metrics.base import Floats, PairMetric, frame_mean
+from flashbench.metrics.base import About, Floats, Metric, Pair, PairMetric, Stream, frame_mean, mismatch
 from flashbench.metrics.niqe import luma
-from flashbench.types import Clip, Frames, Measurement
+from flashbench.types import Frames, Measurement, Scope
 
 
 def laplacian_variance(frames: Frames) -> Floats:
@@ -35,26 +35,44 @@ def temporal_error(frames: Frames, reference: Frames) -> Floats:
 class Sharpness(PairMetric):
     """Mean over frames of the clip's variance of the Laplacian, relative to the reference's.
 
-    1 is as sharp as the reference. No direction: noise raises it as much as detail does.
+    1 is as sharp as the reference. No direction: noise raises it as much as detail does. Frames whose reference is flat
+    are left out.
     """
 
-    def compare(self, clip: Clip, reference: Clip) -> Measurement:
-        """NaN: a flat reference. Frames whose reference is flat are left out."""
-        ours, theirs = laplacian_variance(clip.frames), laplacian_variance(reference.frames)
-        ratio = np.full(len(ours), np.nan)
-        np.divide(ours, theirs, out=ratio, where=theirs > 0)
-        return frame_mean(ratio, "no sharpness ratio (the reference is flat)")
+    def compare(self, frame: Frames, reference: Frames) -> float:
+        """The ratio; NaN beside a flat reference."""
+        ours, theirs = laplacian_variance(frame[None])[0], laplacian_variance(reference[None])[0]
+        return float(ours / theirs) if theirs > 0 else math.nan
+
+    @property
+    def absence(self) -> str:
+        """The only way to have none."""
+        return "no sharpness ratio (the reference is flat)"
 
 
 @dataclass(frozen=True, kw_only=True)
-class TemporalError(PairMetric):
+class TemporalError(Metric):
     """Mean absolute difference between the clip's and the reference's frame-to-frame differences."""
 
-    def compare(self, clip: Clip, reference: Clip) -> Measurement:
-        """NaN: a single frame. `per_frame` has one entry per transition."""
-        if len(clip.frames) < 2:
+    scope: Scope = "pair"
+
+    def stream(self, about: About) -> Stream:
+        """NaN: a single frame, no reference or one of another shape. `per_frame` has one entry per transition."""
+        if reason := mismatch(about):
+            return Measurement.missing(reason)
+        errors: list[float] = []
+        before: Pair | None = None
+        while (pair := (yield)) is not None:
+            if pair.reference is None:
+                errors.append(math.nan)
+                continue
+            if before is not None and before.reference is not None:
+                both = np.stack([before.frame, pair.frame]), np.stack([before.reference, pair.reference])
+                errors.append(float(temporal_error(*both)[0]))
+            before = pair
+        if not errors:
             return Measurement.missing("a single frame has no change over time")
-        return frame_mean(temporal_error(clip.frames, reference.frames), "no temporal error")
+        return frame_mean(errors, "no temporal error")
 
 
 SHARPNESS = Sharpness(

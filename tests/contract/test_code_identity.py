@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flashbench import identity, keys
+from flashbench import keys
 from flashbench.types import Clip
+from tools import identity
 
 ROOT = Path(__file__).parents[2]
 

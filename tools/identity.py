@@ -1,8 +1,8 @@
 """Pins the identity of code: which version of a system, metric or recipe is which arithmetic.
 
-    python -m flashbench.identity check                      differences between the code and the pins
-    python -m flashbench.identity pin                        accept new versions
-    python -m flashbench.identity pin --no-numbers-moved     accept other code under the same version: you vouch for it
+    python tools/identity.py check                      differences between the code and the pins
+    python tools/identity.py pin                        accept new versions
+    python tools/identity.py pin --no-numbers-moved     accept other code under the same version: you vouch for it
 
 A changed import closure under an unchanged version fails the test suite, because the store would go on serving what
 the old code made.
@@ -55,12 +55,12 @@ def findings(pinned: Pins, now: Pins) -> list[str]:
     lines = []
     for name in sorted(set(pinned) | set(now)):
         if name not in pinned or name not in now:
-            lines.append(f"{name}: {'new' if name in now else 'gone'}; run `python -m flashbench.identity pin`")
+            lines.append(f"{name}: {'new' if name in now else 'gone'}; run `python tools/identity.py pin`")
         elif now[name]["version"] != pinned[name]["version"]:
             version = now[name]["version"]
-            lines.append(f"{name}: version {version} is not pinned; run `python -m flashbench.identity pin`")
+            lines.append(f"{name}: version {version} is not pinned; run `python tools/identity.py pin`")
         elif now[name]["closure"] != pinned[name]["closure"]:
-            how = "bump the version, or, if no number moved, run `python -m flashbench.identity pin --no-numbers-moved`"
+            how = "bump the version, or, if no number moved, run `python tools/identity.py pin --no-numbers-moved`"
             lines.append(f"{name}: its code changed under version {now[name]['version']}; {how}")
     return lines
 

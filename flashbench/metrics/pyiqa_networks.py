@@ -1,0 +1,331 @@
+"""Networks of pyiqa, built from files that were verified before, and never from the network.
+
+pyiqa is called as a library: while its constructors run, `handed_over` stands in for what they fetch and open with.
+What they ask for is looked up by its file's name, so that any of its metrics can be built whose files are assets.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import math
+import socket
+import sys
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path, PurePosixPath
+from types import ModuleType
+from typing import Any, TypeAlias
+from urllib.parse import unquote, urlparse
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from flashbench.errors import InvalidError
+from flashbench.types import Frames
+
+Weights: TypeAlias = Callable[[str], Path]
+"""Asset name → its file, whose sha256 was found right just now; raises MissingAsset, IntegrityError."""
+
+CROP, GRID, ROWS = 224, 5, {"upstream": 4, "full": 5}
+"""MANIQA: pixels of a crop, crops per row, and rows: upstream takes the first 20 of 25, never the bottom ones."""
+CROPS_AT_ONCE = 4
+"""Bounds the memory; the score is that of all crops at once to the last digits of float32."""
+
+ASSETS: Mapping[str, str] = {
+    "musiq_koniq_ckpt-e95806b9.pth": "musiq-koniq",
+    "musiq_spaq_ckpt-358bb6af.pth": "musiq-spaq",
+    "ckpt_koniq10k.pt": "maniqa-koniq",
+    "MANIQA_PIPAL-ae6d356b.pth": "maniqa-pipal",
+    "vit_base_patch8_224": "vit-base-patch8",
+    "RN50.pt": "clip-rn50",
+    "LPIPS_v0.1_alex-df73285e.pth": "lpips-alex",
+    "LPIPS_v0.1_vgg-a78928a0.pth": "lpips-vgg",
+    "DISTS_weights-f5e65c96.pth": "dists",
+    "alexnet-owt-7be5be79.pth": "alexnet",
+    "vgg16-397923af.pth": "vgg16",
+}
+"""Name of the file (of timm's model) that pyiqa asks for → name of the asset; of any other file it is `pyiqa/FILE`."""
+
+_BORROWERS = ("pyiqa", "clip", "timm", "torchvision", "transformers", "huggingface_hub", "open_clip", "facexlib")
+"""Packages whose modules may hold the functions under names of their own."""
+_LOCK = threading.RLock()
+_REFUSED = "a metric of pyiqa reads files of the asset registry only"
+
+
+def asset_of(file: str) -> str:
+    """The asset's name of a file or URL that pyiqa asks for."""
+    name = PurePosixPath(unquote(urlparse(file).path)).name
+    return ASSETS.get(name, f"pyiqa/{name}")
+
+
+class _Lender:
+    """What stands in for the loaders: verified files by name, and nothing else."""
+
+    def __init__(self, weights: Weights) -> None:
+        import timm
+
+        self.weights, self.names = weights, dict[str, str]()
+        self.refusal: Exception | None = None
+        # The originals, for use while their names lead here.
+        self.jit_load: Callable[..., Any] = torch.jit.load
+        self.create_model: Callable[..., Any] = timm.create_model
+
+    def file(self, wanted: str, *_: Any, **__: Any) -> str:
+        """The verified file for a URL or a model's name."""
+        name = asset_of(wanted)
+        try:
+            path = str(self.weights(name))
+        except Exception as error:
+            self.refusal = self.refusal or error  # the constructor may catch it and go on without
+            raise
+        self.names[path] = name
+        return path
+
+    def lent(self, file: Any) -> tuple[str, str]:
+        """Path and asset of an argument of a loader, if it is a file that was lent."""
+        path = str(getattr(file, "name", file))
+        if path not in self.names:
+            raise self.refuse(f"open {Path(path).name}")
+        return path, self.names[path]
+
+    def refuse(self, what: str) -> InvalidError:
+        """The error for anything else, which also ends the construction if the caller swallows it."""
+        error = InvalidError(f"pyiqa wanted to {what}: refused", fix=_REFUSED)
+        self.refusal = self.refusal or error
+        return error
+
+    def load(self, file: Any, *_: Any, **__: Any) -> Any:
+        """For torch.load: the file's tensors, and never an object that a pickle makes."""
+        path, name = self.lent(file)
+        return read(Path(path), name)
+
+    def archive(self, file: Any, *_: Any, **__: Any) -> Any:
+        """For torch.jit.load; what is no archive raises RuntimeError, as the original does."""
+        return self.jit_load(self.lent(file)[0], map_location="cpu")
+
+    def tensors(self, url: str, *_: Any, **__: Any) -> Any:
+        """For torch.hub.load_state_dict_from_url."""
+        return self.load(self.file(url))
+
+    def timm_model(self, name: str, pretrained: bool = False, **options: Any) -> Any:
+        """For timm.create_model: its own way of taking weights that are in memory."""
+        if pretrained:
+            options["pretrained_cfg_overlay"] = {"state_dict": self.load(self.file(name))}
+        return self.create_model(name, pretrained=pretrained, **options)
+
+    def offline(self, *where: Any, **_: Any) -> Any:
+        """For whatever opens a connection."""
+        raise self.refuse(f"connect to {where[0] if where else 'the network'}")
+
+    def hub(self, *what: Any, **named: Any) -> Any:
+        """For downloads from Hugging Face, whose cache is read unverified."""
+        raise self.refuse(f"fetch {what or tuple(named.values())[:2]} from Hugging Face")
+
+
+def read(path: Path, name: str) -> Any:
+    """Tensors of the verified file of asset `name`, on the CPU: safetensors, or what weights_only reads.
+
+    Raises:
+        InvalidError: it holds anything but tensors and plain containers of them.
+    """
+    if path.suffix == ".safetensors":
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        try:
+            return load_file(path)
+        except SafetensorError as error:
+            raise InvalidError(f"asset {name} is no safetensors file: {error}", fix="see its registry entry") from error
+    try:
+        # By its home's name: `torch.load` itself is replaced while a constructor runs.
+        return torch.serialization.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch has one kind for each way in which a file is no state dict
+        what = f"asset {name} is refused: it is no plain state dict ({type(error).__name__})"
+        raise InvalidError(
+            what, fix=f"do not trust this file; flashbench assets pull {name} fetches another"
+        ) from error
+
+
+def _bound(function: Any, home: tuple[ModuleType, str]) -> list[tuple[ModuleType, str]]:
+    """Where `function` is bound: at home, and under any name in a module that may have imported it by name."""
+    places = [home] if vars(home[0]).get(home[1]) is function else []
+    for name, module in list(sys.modules.items()):
+        if name.partition(".")[0] in _BORROWERS and isinstance(module, ModuleType):
+            places += [(module, key) for key, value in list(vars(module).items()) if value is function]
+    return places
+
+
+@contextlib.contextmanager
+def substituted(pairs: list[tuple[ModuleType, str, Callable[..., Any]]]) -> Iterator[None]:
+    """Replaces functions (home, name, stand-in) for calls of this thread, everywhere, and restores them always.
+
+    Modules that are imported meanwhile and take a stand-in by name are put right too.
+    """
+    owner = threading.get_ident()
+
+    def only_here(original: Callable[..., Any], stand_in: Callable[..., Any]) -> Callable[..., Any]:
+        def either(*arguments: Any, **named: Any) -> Any:
+            return (stand_in if threading.get_ident() == owner else original)(*arguments, **named)
+
+        return either
+
+    with _LOCK:
+        swaps = []
+        try:
+            for home, name, stand_in in pairs:
+                original = getattr(home, name)
+                either = only_here(original, stand_in)
+                swaps.append((original, either, (home, name)))
+                for module, key in _bound(original, (home, name)):
+                    setattr(module, key, either)
+            yield
+        finally:
+            for original, either, at in reversed(swaps):
+                for module, key in _bound(either, at):
+                    setattr(module, key, original)
+
+
+@contextlib.contextmanager
+def handed_over(weights: Weights) -> Iterator[_Lender]:
+    """Constructors of pyiqa run in this context get their files from `weights`, and nothing from anywhere else.
+
+    Raises:
+        InvalidError: they wanted the network, or to open another file, even where they went on without.
+    """
+    import huggingface_hub
+    import pyiqa.archs.clip_model
+    import pyiqa.utils.download_util
+    import timm
+
+    lender = _Lender(weights)
+    pairs: list[tuple[ModuleType, str, Callable[..., Any]]] = [
+        (pyiqa.utils.download_util, "load_file_from_url", lender.file),
+        (pyiqa.archs.clip_model, "_download", lender.file),
+        (torch, "load", lender.load),
+        (torch.jit, "load", lender.archive),
+        (torch.hub, "load_state_dict_from_url", lender.tensors),
+        (timm, "create_model", lender.timm_model),
+        (huggingface_hub, "hf_hub_download", lender.hub),
+        (huggingface_hub, "snapshot_download", lender.hub),
+        (socket, "getaddrinfo", lender.offline),
+        (socket, "create_connection", lender.offline),
+    ]
+    with contextlib.suppress(ModuleNotFoundError):  # where setuptools has no pkg_resources; only some metrics need it
+        import clip.clip  # type: ignore[import-untyped]
+
+        pairs.append((clip.clip, "_download", lender.file))
+    with substituted(pairs):
+        yield lender
+    if lender.refusal is not None:
+        raise lender.refusal
+
+
+class Network:
+    """A metric of pyiqa on the CPU, in eval mode."""
+
+    def __init__(self, model: Any, assets: tuple[str, ...] = ()) -> None:
+        self.model = model
+        self.assets = assets
+        """Names of the assets that it was built from, in the order in which they were asked for."""
+
+    def score(self, frame: Frames, reference: Frames | None = None) -> float:
+        """Score of a frame [H, W, 3], beside `reference` [H, W, 3] if the metric compares; NaN if it is not finite.
+
+        Frames go through the network one by one, so that no score depends on what it is batched with.
+
+        Raises:
+            RuntimeError, ValueError, AssertionError, LookupError: the network has no answer to such a frame.
+        """
+        images = [tensor(image) for image in (frame, reference) if image is not None]
+        with torch.inference_mode(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of interpolation and the like: nothing that a user could change
+            value = self.run(*images)
+        return value if math.isfinite(value) else math.nan
+
+    def run(self, *images: Tensor) -> float:
+        """What pyiqa answers for images [1, 3, H, W] in 0 … 1."""
+        found = self.model(*images)
+        if not isinstance(found, Tensor) or found.numel() != 1:
+            raise ValueError("more than a number came out")
+        return float(found)
+
+
+class Maniqa(Network):
+    """MANIQA with its crops in small batches, and the bottom row if wanted.
+
+    S. Yang et al., CVPRW 2022 (arXiv 2204.08958), eq. 6: Σ w·s / Σ w, over the patches of all crops of a frame.
+    """
+
+    def __init__(self, model: Any, assets: tuple[str, ...], crops: str) -> None:
+        super().__init__(model, assets)
+        self.rows = ROWS[crops]
+        self.parts: dict[str, list[Tensor]] = {"score": [], "weight": []}
+        for name, part in self.parts.items():
+            branch: nn.Module = getattr(model.net, f"fc_{name}")
+            branch.register_forward_hook(lambda module, given, out, part=part: part.append(out.double()))
+
+    def run(self, *images: Tensor) -> float:
+        """The weighted mean over the crops, `CROPS_AT_ONCE` of them at a time."""
+        import pyiqa.archs.maniqa_arch as home
+
+        firsts = range(0, self.rows * GRID, CROPS_AT_ONCE)
+        upcoming = iter([slice(first, first + CROPS_AT_ONCE) for first in firsts])
+        for part in self.parts.values():
+            part.clear()
+        with substituted([(home, "uniform_crop", lambda image, **_: self._crops(image)[next(upcoming)])]):
+            for _ in firsts:
+                self.model(*images)
+        scores, weights = (torch.cat([out.flatten() for out in self.parts[name]]) for name in ("score", "weight"))
+        return float((scores * weights).sum() / (weights.sum() + 1e-8))
+
+    def _crops(self, image: Tensor) -> Tensor:
+        """[rows · 5, 3, 224, 224] of an image [1, 3, H, W], row by row."""
+        down, right = ((size - CROP) // (GRID - 1) for size in image.shape[2:])
+        places = [(down * i, right * j) for i in range(self.rows) for j in range(GRID)]
+        return torch.cat([image[..., y : y + CROP, x : x + CROP] for y, x in places])
+
+
+def tensor(frame: Frames) -> Tensor:
+    """uint8 [H, W, 3] → float32 [1, 3, H, W] in 0 … 1."""
+    scaled = frame.astype(np.float32) / np.float32(255)
+    return torch.from_numpy(np.ascontiguousarray(scaled.transpose(2, 0, 1)[None]))
+
+
+def build(metric: str, weights: Weights, *, crops: str = "upstream") -> Network:
+    """The network of pyiqa's `metric` from verified files; `crops` (upstream or full) is MANIQA's.
+
+    No global generator moves: what the constructor initialises is overwritten or drawn from a copy of torch's.
+
+    Raises:
+        MissingAsset, IntegrityError: what `weights` raises.
+        InvalidError: a file is no plain state dict, or the metric wanted anything but its files.
+        RuntimeError, KeyError: a file holds other weights.
+    """
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")  # deprecations among its dependencies
+        from pyiqa.models.inference_model import InferenceModel
+
+        with handed_over(weights) as lender, torch.random.fork_rng(devices=[]):
+            model = InferenceModel(metric, device=torch.device("cpu"))
+    model.requires_grad_(False)
+    used = tuple(dict.fromkeys(lender.names.values()))
+    if metric.startswith("maniqa"):
+        return Maniqa(model, used, crops)
+    if metric == "clipiqa":
+        _remember_text(model.net.clip_model[0])
+    return Network(model, used)
+
+
+def _remember_text(clip_model: Any) -> None:
+    """Encode the prompts once: they are the same for every frame."""
+    encode, known = clip_model.encode_text, list[Tensor]()
+
+    def remembered(text: Tensor) -> Tensor:
+        if not known:
+            known.append(encode(text))
+        return known[0]
+
+    clip_model.encode_text = remembered

@@ -1,0 +1,107 @@
+"""VBench's temporal_flickering, natively: the one dimension that needs no network.
+
+(255 − mean over pairs of consecutive frames of their mean absolute difference) / 255, on all frames at their native
+size, 0 … 1, higher is better. VBench subtracts frames that OpenCV decoded, in float32; here the sums are whole numbers,
+hence exact in any order, and the two agree to 1e-6. Its static filter comes before (`static_filter`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import cv2
+import numpy as np
+
+from flashbench.errors import InvalidError
+from flashbench.metrics.base import About, Floats, Metric, Stream, frame_mean
+from flashbench.types import Frames, Measurement
+
+
+def pairs(frames: Iterable[Frames]) -> Floats:
+    """(255 − mean absolute difference) / 255 of consecutive frames: uint8 [H, W, C] each → float64 [T − 1].
+
+    Holds two frames at a time. The order of channels does not matter.
+
+    Raises:
+        InvalidError: the frames differ in size.
+    """
+    scores: list[float] = []
+    before: Frames | None = None
+    for frame in frames:
+        if before is not None:
+            if frame.shape != before.shape:
+                what = f"frame {len(scores) + 1} is {frame.shape[:2]}, the one before it {before.shape[:2]}"
+                raise InvalidError(what, fix="give frames of one size")
+            difference = int(np.sum(cv2.absdiff(frame, before), dtype=np.int64))
+            scores.append((255 - difference / frame.size) / 255)
+        before = frame
+    return np.array(scores, dtype=np.float64)
+
+
+def score(frames: Iterable[Frames]) -> Measurement:
+    """Mean over pairs, with each pair's value; NaN below two frames."""
+    values = pairs(frames)
+    return (
+        frame_mean(values, "no value") if len(values) else Measurement.missing("temporal flickering needs two frames")
+    )
+
+
+def decoded(path: Path) -> Iterator[Frames]:
+    """Frames of a file as OpenCV decodes them, BGR: exactly those that VBench sees.
+
+    `flashbench.video` decodes with PyAV, whose conversion from YUV can differ by a level or two.
+
+    Raises:
+        InvalidError: OpenCV cannot open the file (where VBench leaves it out silently).
+    """
+    capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
+    try:
+        if not capture.isOpened():
+            raise InvalidError(f"{path} cannot be opened", fix="check that the file is a whole video")
+        while (read := capture.read())[0]:
+            yield cast(Frames, read[1])
+    finally:
+        capture.release()
+
+
+def score_file(path: Path) -> Measurement:
+    """`score` of a file, streaming; equal to VBench's value of it within 1e-6.
+
+    Raises:
+        InvalidError: OpenCV cannot open the file.
+    """
+    return score(decoded(path))
+
+
+@dataclass(frozen=True, kw_only=True)
+class TemporalFlickering(Metric):
+    """`score` of a clip's frames."""
+
+    def stream(self, about: About) -> Stream:
+        """NaN: a single frame."""
+        values: list[float] = []
+        before: Frames | None = None
+        while (pair := (yield)) is not None:
+            if before is not None:
+                values.extend(pairs((before, pair.frame)))
+            before = pair.frame
+        return frame_mean(values, "no value") if values else Measurement.missing("temporal flickering needs two frames")
+
+
+TEMPORAL_FLICKERING = TemporalFlickering(
+    name="vbench_temporal_flickering",
+    direction="higher",
+    unit="",
+    range=(0.0, 1.0),
+    scope="video",
+    preprocessing={
+        "channel": "rgb",
+        "resize": "none",
+        "frames": "all",
+        "static_filter": False,
+        "averaging": "absolute difference over pixels and channels, score over pairs of frames",
+    },
+)
