@@ -20,7 +20,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import yaml
 
-from flashbench import generate, keys, metrics, score
+from flashbench import generate, keys, metrics, scoring
 from flashbench.errors import IntegrityError, InvalidError
 from flashbench.progress import say
 from flashbench.protocol import load_protocol
@@ -52,7 +52,7 @@ def audit_results(names: Sequence[str], options: Options, *, clips: bool = False
         protocol = load_protocol(name, tier=options.tier, overrides=options.overrides)
         ensure_assets([protocol], material=False)
         path, manifest = options.root / name / "scores.parquet", options.root / name / "clips.jsonl"
-        table = score.read_scores(path, protocol.hash)
+        table = scoring.read_scores(path, protocol.hash)
         rows: list[Any] = table.to_dict("records")
         lines, broken = _lines(manifest)
         replicas = {item["replica"] for item in (*rows, *lines)}
@@ -153,7 +153,7 @@ def _scores(
         if at in by_clip and row["clip"] != by_clip[at]["digest"]:
             findings.append(f"{where}: the score is of another clip than clips.jsonl names")
         if at[1:] in references or metrics.get(row["metric"]).scope != "pair":
-            key = score.score_key(row["metric"], clip=row["clip"], reference=references.get(at[1:], ""))
+            key = scoring.score_key(row["metric"], clip=row["clip"], reference=references.get(at[1:], ""))
             right += key == row["key"]
             forged += [f"{where}: the key is not that of metric, clip and reference"] if key != row["key"] else []
         try:
@@ -178,7 +178,7 @@ def _edited(row: Row, found: Measurement, about: Row) -> Iterator[str]:
         kind = np.float32 if field == "statistics" else np.float64  # as scores.parquet keeps them
         if not np.array_equal(np.asarray(getattr(found, field), kind), np.asarray(row[field], kind), equal_nan=True):
             yield field
-    if row["reason"] != score.noted(row["metric"], found):
+    if row["reason"] != scoring.noted(row["metric"], found):
         yield "reason"
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from flashbench import assets, generate, metrics, score
+from flashbench import assets, generate, metrics, scoring
 from flashbench.engine import Engine, LocalEngine
 from flashbench.errors import InvalidError, MissingAsset, UsageError, did_you_mean, on_disk
 from flashbench.progress import say
@@ -158,13 +158,13 @@ def _generate(protocol: Protocol, store: Store, options: Options, engine: Engine
 
 def _score(protocol: Protocol, store: Store, options: Options, engine: Engine) -> None:
     manifest = generate.read_manifest(options.root / protocol.name / "clips.jsonl")
-    table = score.score(protocol, manifest, store=store, engine=engine)
-    write(options.root / protocol.name / "scores.parquet", score.to_parquet(table, protocol.hash))
+    table = scoring.score(protocol, manifest, store=store, engine=engine)
+    write(options.root / protocol.name / "scores.parquet", scoring.to_parquet(table, protocol.hash))
 
 
 def render(protocol: Protocol, scores: pd.DataFrame) -> dict[str, bytes]:
     """Everything that follows from scores alone: path under the tier's results → content."""
-    from flashbench import claims, figures, tables
+    from flashbench.reporting import claims, figures, tables
 
     table, found = tables.build(protocol, scores), tables.comparisons(protocol, scores)
     judged = json.dumps(claims.evaluate(protocol, scores), sort_keys=True, indent=1, allow_nan=False)
@@ -180,9 +180,9 @@ def render(protocol: Protocol, scores: pd.DataFrame) -> dict[str, bytes]:
 
 
 def _tables(protocol: Protocol, store: Store, options: Options, engine: Engine) -> None:
-    from flashbench import contact
+    from flashbench.reporting import contact
 
-    scores = score.read_scores(options.root / protocol.name / "scores.parquet", protocol.hash)
+    scores = scoring.read_scores(options.root / protocol.name / "scores.parquet", protocol.hash)
     for name, content in render(protocol, scores).items():
         write(options.root / name, content)
         say(f"{protocol.name}: wrote {options.root / name}")
@@ -211,13 +211,13 @@ def scored(options: Options) -> list[str]:
 
 def summary(names: Sequence[str], options: Options) -> dict[str, bytes]:
     """claims.md and metrics.json of a tier, from the protocols' tables and claims."""
-    from flashbench import claims, tables
+    from flashbench.reporting import claims, tables
 
     protocols = [load_protocol(name, tier=options.tier, overrides=options.overrides) for name in names]
     ensure_assets(protocols, material=False)
     results, built = [], []
     for protocol in protocols:
-        scores = score.read_scores(options.root / protocol.name / "scores.parquet", protocol.hash)
+        scores = scoring.read_scores(options.root / protocol.name / "scores.parquet", protocol.hash)
         built.append(tables.build(protocol, scores))
         results.append((protocol, claims.evaluate(protocol, scores)))
     return {

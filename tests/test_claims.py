@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 from fake_scores import better, metric, protocol, synthetic
 
-from flashbench import claims, stats
+from flashbench import stats
+from flashbench.reporting import claims
 from flashbench.types import Claim, Direction
 
 ROWS = {"nfe=1": (5.0, 22.5), "nfe=4": (3.2, 21.2), "nfe=8": (3.2, 21.2), "original": (2.0, 0.0)}

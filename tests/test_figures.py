@@ -13,8 +13,8 @@ import pandas as pd
 import pytest
 from fake_scores import metric, protocol, synthetic
 
-from flashbench import contact, figures, tables
 from flashbench.errors import InvalidError
+from flashbench.reporting import contact, figures, tables
 from flashbench.types import Clip, Protocol
 
 CONTROLS = {"original": (2.0, 0.0), "bicubic": (14.0, 23.2)}

@@ -13,9 +13,10 @@ import pytest
 import yaml
 from fake_scores import line, metric, protocol, synthetic
 
-from flashbench import stats, tables
+from flashbench import stats
 from flashbench.errors import UsageError
 from flashbench.published import VERSIONS, published
+from flashbench.reporting import tables
 from flashbench.types import Protocol
 
 ROWS = {

@@ -18,7 +18,8 @@ ENTRIES = {
     "tables": ["flashbench.run"],
     "claims": ["flashbench.run"],
 }
-LATER = {f"flashbench.{name}" for name in ("tables", "claims", "figures", "contact", "stats", "markup")}
+LATER = {f"flashbench.reporting.{name}" for name in ("tables", "claims", "figures", "contact", "markup")}
+LATER |= {"flashbench.stats", "flashbench.reporting"}
 NETWORKS = ("flashbench.cascade", "flashbench.laptop.recipes", "flashbench.laptop.klt", "flashbench.laptop.pool")
 """What composing a protocol imports of the systems only inside the functions that make clips."""
 

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 import smoke
 
-from flashbench import audit, generate, keys, score, systems, video
+from flashbench import audit, generate, keys, scoring, systems, video
 from flashbench.errors import IntegrityError, InvalidError
 from flashbench.protocol import load_protocol, trials
 from flashbench.run import Options
@@ -60,11 +60,11 @@ def _scores(folder: Path) -> Path:
 
 
 def _write(path: Path, scores: pd.DataFrame) -> None:
-    path.write_bytes(score.to_parquet(scores, load_protocol("nfe", tier="smoke").hash))
+    path.write_bytes(scoring.to_parquet(scores, load_protocol("nfe", tier="smoke").hash))
 
 
 def _edit(path: Path, *, row: str, metric: str) -> None:
-    scores = score.read_scores(path)
+    scores = scoring.read_scores(path)
     chosen = (scores["row"] == row) & (scores["metric"] == metric)
     assert chosen.any()
     scores.loc[chosen, "value"] -= 0.5
@@ -158,13 +158,13 @@ def _forged(scores: pd.DataFrame) -> pd.DataFrame:
 
 def _swapped(scores: pd.DataFrame) -> pd.DataFrame:
     scores["row"] = scores["row"].replace({"nfe=4": "noise", "noise": "nfe=4"})
-    return scores.sort_values(score.ORDER, ignore_index=True)
+    return scores.sort_values(scoring.ORDER, ignore_index=True)
 
 
 def _borrowed(scores: pd.DataFrame) -> pd.DataFrame:
     """nfe=4 gets what was measured on the noise control, key and clip included."""
     kept, noise = scores[scores["row"] != "nfe=4"], scores[scores["row"] == "noise"]
-    return pd.concat([kept, noise.assign(row="nfe=4")]).sort_values(score.ORDER, ignore_index=True)
+    return pd.concat([kept, noise.assign(row="nfe=4")]).sort_values(scoring.ORDER, ignore_index=True)
 
 
 def _dropped(scores: pd.DataFrame) -> pd.DataFrame:
@@ -206,20 +206,20 @@ LIES = [
 @pytest.mark.parametrize(("lie", "words"), LIES, ids=[lie.__name__ for lie, _ in LIES])
 def test_rows_that_lie_are_found_without_a_store(careful: Path, lie: Lie, words: str) -> None:
     shutil.rmtree(careful / "store")
-    _write(_scores(careful), lie(score.read_scores(_scores(careful))))
+    _write(_scores(careful), lie(scoring.read_scores(_scores(careful))))
     assert any(words in finding for finding in _findings())
 
 
 @pytest.mark.parametrize(("lie", "field"), [(_another_reason, "reason"), (_finer, "per_frame")])
 def test_every_field_is_compared_with_the_sealed_record(careful: Path, lie: Lie, field: str) -> None:
-    _write(_scores(careful), lie(score.read_scores(_scores(careful))))
+    _write(_scores(careful), lie(scoring.read_scores(_scores(careful))))
     assert any(f"{field} differs from the store's sealed record" in finding for finding in _findings())
 
 
 def test_a_score_that_the_store_lacks_is_counted_as_not_checked(
     careful: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    scores = score.read_scores(_scores(careful))
+    scores = scoring.read_scores(_scores(careful))
     key = scores[(scores["row"] == "nfe=4") & (scores["metric"] == "psnr")]["key"].iloc[0]
     (Store().root / "scores" / key[:2] / f"{key}.json").unlink()
     assert _findings() == []
@@ -278,7 +278,7 @@ def test_every_output_is_compared_with_dvc_lock_from_wherever(
 
 
 def test_what_was_checked_is_said(careful: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    total = len(score.read_scores(_scores(careful)))
+    total = len(scoring.read_scores(_scores(careful)))
     assert _findings() == []
     said = capsys.readouterr().err
     assert "no dvc.lock names files" in said

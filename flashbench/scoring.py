@@ -78,7 +78,7 @@ def score(protocol: Protocol, manifest: Sequence[Mapping[str, Any]], *, store: S
             tasks[line["key"]] = Task(
                 key=keys.key("scores", clip=line["key"]),
                 label=f"{line['row']} · {line['case']}",
-                function="flashbench.score:score_clip",
+                function="flashbench.scoring:score_clip",
                 arguments={"line": dict(line), "wanted": wanted},
             )
     if tasks:

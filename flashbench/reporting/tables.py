@@ -16,8 +16,8 @@ import numpy as np
 import pandas as pd
 
 from flashbench import metrics, stats
-from flashbench.markup import Block, Cell, Notes, latex, markdown
 from flashbench.published import VERSIONS
+from flashbench.reporting.markup import Block, Cell, Notes, latex, markdown
 from flashbench.types import Protocol
 
 COLUMNS = (

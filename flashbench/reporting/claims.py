@@ -16,7 +16,7 @@ from typing import Any, Literal, TypeAlias
 import pandas as pd
 
 from flashbench import metrics, stats
-from flashbench.markup import Block, Cell, markdown
+from flashbench.reporting.markup import Block, Cell, markdown
 from flashbench.types import Claim, Direction, Protocol
 
 Outcome: TypeAlias = Literal["holds", "contradicted", "undecided"]

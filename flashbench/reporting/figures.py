@@ -1,6 +1,6 @@
 """Figures of a protocol as SVG: the measured curve with its band, the published curve beside it on its own axis.
 
-Reads the long table of `flashbench.tables`, measures nothing. The same table gives the same bytes: ids are salted with
+Reads the long table of `reporting.tables`, measures nothing. The same table gives the same bytes: ids are salted with
 a constant, no date and no version is written, text stays text. Colours are Okabe and Ito's, safe for colour-blind
 readers; every line is also told apart by its marker and labelled where it ends.
 """
@@ -19,7 +19,7 @@ from scipy.optimize import isotonic_regression
 
 from flashbench.errors import InvalidError
 from flashbench.published import VERSIONS
-from flashbench.tables import is_control, records
+from flashbench.reporting.tables import is_control, records
 from flashbench.types import Protocol
 
 if TYPE_CHECKING:

@@ -1,0 +1,1 @@
+"""Documents made from scores: tables, claims, figures, contact sheets, citations."""

@@ -1,0 +1,1 @@
+"""Anybody's videos: found, read as streams, scored, compared."""
