@@ -5,13 +5,22 @@ The stable API is what `__all__` names; a test holds its signatures.
 
 from __future__ import annotations
 
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from flashbench.protocol import load_protocol
+    from flashbench.videos.score import score
+    from flashbench.videos.scorer import Scorer
 
-__all__ = ["__version__", "load_protocol"]
+__all__ = ["Scorer", "__version__", "load_protocol", "score"]
+
+_HOMES = {
+    "Scorer": "flashbench.videos.scorer",
+    "load_protocol": "flashbench.protocol",
+    "score": "flashbench.videos.score",
+}
 
 try:
     __version__ = version("flashbench")
@@ -21,8 +30,6 @@ except PackageNotFoundError:  # used from a source tree that was never installed
 
 def __getattr__(name: str) -> Any:
     # Lazy, so that `import flashbench` and `flashbench --help` load neither Hydra nor the metrics.
-    if name == "load_protocol":
-        from flashbench.protocol import load_protocol
-
-        return load_protocol
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'flashbench' has no attribute {name!r}")

@@ -10,6 +10,8 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from flashbench import cli_assets, cli_videos
+from flashbench.cli_words import examples
 from flashbench.errors import CheckFailed, Exit, FlashBenchError, Interrupted, missing_dependency
 
 app = typer.Typer(
@@ -19,8 +21,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="FlashBench: reproducible evaluation of the FlashVideo cascade and of what it is compared with.",
 )
-assets_app = typer.Typer(no_args_is_help=True, help="Files outside the package: weights, parameters, material.")
-app.add_typer(assets_app, name="assets")
+app.add_typer(cli_assets.app, name="assets")
+cli_videos.register(app)
 
 Tier = Annotated[str, typer.Option("--tier", "-t", help="smoke, laptop or another file of protocols/tier/.")]
 Overrides = Annotated[
@@ -28,10 +30,6 @@ Overrides = Annotated[
 ]
 Results = Annotated[Path | None, typer.Option("--results", help="Folder of the results (default: results/TIER).")]
 Replicas = Annotated[str, typer.Option("--replicas", help="Training seeds, e.g. `0` or `0,1,2`.")]
-
-
-def _examples(*lines: str) -> str:
-    return "\n\n".join(["**Examples**", *(f"`{line}`" for line in lines)])
 
 
 def _options(
@@ -57,7 +55,7 @@ def _options(
 
 
 @app.command(
-    epilog=_examples(
+    epilog=examples(
         "flashbench run nfe",
         "flashbench run nfe strength --phase train",
         "flashbench run nfe --tier smoke --limit 1 --results out",
@@ -82,7 +80,7 @@ def run(
     runner.run(protocols, tuple(phase or runner.PHASES), options)  # type: ignore[arg-type]
 
 
-@app.command(epilog=_examples("flashbench claims", "flashbench claims --tier smoke --results out"))
+@app.command(epilog=examples("flashbench claims", "flashbench claims --tier smoke --results out"))
 def claims(
     tier: Tier = "laptop",
     results: Results = None,
@@ -94,7 +92,7 @@ def claims(
     runner.summarise(_options(tier, "0", results, None, None, overrides))
 
 
-@app.command(epilog=_examples("flashbench plan nfe", "flashbench plan strength --replicas 0,1,2"))
+@app.command(epilog=examples("flashbench plan nfe", "flashbench plan strength --replicas 0,1,2"))
 def plan(
     protocol: Annotated[str, typer.Argument(help="A protocol.")],
     tier: Tier = "laptop",
@@ -108,7 +106,7 @@ def plan(
     typer.echo(describe(protocol, _options(tier, replicas, None, limit, None, overrides)))
 
 
-@app.command(name="list", epilog=_examples("flashbench list", "flashbench list metrics"))
+@app.command(name="list", epilog=examples("flashbench list", "flashbench list metrics"))
 def list_(
     kind: Annotated[str, typer.Argument(help="protocols, tiers, systems or metrics; all by default.")] = "all",
 ) -> None:
@@ -129,7 +127,7 @@ def list_(
 
 
 @app.command(
-    epilog=_examples("flashbench audit results nfe", "flashbench audit results nfe strength degradation --clips")
+    epilog=examples("flashbench audit results nfe", "flashbench audit results nfe strength degradation --clips")
 )
 def audit(
     what: Annotated[str, typer.Argument(help="What to check: results.")],
@@ -157,7 +155,7 @@ def audit(
 
 
 @app.command(
-    epilog=_examples(
+    epilog=examples(
         "flashbench cost flashvideo --size 1072x1920 --frames 49 --nfe 4",
         "flashbench cost flashvideo --size 1440x2560 --linear-tflops 500 --attention-tflops 400",
         "flashbench cost single-stage --times my-gpu.csv",
@@ -198,96 +196,6 @@ def cost(
         preview_steps=preview_steps,
     )
     typer.echo(model.describe(stages, model.rates(linear_tflops, attention_tflops, times)))
-
-
-@assets_app.command(name="list", epilog=_examples("flashbench assets list"))
-def assets_list() -> None:
-    """List the registry: name, state, size, licence, and what needs it."""
-    from flashbench import assets
-
-    for line in assets.describe():
-        typer.echo(line)
-
-
-Trust = Annotated[bool, typer.Option("--trust-first-use", help="Take the first file where no sha256 is known.")]
-
-
-@assets_app.command(
-    name="pull", epilog=_examples("flashbench assets pull dover", "flashbench assets pull all --from DIR")
-)
-def assets_pull(
-    names: Annotated[list[str], typer.Argument(help="Assets, or `all`.")],
-    near: Annotated[Path | None, typer.Option("--from", help="Folder that stands in for the network.")] = None,
-    trust: Trust = False,
-) -> None:
-    """Fetch assets; nothing enters the cache before its sha256 is right, and an interrupted download goes on."""
-    from flashbench import assets
-    from flashbench.progress import say
-
-    for path in assets.pull(_asset_names(names), report=say, near=near, trust=trust):
-        typer.echo(path)
-
-
-@assets_app.command(name="import", epilog=_examples("flashbench assets import DOVER.pth"))
-def assets_import(
-    files: Annotated[list[Path], typer.Argument(help="Files fetched elsewhere; known by their sha256.")],
-    trust: Trust = False,
-) -> None:
-    """Copy files into the cache on a machine without a network."""
-    from flashbench import assets
-    from flashbench.progress import say
-
-    for path in assets.bring(files, report=say, trust=trust):
-        typer.echo(path)
-
-
-@assets_app.command(
-    name="verify", epilog=_examples("flashbench assets verify", "flashbench assets verify niqe-pristine")
-)
-def assets_verify(names: Annotated[list[str] | None, typer.Argument(help="Assets; all by default.")] = None) -> None:
-    """Hash what is here and compare with the registry; exit 1 if a file is not what it should be."""
-    from flashbench import assets
-
-    bad = 0
-    for name, status in assets.verify(_asset_names(names or ["all"])):
-        typer.echo(f"{status:10} {name}")
-        bad += status not in ("ok", "absent")
-    if bad:
-        raise CheckFailed(f"{bad} files differ from the registry", fix="run `flashbench assets pull NAME` again")
-
-
-@assets_app.command(name="path", epilog=_examples("flashbench assets path niqe-pristine"))
-def assets_path(name: Annotated[str, typer.Argument(help="An asset.")]) -> None:
-    """Print where a verified asset lies."""
-    from flashbench import assets
-
-    typer.echo(assets.path(name))
-
-
-@assets_app.command(name="convert", epilog=_examples("flashbench assets convert checkpoints flashvideo"))
-def assets_convert(
-    folder: Annotated[Path, typer.Argument(help="With stage1.pt, stage2.pt, 3d-vae.pt, google/t5-v1_1-xxl.")],
-    out: Annotated[Path, typer.Argument(help="New folder, for `FlashVideoPipeline.from_pretrained`.")],
-) -> None:
-    """Turn FlashVideo's official files into a diffusers folder of safetensors, a shard at a time."""
-    from flashbench.cascade.convert import convert
-    from flashbench.progress import Progress, Task
-
-    tasks: dict[str, Task] = {}
-    with Progress() as progress:
-
-        def report(name: str, done: int, total: int) -> None:
-            tasks[name] = tasks.get(name) or progress.add(name, total, "MB")
-            tasks[name].update(done)
-
-        made = convert(folder, out, report)
-    typer.echo(f"{out}: {', '.join(made)}")
-
-
-def _asset_names(names: list[str]) -> list[str]:
-    from flashbench import assets
-
-    return list(assets.registry().names()) if names == ["all"] else names
 
 
 def main() -> None:

@@ -74,7 +74,7 @@ class MissingDependency(InvalidError):
     """A package of an extra is not installed."""
 
 
-_EXTRAS = {
+EXTRAS = {
     **dict.fromkeys(("torch", "diffusers", "safetensors", "PIL", "transformers", "accelerate", "peft"), "cascade"),
     **dict.fromkeys(("torchvision", "pyiqa"), "iqa"),
     **dict.fromkeys(("matplotlib", "dvc"), "repro"),
@@ -85,9 +85,9 @@ _EXTRAS = {
 def missing_dependency(error: ModuleNotFoundError) -> MissingDependency | None:
     """What to tell a user whose installation lacks an extra; None where a module is missing for another reason."""
     package = (error.name or "").split(".")[0]
-    if package not in _EXTRAS:
+    if package not in EXTRAS:
         return None
-    return MissingDependency(f"{package} is not installed", fix=f"pip install 'flashbench[{_EXTRAS[package]}]'")
+    return MissingDependency(f"{package} is not installed", fix=f"pip install 'flashbench[{EXTRAS[package]}]'")
 
 
 @contextmanager

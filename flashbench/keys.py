@@ -90,11 +90,11 @@ def numerics_class(*, threads: int, device: str = "cpu", dtype: str = "float32")
         "isa": cpu_isa() if device == "cpu" else _gpu_name(),
         "threads": threads,
         # What decodes, resizes and compresses pixels, and builds the networks.
-        **_versions("torch", "numpy", "av", "pillow", "diffusers"),
+        **versions("torch", "numpy", "av", "pillow", "diffusers"),
     }
 
 
-def _versions(*names: str) -> dict[str, str]:
+def versions(*names: str) -> dict[str, str]:
     """Versions of OpenCV and of the distributions `names`."""
     import cv2  # its distribution has several names, of which two may be installed
 
@@ -107,9 +107,17 @@ def _gpu_name() -> str:
     return torch.cuda.get_device_name()
 
 
-def scoring_class() -> dict[str, str | int]:
-    """What decides the last bits of a score computed with numpy, scipy and OpenCV."""
-    return {"device": "cpu", "isa": cpu_isa(), **_versions("numpy", "scipy")}
+def scoring_class(*libraries: str) -> dict[str, str | int]:
+    """What decides the last bits of a score computed with numpy, scipy, OpenCV and `libraries`.
+
+    Where torch is one of them, its threads count too: they decide the order of sums.
+    """
+    found: dict[str, str | int] = {"device": "cpu", "isa": cpu_isa(), **versions("numpy", "scipy", *libraries)}
+    if "torch" in libraries and found["torch"] != "absent":
+        import torch
+
+        found["threads"] = torch.get_num_threads()
+    return found
 
 
 # --- identity of code -------------------------------------------------------------------------------------------

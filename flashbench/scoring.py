@@ -6,6 +6,7 @@ rows whose clips are the same bytes share one score.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
@@ -14,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 from flashbench import assets, keys, metrics
 from flashbench.engine import Engine, Report, Task, say_made
 from flashbench.errors import IntegrityError, InvalidError
-from flashbench.metrics.base import measure
+from flashbench.metrics import calibration
+from flashbench.metrics.base import Metric, measure
 from flashbench.store import Store
 from flashbench.types import Measurement, Protocol
 
@@ -28,10 +30,14 @@ COLUMNS = (
 ORDER = ["protocol", "metric", "row", "case", "seed", "replica"]
 
 
-def score_key(metric: str, *, clip: str, reference: str) -> str:
-    """Key of one score: the metric's identity, the clips' digests, the parameters' sha256, the numerics class."""
-    measured = metrics.get(metric)
+def score_key(metric: str | Metric, *, clip: str, reference: str | None, prompt: str | None = None) -> str:
+    """Key of one score: the metric's identity, the clips' digests, the parameters' sha256, the numerics class.
+
+    `reference` counts for metrics of a pair only, `prompt` for metrics of a prompt and a video only.
+    """
+    measured = metrics.get(metric) if isinstance(metric, str) else metric
     registry = assets.registry()
+    read = {"prompt": prompt} if measured.scope == "prompt" else {}
     return keys.key(
         "score",
         metric=measured.identity,
@@ -39,7 +45,8 @@ def score_key(metric: str, *, clip: str, reference: str) -> str:
         reference=reference if measured.scope == "pair" else None,
         assets={name: registry.get(name).sha256 for name in measured.assets},
         unofficial=registry.unofficial and bool(measured.assets),
-        numerics=keys.scoring_class(),
+        numerics=keys.scoring_class(*measured.libraries),
+        **read,
     )
 
 
@@ -66,8 +73,8 @@ def score(protocol: Protocol, manifest: Sequence[Mapping[str, Any]], *, store: S
     """Measure every clip of the manifest; returns the protocol's scores, sorted."""
     import pandas as pd
 
-    # Without its parameters a metric is not asked, so that a passing absence is never kept.
-    absent = {name: [x for x in metrics.get(name).assets if not assets.present(x)] for name in protocol.metrics}
+    # Without what it needs a metric is not asked, so that a passing absence is never kept.
+    absent = {name: metrics.get(name).obstacle for name in protocol.metrics}
     keyed, tasks = [], dict[str, Task]()
     for line in manifest:
         clips = {"clip": line["digest"], "reference": line["original"]}
@@ -91,12 +98,12 @@ def score(protocol: Protocol, manifest: Sequence[Mapping[str, Any]], *, store: S
 
 
 def _row(
-    protocol: Protocol, line: Mapping[str, Any], metric: str, key: str, absent: Sequence[str], store: Store
+    protocol: Protocol, line: Mapping[str, Any], metric: str, key: str, absent: str, store: Store
 ) -> dict[str, Any]:
-    """One row of the table; its score must be in the store unless the metric's assets are `absent`."""
+    """One row of the table; its score must be in the store unless `absent` says why the metric cannot run."""
     found = store.score(key)
     if found is None and absent:
-        found = Measurement.missing(f"{absent[0]} not present: flashbench assets pull {absent[0]}")
+        found = Measurement.missing(absent)
     if found is None:
         fix = "run `flashbench run PROTOCOL --phase score`"
         raise InvalidError(f"{line['row']} · {line['case']} has no {metric} score", fix=fix)
@@ -114,10 +121,16 @@ def _row(
     }
 
 
-def noted(metric: str, found: Measurement) -> str:
-    """The reason of a row: the measurement's own, and that the metric's weights are none of the package's registry."""
-    unofficial = assets.registry().unofficial and metrics.get(metric).assets
-    return "; ".join(filter(None, (found.reason, "unofficial weights" if unofficial else "")))
+def noted(metric: str | Metric, found: Measurement) -> str:
+    """The reason of a row: the measurement's own, and what is to be known of the metric's weights.
+
+    `unofficial weights`: none of the package's registry. `uncalibrated`: nobody has compared what they give on this
+    machine with published scores (`flashbench doctor --calibrate`).
+    """
+    named = metrics.get(metric) if isinstance(metric, str) else metric
+    unofficial = "unofficial weights" if assets.registry().unofficial and named.assets else ""
+    uncalibrated = "" if math.isnan(found.value) else calibration.note(named)
+    return "; ".join(filter(None, (found.reason, unofficial, uncalibrated)))
 
 
 def to_parquet(scores: pd.DataFrame, protocol_hash: str) -> bytes:

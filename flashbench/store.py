@@ -78,7 +78,7 @@ class Store:
     def __init__(self, root: Path | None = None) -> None:
         self.root = Path(root or os.environ.get("FLASHBENCH_STORE") or ".flashbench/store").absolute()
         with on_disk(f"the store {self.root} cannot be written", fix="give a writable folder in FLASHBENCH_STORE"):
-            for name in ("clips", "scores", "models", "state", "locks", "tmp"):
+            for name in ("clips", "scores", "facts", "models", "state", "locks", "tmp"):
                 (self.root / name).mkdir(parents=True, exist_ok=True)
 
     # --- clips --------------------------------------------------------------------------------------------------
@@ -121,9 +121,7 @@ class Store:
         body = {**about, "key": key, **asdict(measurement)}
         body["value"] = None if math.isnan(measurement.value) else measurement.value
         body["per_frame"] = [None if math.isnan(item) else item for item in measurement.per_frame]
-        path = self.score_path(key)
-        with self._disk_errors():
-            write_whole(path, _seal(body), draft=self.root / "tmp" / f"{path.name}.{uuid.uuid4().hex}")
+        self._put(self.score_path(key), body)
 
     def score(self, key: str) -> Measurement | None:
         """The measurement under `key`, or None; its checksum is verified."""
@@ -137,6 +135,15 @@ class Store:
             reason=body["reason"],
             statistics=tuple(body["statistics"]),
         )
+
+    def put_facts(self, key: str, facts: Mapping[str, Any]) -> None:
+        """Keep what was found out about a file (JSON data) under the key of its content."""
+        self._put(self._facts_path(key), {**facts, "key": key})
+
+    def facts(self, key: str) -> dict[str, Any] | None:
+        """What was kept under `key`, or None; its checksum is verified."""
+        path = self._facts_path(key)
+        return _unseal(path, key) if path.exists() else None
 
     # --- models -------------------------------------------------------------------------------------------------
 
@@ -208,6 +215,13 @@ class Store:
     def score_path(self, key: str) -> Path:
         """The file of a score's sealed record."""
         return self.root / "scores" / key[:2] / f"{key}.json"
+
+    def _facts_path(self, key: str) -> Path:
+        return self.root / "facts" / key[:2] / f"{key}.json"
+
+    def _put(self, path: Path, body: Mapping[str, Any]) -> None:
+        with self._disk_errors():
+            write_whole(path, _seal(body), draft=self.root / "tmp" / f"{path.name}.{uuid.uuid4().hex}")
 
     def _record(self, kind: str, key: str) -> dict[str, Any]:
         path = self._entry(kind, key) / RECORD

@@ -100,10 +100,14 @@ class Clip:
     @property
     def digest(self) -> str:
         """sha256 over shape, rate (a reduced fraction) and raw bytes; never over a container."""
-        head = f"{'x'.join(map(str, self.frames.shape))}@{self.fps.numerator}/{self.fps.denominator}|"
-        state = hashlib.sha256(head.encode())
+        state = clip_hash(self.frames.shape[:3], self.fps)
         state.update(np.ascontiguousarray(self.frames).data)
         return state.hexdigest()
+
+
+def clip_hash(shape: tuple[int, ...], fps: Fraction) -> hashlib._Hash:
+    """The hash of a clip of `shape` (frames, height, width) before its frames' bytes: `Clip.digest` is its end."""
+    return hashlib.sha256(f"{'x'.join(map(str, (*shape, 3)))}@{fps.numerator}/{fps.denominator}|".encode())
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from registry_entry import entry, wheel_source
 
 from flashbench import assets
 from flashbench.metrics.learned import DISTS, LEARNED, LPIPS, LPIPS_VGG
@@ -29,16 +29,7 @@ class Shelf:
     def add(self, name: str, write: Callable[[Path], object], suffix: str = ".pth") -> Path:
         draft = self.folder / f"draft{suffix}"
         write(draft)
-        content = draft.read_bytes()
-        self.listed[name] = {
-            "needed_by": "a test",
-            "bytes": len(content),
-            "sha256": hashlib.sha256(content).hexdigest(),
-            "licence": "CC0-1.0",
-            "non_commercial": False,
-            "home": "nowhere",
-            "sources": [{"kind": "wheel", "package": "parcel", "version": "1.0", "member": f"{name}{suffix}"}],
-        }
+        self.listed[name] = entry(draft.read_bytes(), wheel_source(f"{name}{suffix}"))
         (self.folder / "registry.yaml").write_text(yaml.safe_dump({"version": 1, "assets": self.listed}), "utf-8")
         assets._read.cache_clear()  # two files may come within one tick of the clock
         file = assets.get(name).file

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import subprocess
 import sys
@@ -16,27 +15,12 @@ from typing import Any
 
 import pytest
 import yaml
+from registry_entry import entry, wheel_source
 
 from flashbench import assets, fetch
 from flashbench.errors import IntegrityError, InvalidError, MissingAsset, UsageError
 
 ONE, TWO = b"one" * 1000, b"two" * 2000
-
-
-def entry(content: bytes, *sources: dict[str, str], **other: Any) -> dict[str, Any]:
-    return {
-        "needed_by": "a test",
-        "bytes": len(content),
-        "sha256": hashlib.sha256(content).hexdigest(),
-        "licence": "CC0-1.0",
-        "non_commercial": False,
-        "home": "nowhere",
-        "sources": list(sources),
-    } | other
-
-
-def wheel_source(member: str, package: str = "parcel") -> dict[str, str]:
-    return {"kind": "wheel", "package": package, "version": "1.0", "member": member}
 
 
 def write_wheel(folder: Path, members: dict[str, bytes], package: str = "parcel") -> Path:

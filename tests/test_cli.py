@@ -12,7 +12,7 @@ import typer
 from flashbench import cli
 
 COMMANDS = [
-    ("run",), ("plan",), ("claims",), ("list",), ("audit",), ("cost",),
+    ("run",), ("plan",), ("claims",), ("list",), ("audit",), ("cost",), ("score",), ("doctor",),
     ("assets", "list"), ("assets", "pull"), ("assets", "verify"), ("assets", "path"),
     ("assets", "convert"), ("assets", "import"),
 ]  # fmt: skip

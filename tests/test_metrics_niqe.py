@@ -298,8 +298,8 @@ def test_parity_with_pyiqa(pyiqa_niqe: Callable[[Any], float]) -> None:
 
 @pytest.mark.slow
 @pytest.mark.isolated
-def test_at_least_ten_times_as_fast_as_pyiqa(pyiqa_niqe: Callable[[Any], float]) -> None:
-    """CPU seconds at 1080p on one thread, the better of three each, turn about (16 to 29 times when measured)."""
+def test_at_least_fifteen_times_as_fast_as_pyiqa(pyiqa_niqe: Callable[[Any], float]) -> None:
+    """CPU seconds at 1080p on one thread, turn about, the median of five ratios (19 to 22 when measured)."""
     import cv2
     import torch
 
@@ -312,7 +312,7 @@ def test_at_least_ten_times_as_fast_as_pyiqa(pyiqa_niqe: Callable[[Any], float])
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     try:
-        frames = [synthetic(1920, 1080, t) for t in range(3)]
+        frames = [synthetic(1920, 1080, t) for t in range(5)]
         niqe.niqe(frames[0][None], PRISTINE)
         times = [
             (seconds(lambda f=f: pyiqa_niqe(f)), seconds(lambda f=f: niqe.niqe(f[None], PRISTINE))) for f in frames
@@ -320,5 +320,5 @@ def test_at_least_ten_times_as_fast_as_pyiqa(pyiqa_niqe: Callable[[Any], float])
     finally:
         torch.set_num_threads(threads[0])
         cv2.setNumThreads(threads[1])
-    official, ours = np.min(times, axis=0)
-    assert official / ours >= 10, f"pyiqa {official:.3f} s, ours {ours:.3f} s"
+    ratios = [official / ours for official, ours in times]
+    assert np.median(ratios) >= 15, f"seconds of pyiqa and ours: {times}"

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from flashbench import metrics
-from flashbench.metrics import fidelity, texture
+from flashbench.metrics import fidelity, sharpness, texture
 from flashbench.types import Clip
 
 PAIRS = ("psnr", "sharpness", "ssim", "temporal_error")
@@ -122,7 +122,7 @@ def test_laplacian_of_one_bright_pixel() -> None:
     frame = np.zeros((1, 9, 9, 3), np.uint8)
     frame[0, 4, 4] = 10
     squares, pixels = 40**2 + 4 * 10**2, 81  # and the sum is 0
-    assert texture.laplacian_variance(frame)[0] == pytest.approx(squares / pixels, rel=1e-12)
+    assert sharpness.laplacian_variance(frame)[0] == pytest.approx(squares / pixels, rel=1e-12)
 
 
 def test_sharpness_beside_a_flat_reference() -> None:

@@ -109,3 +109,12 @@ def test_measuring_is_pure(name: str) -> None:
     assert first == metric.measure(Clip(kept[0], Fraction(8)), Clip(kept[1], Fraction(8)))
     assert math.isfinite(first.value) and metric.range[0] <= first.value <= metric.range[1]
     assert (frames == kept[0]).all() and (reference == kept[1]).all()
+
+
+def test_only_networks_name_libraries_and_no_identity_does() -> None:
+    for name in metrics.names():
+        metric = metrics.get(name)
+        network = set(metric.assets) - {"niqe-pristine"}
+        assert bool(metric.libraries) == bool(network), name
+        assert "torch" in metric.libraries or not network, name
+        assert list(metric.libraries) == sorted(metric.libraries) and "libraries" not in metric.identity

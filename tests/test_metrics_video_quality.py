@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import dover_weights
 import numpy as np
 import pytest
 import torch
 import yaml
+from registry_entry import entry, wheel_source
 
 from flashbench import assets
 from flashbench.errors import IntegrityError
@@ -43,17 +42,13 @@ def test_names_say_which_constants() -> None:
     assert all(metric.assets == ("dover",) and not metric.deterministic for metric in video_quality.DOVER)
     assert all("non-commercial" in metric.licence for metric in video_quality.DOVER)
     assert len({metric.source for metric in video_quality.DOVER}) == 1
+    assert {metric.libraries for metric in video_quality.DOVER} == {("torch",)}
 
 
 def registry(folder: Path, monkeypatch: pytest.MonkeyPatch, content: bytes) -> Path:
     """A registry of one asset, `dover`, and where its verified file lies."""
-    entry: dict[str, Any] = {
-        "needed_by": "a test", "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest(),
-        "licence": "none", "non_commercial": True, "home": "https://example.org",
-        "sources": [{"kind": "wheel", "package": "none", "version": "1", "member": "DOVER.pth"}],
-    }  # fmt: skip
     file = folder / "assets.yaml"
-    file.write_text(yaml.safe_dump({"version": 1, "assets": {"dover": entry}}))
+    file.write_text(yaml.safe_dump({"version": 1, "assets": {"dover": entry(content, wheel_source("DOVER.pth"))}}))
     monkeypatch.setenv("FLASHBENCH_ASSETS", str(file))
     monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
     return assets.get("dover").file

@@ -6,12 +6,15 @@ import math
 import os
 import sys
 import time
+import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
-from flashbench.metrics.vbench import worker
+from flashbench.metrics.vbench import slow_fast, vbench_worker, worker
 from flashbench.metrics.vbench.worker import Request, Worker
 
 # Does what the request's dimension says; a colon separates words that only one start (of several) obeys.
@@ -255,7 +258,11 @@ class VBench:
         labels = self.entry.get("auxiliary_info")
         value = [size / 100, [{"video_path": video, "video_results": size}]]
         if dimension == "scene": assert labels == {"scene": {"scene": "alley"}}
-        if dimension == "color": import detectron2
+        if dimension == "color": raise AssertionError("asked in vain")
+        if dimension == "subject_consistency": import absent
+        if dimension == "background_consistency":
+            from urllib.error import URLError; raise URLError("Name or service not known")
+        if dimension == "temporal_style": open(os.environ["VBENCH_CACHE_DIR"] + "/net/weights.pth")
         if dimension == "dynamic_degree": raise RuntimeError("CUDA out of memory")
         if dimension == "aesthetic_quality":
             import subprocess; raise subprocess.CalledProcessError(4, ["wget", "-P", "where", "https://x.org/y.pth"])
@@ -280,6 +287,7 @@ def straw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Worker]:
     script = program.index("-I") + 1
     boot = "import sys, runpy; sys.path.insert(0, sys.argv[1]); sys.argv = sys.argv[2:]; runpy.run_path(sys.argv[0], run_name='__main__')"  # noqa: E501
     program[script:script] = ["-c", boot, str(tmp_path / "site")]
+    monkeypatch.setenv("VBENCH_CACHE_DIR", str(tmp_path / "weights"))
     with Worker(program, timeout=20, start_timeout=20) as one:
         yield one
 
@@ -300,6 +308,9 @@ def test_vbenchs_worker(straw: Worker, tmp_path: Path) -> None:
     assert failed(score("overall_consistency", "../up"), "fits no file name")
     assert failed(score("overall_consistency", "x" * 250), "fits no file name")
     assert failed(score("color", "a red car", color={}), "detectron2 is not installed in VBench's environment")
+    assert failed(score("subject_consistency"), "absent is not installed in VBench's environment")
+    assert failed(score("background_consistency"), "weights could not be fetched: Name or service not known")
+    assert failed(score("temporal_style", "a cat"), "weights could not be fetched: weights.pth")
     assert failed(score("dynamic_degree"), "VBench failed: RuntimeError: CUDA out of memory")
     assert failed(score("aesthetic_quality"), "weights could not be fetched: https://x.org/y.pth")
     assert failed(score("motion_smoothness"), "could not read the clip")
@@ -307,6 +318,43 @@ def test_vbenchs_worker(straw: Worker, tmp_path: Path) -> None:
     absent = straw.ask(Request(video="absent.mp4", dimension="temporal_flickering"))
     assert absent.reason == "no file absent.mp4"
     assert {path.name for path in tmp_path.iterdir()} == {"site", "in here.mkv"}, "nothing is left behind"
+
+
+def test_the_fast_score(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """DINOv2 gets what it wants; a network that sees colours gives the cosines of their means."""
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("torchvision")
+    frames = np.random.default_rng(0).integers(0, 256, (5, 40, 60, 3), dtype=np.uint8)
+    decord = types.ModuleType("decord")
+    decord.VideoReader = lambda path: [types.SimpleNamespace(asnumpy=lambda frame=frame: frame) for frame in frames]  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "decord", decord)
+    asked = []
+
+    class Network(torch.nn.Module):  # type: ignore[misc, name-defined]
+        def forward(self, pictures: Any) -> Any:
+            asked.append(tuple(pictures.shape))
+            return pictures.mean(dim=(2, 3))
+
+    monkeypatch.setattr(torch.hub, "load", lambda repo, name, trust_repo: asked.append((repo, name)) or Network())
+    alike = vbench_worker.Consistency("cpu")
+    assert 0 <= alike(tmp_path, "subject_consistency") <= 1
+    assert asked == [("facebookresearch/dinov2", "dinov2_vitb14"), *[(1, 3, 224, 224)] * 5]
+    alike._networks["background_consistency"] = lambda picture: torch.from_numpy(np.asarray(picture)[0, 0] - 90.0)
+    units = [frame[0, 0] - 90.0 for frame in frames]
+    units = [unit / np.linalg.norm(unit) for unit in units]
+    expected = slow_fast.consistency(
+        [float(a @ b) for a, b in zip(units, units[1:], strict=False)], [float(units[0] @ b) for b in units[1:]]
+    )
+    assert alike(tmp_path, "background_consistency") == pytest.approx(expected, abs=1e-6)
+
+
+def test_the_worker_answers_with_the_fast_score(tmp_path: Path) -> None:
+    (tmp_path / "x.mp4").touch()
+    request = {"dimension": "fast:subject_consistency", "video": "x.mp4", "prompt": "", "labels": {}}
+    answers = [
+        vbench_worker.answer(request, lambda *a: None, lambda video, name, v=v: v, tmp_path) for v in (0.5, math.nan)
+    ]
+    assert answers == [{"value": 0.5}, {"missing": "VBench's value is nan"}]
 
 
 def test_the_command_keeps_this_package_out(tmp_path: Path) -> None:

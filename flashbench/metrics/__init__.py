@@ -26,6 +26,7 @@ from flashbench.metrics.motion import (
     WARPING_ERROR,
 )
 from flashbench.metrics.naturalness import NIQE, NIQE_POOLED
+from flashbench.metrics.raft import EWARP_RAFT
 from flashbench.metrics.sharpness import LAPLACIAN_VARIANCE, SPECTRAL_SLOPE
 from flashbench.metrics.texture import SHARPNESS, TEMPORAL_ERROR
 from flashbench.metrics.vbench.flicker import TEMPORAL_FLICKERING
@@ -37,6 +38,7 @@ GROUP = "flashbench.metrics"
 _ALONE = (NIQE, NIQE_POOLED, LAPLACIAN_VARIANCE, SPECTRAL_SLOPE, *LEARNED, *DOVER)
 _OVER_TIME = (
     COLOUR_DRIFT,
+    EWARP_RAFT,
     FRAME_DIFFERENCE_ENERGY,
     SHARPNESS_DRIFT,
     TEMPORAL_FLICKER,

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from flashbench.errors import FlashBenchError
 from flashbench.types import Clip, Direction, Frames, Measurement, Scalar, Scope
 
 Floats: TypeAlias = npt.NDArray[np.float64]
@@ -72,6 +73,10 @@ class Metric(ABC):
     licence: str = "Apache-2.0"
     deterministic: bool = True
 
+    def refusal(self, about: About) -> str:
+        """Why a clip like that has no value at all; empty if it may have one."""
+        return ""
+
     def stream(self, about: About) -> Stream:
         """Take in a clip's frames in their order and return what they measure; see the module's description.
 
@@ -91,6 +96,23 @@ class Metric(ABC):
         return measure([self], clip, reference, prompt)[0]
 
     @property
+    def libraries(self) -> tuple[str, ...]:
+        """Distributions beyond NumPy, SciPy and OpenCV whose version may decide a value's last digits."""
+        return ()
+
+    @property
+    def fallible(self) -> bool:
+        """Whether a missing value may be the machine's fault (a network, another process), so that it is not kept."""
+        return False
+
+    @property
+    def obstacle(self) -> str:
+        """Why this machine cannot run it now, and what helps; empty if it can. Says nothing about a clip."""
+        from flashbench.metrics import readiness
+
+        return readiness.obstacle(self)
+
+    @property
     def source(self) -> Metric:
         """The metric whose measurement this one is derived from: itself, unless several share costly work."""
         return self
@@ -105,11 +127,17 @@ class Metric(ABC):
         return {item.name: _plain(getattr(self, item.name)) for item in sorted(fields(self), key=lambda f: f.name)}
 
 
-def run(metrics: Sequence[Metric], about: About, pairs: Iterable[Pair]) -> list[Measurement]:
-    """What every metric says of one pass over the frames, in the order of the metrics; a shared `source` runs once."""
+def run(
+    metrics: Sequence[Metric], about: About, pairs: Iterable[Pair], *, failures: dict[str, str] | None = None
+) -> list[Measurement]:
+    """What every metric says of one pass over the frames, in the order of the metrics; a shared `source` runs once.
+
+    A metric that fails ends the pass, unless `failures` is there to take its name and the reason: then it is missing.
+    """
     sources = list(dict.fromkeys(metric.source for metric in metrics))
     streams = [source.stream(about) for source in sources]
     found: dict[int, Measurement] = {}
+    failing: set[int] = set()
 
     def send(number: int, pair: Pair | None) -> None:
         if number not in found:
@@ -117,6 +145,13 @@ def run(metrics: Sequence[Metric], about: About, pairs: Iterable[Pair]) -> list[
                 streams[number].send(pair)
             except StopIteration as end:
                 found[number] = end.value
+            except FlashBenchError:
+                raise
+            except Exception as error:
+                if failures is None:
+                    raise
+                found[number] = Measurement.missing(f"failed: {type(error).__name__}: {error}"[:300])
+                failing.add(number)
 
     for number in range(len(streams)):
         send(number, None)  # to the first yield
@@ -125,7 +160,10 @@ def run(metrics: Sequence[Metric], about: About, pairs: Iterable[Pair]) -> list[
             send(number, pair)
     for number in range(len(streams)):
         send(number, None)
-    return [metric.derive(found[sources.index(metric.source)]) for metric in metrics]
+    at = [sources.index(metric.source) for metric in metrics]
+    if failures is not None:
+        failures |= {m.name: found[i].reason for m, i in zip(metrics, at, strict=True) if i in failing}
+    return [metric.derive(found[i]) for metric, i in zip(metrics, at, strict=True)]
 
 
 def measure(
@@ -147,10 +185,6 @@ class FrameMetric(Metric):
     """A metric of single frames: the mean over those that have a value."""
 
     scope: Scope = "frame"
-
-    def refusal(self, about: About) -> str:
-        """Why a clip like that has no value at all; empty if it may have one."""
-        return ""
 
     @abstractmethod
     def frame(self, pair: Pair) -> float:

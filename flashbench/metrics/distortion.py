@@ -91,10 +91,10 @@ def _halved(image: Floats) -> Floats:
 def _similarity(x: Floats, y: Floats) -> tuple[float, float]:
     """Mean SSIM and mean of its contrast-structure term of two planes, with `fidelity.ssim`'s window and constants."""
     c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
-    mean_x, mean_y = fidelity._blur(x), fidelity._blur(y)
+    mean_x, mean_y = fidelity.windowed(x), fidelity.windowed(y)
     product, squares = mean_x * mean_y, mean_x**2 + mean_y**2
-    covariance = fidelity._blur(x * y) - product
-    structure = (2 * covariance + c2) / (fidelity._blur(x * x + y * y) - squares + c2)
+    covariance = fidelity.windowed(x * y) - product
+    structure = (2 * covariance + c2) / (fidelity.windowed(x * x + y * y) - squares + c2)
     index = (2 * product + c1) / (squares + c1) * structure
     return float(index.mean()), float(structure.mean())
 

@@ -48,14 +48,15 @@ def ssim(frames: Frames, reference: Frames) -> Floats:
 def _ssim(a: Frames, b: Frames) -> float:
     x, y = a.astype(np.float64), b.astype(np.float64)
     c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
-    mean_x, mean_y = _blur(x), _blur(y)
+    mean_x, mean_y = windowed(x), windowed(y)
     product, squares = mean_x * mean_y, mean_x**2 + mean_y**2
-    covariance, variances = _blur(x * y) - product, _blur(x * x + y * y) - squares
+    covariance, variances = windowed(x * y) - product, windowed(x * x + y * y) - squares
     index = (2 * product + c1) * (2 * covariance + c2) / ((squares + c1) * (variances + c2))
     return float(index.mean())
 
 
-def _blur(image: Floats) -> Floats:
+def windowed(image: Floats) -> Floats:
+    """Mean under SSIM's window, only where it lies inside the image: float64 [H, W] → [H − 10, W − 10]."""
     offset = np.arange(WINDOW) - WINDOW // 2
     line = np.exp(-(offset**2) / (2 * SIGMA**2))
     line /= line.sum()

@@ -59,6 +59,11 @@ class Learned(FrameMetric):
     smallest: int = 1
     """Pixels that a frame must have each way."""
 
+    @property
+    def libraries(self) -> tuple[str, ...]:
+        """What pyiqa builds its networks from, and pyiqa itself."""
+        return ("pyiqa", "timm", "torch", "torchvision")
+
     def refusal(self, about: About) -> str:
         """Frames that the network cannot take, or a choice of frames in a clip of unknown length."""
         least = self.smallest

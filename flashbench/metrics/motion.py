@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -17,8 +17,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from flashbench.metrics.base import About, Floats, Metric, Stream, frame_mean
-from flashbench.metrics.texture import laplacian_variance
+from flashbench.metrics.base import About, Floats, Metric, Pair, Stream, frame_mean
+from flashbench.metrics.sharpness import laplacian_variance
 from flashbench.types import Frames, Measurement, Scalar, Scope
 
 SMALLEST = 16
@@ -29,6 +29,8 @@ SEGMENT = 0.15
 
 Flow: TypeAlias = npt.NDArray[np.float32]
 Mask: TypeAlias = npt.NDArray[np.bool_]
+Estimator: TypeAlias = Callable[[Frames, Frames], tuple[Flow, Flow]]
+"""Flow from the first frame to the second and back."""
 
 _ONE_FRAME = "a single frame has no change over time"
 
@@ -85,13 +87,13 @@ def hidden(forward: Flow, backward: Flow) -> Mask:
     return np.asarray(occluded | edge | outside)
 
 
-def warping_error(before: Frames, after: Frames) -> float:
+def warping_error(before: Frames, after: Frames, estimator: Estimator = flows) -> float:
     """Mean (before − after warped onto it)² over visible pixels and channels, levels as 0 … 1; NaN if none is visible.
 
     W.-S. Lai et al., "Learning blind video temporal consistency", ECCV 2018, E_warp, divided by 3 as in the
     authors' code (it takes the mean over channels, the paper writes their sum). Bilinear; visible is not `hidden`.
     """
-    forward, backward = flows(before, after)
+    forward, backward = estimator(before, after)
     visible = ~hidden(forward, backward)
     if not visible.any():
         return math.nan
@@ -114,54 +116,55 @@ def _landing(flow: Flow) -> tuple[Flow, Flow]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Transitions(Metric):
+class Transitions(Metric):
     """Mean over pairs of neighbouring frames; `per_frame` has one entry per pair. Holds two frames."""
 
     scope: Scope = "video"
 
-    def refusal(self, about: About) -> str:
-        """Why a clip like that has no value at all; empty if it may have one."""
-        return ""
-
     @abstractmethod
-    def transition(self, before: Frames, after: Frames) -> float:
+    def transition(self, before: Pair, after: Pair) -> float:
         """The value of two neighbouring frames; NaN if they have none."""
+
+    @property
+    def absence(self) -> str:
+        """What a pair of frames without a value is said to lack."""
+        return f"no {self.name}"
 
     def stream(self, about: About) -> Stream:
         """NaN: a single frame, or a refusal."""
         if reason := self.refusal(about):
             return Measurement.missing(reason)
         values: list[float] = []
-        before: Frames | None = None
+        before: Pair | None = None
         while (pair := (yield)) is not None:
             if before is not None:
-                values.append(self.transition(before, pair.frame))
-            before = pair.frame
+                values.append(self.transition(before, pair))
+            before = pair
         if not values:
             return Measurement.missing(_ONE_FRAME)
-        return frame_mean(values, "no pixel visible in the next frame")
+        return frame_mean(values, self.absence)
 
 
 @dataclass(frozen=True, kw_only=True)
-class TemporalFlicker(_Transitions):
+class TemporalFlicker(Transitions):
     """`flicker`: 255 (1 − VBench's temporal_flickering), in levels and without VBench's static filter."""
 
-    def transition(self, before: Frames, after: Frames) -> float:
+    def transition(self, before: Pair, after: Pair) -> float:
         """`flicker`."""
-        return flicker(before, after)
+        return flicker(before.frame, after.frame)
 
 
 @dataclass(frozen=True, kw_only=True)
-class FrameDifferenceEnergy(_Transitions):
+class FrameDifferenceEnergy(Transitions):
     """`energy`. No direction: motion raises it as noise does."""
 
-    def transition(self, before: Frames, after: Frames) -> float:
+    def transition(self, before: Pair, after: Pair) -> float:
         """`energy`."""
-        return energy(before, after)
+        return energy(before.frame, after.frame)
 
 
 @dataclass(frozen=True, kw_only=True)
-class WarpingError(_Transitions):
+class WarpingError(Transitions):
     """`warping_error`; pairs of frames without a visible pixel (a cut, pure noise) are left out."""
 
     def refusal(self, about: About) -> str:
@@ -169,9 +172,14 @@ class WarpingError(_Transitions):
         small = min(about.shape[1:]) < SMALLEST
         return f"clip is {about.size}: optical flow needs frames of at least {SMALLEST}×{SMALLEST}" if small else ""
 
-    def transition(self, before: Frames, after: Frames) -> float:
+    @property
+    def absence(self) -> str:
+        """The only way to have none."""
+        return "no pixel visible in the next frame"
+
+    def transition(self, before: Pair, after: Pair) -> float:
         """`warping_error`."""
-        return warping_error(before, after)
+        return warping_error(before.frame, after.frame)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -220,7 +228,8 @@ class ColourDrift(_Drift):
 
     def statistic(self, frame: Frames) -> Floats:
         """Mean of red, green and blue."""
-        return np.sum(frame, axis=(0, 1), dtype=np.int64) / (frame.shape[0] * frame.shape[1])
+        # Sums of whole numbers below 2⁵³ are exact in float64.
+        return np.array(cv2.sumElems(frame)[:3]) / (frame.shape[0] * frame.shape[1])
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,18 +5,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 
-from flashbench.metrics.base import About, Floats, Metric, Pair, PairMetric, Stream, frame_mean, mismatch
-from flashbench.metrics.niqe import luma
-from flashbench.types import Frames, Measurement, Scope
-
-
-def laplacian_variance(frames: Frames) -> Floats:
-    """Variance over pixels of the Laplacian (kernel 0 1 0 / 1 −4 1 / 0 1 0) of luma: [T, H, W, 3] → float64 [T]."""
-    laplacians = (cv2.Laplacian(luma(frame), cv2.CV_64F, borderType=cv2.BORDER_REPLICATE) for frame in frames)
-    return np.array([np.var(laplacian) for laplacian in laplacians], dtype=np.float64)
+from flashbench.metrics.base import About, Floats, Pair, PairMetric, mismatch
+from flashbench.metrics.motion import Transitions
+from flashbench.metrics.sharpness import laplacian_variance
+from flashbench.types import Frames, Scope
 
 
 def temporal_error(frames: Frames, reference: Frames) -> Floats:
@@ -51,28 +45,26 @@ class Sharpness(PairMetric):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TemporalError(Metric):
+class TemporalError(Transitions):
     """Mean absolute difference between the clip's and the reference's frame-to-frame differences."""
 
     scope: Scope = "pair"
 
-    def stream(self, about: About) -> Stream:
-        """NaN: a single frame, no reference or one of another shape. `per_frame` has one entry per transition."""
-        if reason := mismatch(about):
-            return Measurement.missing(reason)
-        errors: list[float] = []
-        before: Pair | None = None
-        while (pair := (yield)) is not None:
-            if pair.reference is None:
-                errors.append(math.nan)
-                continue
-            if before is not None and before.reference is not None:
-                both = np.stack([before.frame, pair.frame]), np.stack([before.reference, pair.reference])
-                errors.append(float(temporal_error(*both)[0]))
-            before = pair
-        if not errors:
-            return Measurement.missing("a single frame has no change over time")
-        return frame_mean(errors, "no temporal error")
+    def refusal(self, about: About) -> str:
+        """`mismatch`."""
+        return mismatch(about)
+
+    @property
+    def absence(self) -> str:
+        """The only way to have none: the reference is shorter than its container says."""
+        return "no temporal error"
+
+    def transition(self, before: Pair, after: Pair) -> float:
+        """`temporal_error`; NaN where the reference has come to its end."""
+        if before.reference is None or after.reference is None:
+            return math.nan
+        both = np.stack([before.frame, after.frame]), np.stack([before.reference, after.reference])
+        return float(temporal_error(*both)[0])
 
 
 SHARPNESS = Sharpness(

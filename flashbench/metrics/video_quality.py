@@ -48,6 +48,11 @@ def _network(path: Path, sha256: str) -> Dover:
 class DoverRaw(Metric):
     """Both branches' raw scores; the measurement's statistics are those of the draws, technical then aesthetic."""
 
+    @property
+    def libraries(self) -> tuple[str, ...]:
+        """The network is our own, in torch."""
+        return ("torch",)
+
     def stream(self, about: About) -> Stream:
         """NaN: weights or torch absent, frames below 32×32, a container that does not say how many frames it has."""
         from flashbench import assets
@@ -87,6 +92,11 @@ class DoverScore(Metric):
     """technical, aesthetic or overall."""
     constants: str
     """raw; upstream (each branch's percentage by the other's statistics, as papers print it); matched."""
+
+    @property
+    def libraries(self) -> tuple[str, ...]:
+        """Those of the raw scores."""
+        return self.source.libraries
 
     @property
     def source(self) -> Metric:

@@ -5,8 +5,10 @@ Knows nothing of what the cells mean. Names stand between backticks in paragraph
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -116,3 +118,33 @@ _TEX = {
 
 def _escape(text: str) -> str:
     return "".join(_TEX.get(char, char) for char in text)
+
+
+def show(blocks: Sequence[Block]) -> None:
+    """Print a document to stdout: with rich's tables on a terminal, as Markdown elsewhere."""
+    if not sys.stdout.isatty():
+        sys.stdout.write(markdown(blocks))
+        return
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(highlight=False)
+    for block in blocks:
+        if block.kind == "grid":
+            console.print(_table(block))
+        for note in block.notes:
+            console.print(Text(f"- {note}"))
+        if block.text:
+            console.print(Text(block.text.replace("`", ""), "" if block.kind == "text" else "bold"))
+
+
+def _table(block: Block) -> Any:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table()
+    for cell, side in zip(block.grid[0], _sides(block), strict=True):
+        table.add_column(Text(cell.text), justify="right" if side == "r" else "left", overflow="fold")
+    for line in block.grid[1:]:
+        table.add_row(*(Text(cell.text, "bold" if cell.bold else "") for cell in line))
+    return table

@@ -50,9 +50,11 @@ def score(frames: Iterable[Frames]) -> Measurement:
 
 
 def decoded(path: Path) -> Iterator[Frames]:
-    """Frames of a file as OpenCV decodes them, BGR: exactly those that VBench sees.
+    """Frames of a file as OpenCV decodes them, BGR: those that VBench sees, where its OpenCV is of the same kind.
 
-    `flashbench.video` decodes with PyAV, whose conversion from YUV can differ by a level or two.
+    OpenCV 5 converts a file that is tagged BT.709 by that matrix; OpenCV 4, which VBench's environment has, takes every
+    file for BT.601 (7e-5 apart in the score of one such clip). `flashbench.video` decodes with PyAV, whose conversion
+    from YUV can differ by a level or two.
 
     Raises:
         InvalidError: OpenCV cannot open the file (where VBench leaves it out silently).
@@ -68,7 +70,7 @@ def decoded(path: Path) -> Iterator[Frames]:
 
 
 def score_file(path: Path) -> Measurement:
-    """`score` of a file, streaming; equal to VBench's value of it within 1e-6.
+    """`score` of a file, streaming; equal to VBench's value of it within 1e-6 where both decode alike (`decoded`).
 
     Raises:
         InvalidError: OpenCV cannot open the file.

@@ -4,6 +4,9 @@ Standalone: imports nothing of this project, and VBench and torch only when it r
 gets a folder of its own, in which it has VBench's name in a suite of that one prompt, so nothing is evaluated besides
 it, and results are there after every clip instead of at the end. See `worker.py` for the protocol.
 
+A dimension `fast:subject_consistency` or `fast:background_consistency` asks for VBench-Long's fast score instead: how
+alike the frames of a video are, which are the first frames of its clips. VBench's package does not hold that part.
+
     python -I vbench_worker.py --device cpu|cuda
 """
 
@@ -20,8 +23,10 @@ import sys
 import tempfile
 from collections.abc import Callable
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from urllib.error import URLError
 
 READS_NO_PROMPT = frozenset(
     {
@@ -31,10 +36,16 @@ READS_NO_PROMPT = frozenset(
 )  # fmt: skip
 PLACEHOLDER = "clip"
 """Prompt of the dimensions that read none."""
+BY_GRIT = frozenset({"object_class", "multiple_objects", "color", "spatial_relationship"})
+"""Dimensions by a network that needs detectron2."""
 NAME_MAX = 255
+
+FAST = "fast:"
 
 Evaluate = Callable[[Path, Path, Path, str], None]
 """From the suite, the folder of videos, the folder of results and a dimension to a result file."""
+Alike = Callable[[Path, str], float]
+"""From a video and a dimension to the fast score."""
 
 
 def main(arguments: list[str]) -> int:
@@ -51,9 +62,10 @@ def main(arguments: list[str]) -> int:
         os.chdir(scratch)
         evaluate, about = load(device)
         _say(answers, {"ready": True, **about})
+        alike = Consistency(device)
         for line in sys.stdin:
             request = json.loads(line)
-            _say(answers, {"id": request["id"], **answer(request, evaluate, home)})
+            _say(answers, {"id": request["id"], **answer(request, evaluate, alike, home)})
         os.chdir(home)
     return 0
 
@@ -71,10 +83,58 @@ def load(device: str) -> tuple[Evaluate, dict[str, Any]]:
     return evaluate, {"vbench": version("vbench"), "torch": torch.__version__, "device": name}
 
 
-def answer(request: dict[str, Any], evaluate: Evaluate, home: Path) -> dict[str, Any]:
+class Consistency:
+    """VBench-Long's fast score: over later frames, the mean of their clamped cosines with the previous and the first.
+
+    DINOv2 ViT-B/14 for subject_consistency, DreamSim for background_consistency, as with `--dev_flag`; kept once built.
+    """
+
+    def __init__(self, device: str) -> None:
+        self._device = device
+        self._networks: dict[str, Callable[[Any], Any]] = {}
+
+    def __call__(self, video: Path, dimension: str) -> float:
+        """0 … 1 of a video's frames, at least two."""
+        import torch
+        from decord import VideoReader  # type: ignore[import-not-found]
+        from PIL import Image
+
+        if dimension not in self._networks:
+            builds = {"subject_consistency": self._dinov2, "background_consistency": self._dreamsim}
+            self._networks[dimension] = builds[dimension]()
+        network = self._networks[dimension]
+        with torch.no_grad():
+            pictures = (Image.fromarray(frame.asnumpy()) for frame in VideoReader(str(video)))
+            features = [network(picture).flatten().float() for picture in pictures]
+            units = [feature / feature.norm() for feature in features]
+            pairs = zip(units, units[1:], strict=False)
+            found = [max(0.0, float(a @ b)) + max(0.0, float(units[0] @ b)) for a, b in pairs]
+        return sum(found) / (2 * len(found))
+
+    def _dinov2(self) -> Callable[[Any], Any]:
+        """From a picture to the class token [768]."""
+        import torch
+        from torchvision import transforms as t  # type: ignore[import-untyped]
+
+        network = torch.hub.load("facebookresearch/dinov2", "dinov2_vitb14", trust_repo=True).eval().to(self._device)
+        mean, deviation = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+        size = t.Resize(256, t.InterpolationMode.BICUBIC)
+        prepare = t.Compose([size, t.CenterCrop(224), t.ToTensor(), t.Normalize(mean, deviation)])
+        return lambda picture: network(prepare(picture)[None].to(self._device))
+
+    def _dreamsim(self) -> Callable[[Any], Any]:
+        """From a picture to DreamSim's embedding."""
+        from dreamsim import dreamsim  # type: ignore[import-not-found]
+
+        network, prepare = dreamsim(pretrained=True, device=self._device, cache_dir=f"{_cache()}/dreamsim")
+        return lambda picture: network.embed(prepare(picture).to(self._device))
+
+
+def answer(request: dict[str, Any], evaluate: Evaluate, alike: Alike, home: Path) -> dict[str, Any]:
     """`value` of the clip, or why it is `missing`. A failure of VBench is an answer; only the process's end is none."""
     dimension, video = request["dimension"], home / request["video"]
-    prompt = PLACEHOLDER if dimension in READS_NO_PROMPT else request["prompt"]
+    fast = dimension.startswith(FAST)
+    prompt = PLACEHOLDER if fast or dimension in READS_NO_PROMPT else request["prompt"]
     # FFmpeg looks at the content; VBench opens only what ends in a suffix that it knows.
     name = f"{prompt}-0{'.gif' if video.suffix.lower() == '.gif' else '.mp4'}"
     if not prompt:
@@ -85,7 +145,11 @@ def answer(request: dict[str, Any], evaluate: Evaluate, home: Path) -> dict[str,
         return {"missing": "VBench reads the action from the file's name, and cuts it at the first '-'"}
     if not video.is_file():
         return {"missing": f"no file {video.name}"}
+    if dimension in BY_GRIT and find_spec("detectron2") is None:  # before VBench fetches weights in vain
+        return {"missing": "detectron2 is not installed in VBench's environment: it comes as source only"}
     try:
+        if fast:
+            return _found(alike(video, dimension.removeprefix(FAST)))
         with tempfile.TemporaryDirectory(dir=".") as folder:
             return _evaluated(Path(folder).resolve(), request, prompt, video, name, evaluate)
     except ModuleNotFoundError as error:
@@ -94,7 +158,11 @@ def answer(request: dict[str, Any], evaluate: Evaluate, home: Path) -> dict[str,
         words = [error.cmd] if isinstance(error.cmd, str) else [str(word) for word in error.cmd]
         source = next((word for word in words if word.startswith("http")), words[0])
         return {"missing": f"VBench's weights could not be fetched: {source}"}
+    except URLError as error:
+        return {"missing": f"VBench's weights could not be fetched: {error.reason}"}
     except Exception as error:
+        if isinstance(error, FileNotFoundError) and str(error.filename).startswith(_cache()):
+            return {"missing": f"VBench's weights could not be fetched: {Path(error.filename).name}"}
         print(f"{dimension} of {video}: {error!r}", file=sys.stderr)
         return {"missing": f"VBench failed: {type(error).__name__}: {error}"[:1000]}
 
@@ -119,8 +187,16 @@ def _evaluated(
     overall, *rest = json.loads(written[0].read_text(encoding="utf-8"))[dimension]
     if rest and not rest[0]:
         return {"missing": "VBench could not read the clip, and left it out"}
-    value = float(overall)
+    return _found(float(overall))
+
+
+def _found(value: float) -> dict[str, Any]:
     return {"value": value} if math.isfinite(value) else {"missing": f"VBench's value is {value}"}
+
+
+def _cache() -> str:
+    """Where VBench keeps its weights."""
+    return os.environ.get("VBENCH_CACHE_DIR") or str(Path.home() / ".cache" / "vbench")
 
 
 def _say(answers: Any, content: dict[str, Any]) -> None:

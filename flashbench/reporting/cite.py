@@ -1,0 +1,306 @@
+"""`flashbench cite RUN`: a methods paragraph, the protocol's hash, and BibTeX for what a run used.
+
+All of it comes from the run's files and from citations.yaml; what a run does not say is told as missing, never guessed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import flashbench
+from flashbench import metrics as registry
+from flashbench.errors import FlashBenchError, InvalidError
+from flashbench.paths import PACKAGE, read_yaml
+from flashbench.reporting.runs import GIVE_SCORES, RECORD, SCORES, read_record, stored_hash
+from flashbench.scoring import read_scores
+
+CITATIONS = PACKAGE / "reporting" / "citations.yaml"
+_FIELDS = ("author", "title", "booktitle", "journal", "volume", "number", "pages", "howpublished", "note", "year")
+_PREFIX = 12
+"""Digits of a sha256 that a text shows."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Citation:
+    """What to write about a run."""
+
+    paragraph: str
+    protocol: str
+    protocol_hash: str
+    entries: tuple[str, ...]
+    """Keys of the BibTeX entries, in order of first use."""
+    bibtex: str
+    remarks: tuple[str, ...]
+    """What the run does not say, and metrics that have no paper to cite."""
+
+    @property
+    def text(self) -> str:
+        """All of it, as `flashbench cite` prints it."""
+        hashed = f"Protocol: {self.protocol}, hash {self.protocol_hash or 'not recorded'}"
+        remarks = "\n".join(f"- {remark}" for remark in self.remarks)
+        return "\n\n".join(filter(None, (self.paragraph, hashed, remarks, self.bibtex))) + "\n"
+
+
+@dataclass(frozen=True)
+class _Source:
+    """How a metric is called and cited."""
+
+    name: str
+    cite: tuple[str, ...]
+    none: str
+
+
+def cite(run: Path) -> Citation:
+    """What to write about a scored run.
+
+    Args:
+        run: a folder of `flashbench score --out`, or a protocol's results, results/TIER/PROTOCOL.
+
+    Raises:
+        InvalidError: it is neither, or its files cannot be read.
+    """
+    folder = run.parent if run.name in (RECORD, SCORES) else run
+    if (record := read_record(folder / RECORD)) is not None:
+        return _of_videos(record, _unmeasured(folder / SCORES, record))
+    if not (folder / SCORES).is_file():
+        raise InvalidError(f"{run} has neither {RECORD} nor {SCORES}", fix=GIVE_SCORES)
+    return _of_protocol(folder)
+
+
+def source(metric: str) -> _Source | None:
+    """How a metric is called and cited: the longest entry of citations.yaml that its name begins with, or None."""
+    known: Mapping[str, Mapping[str, Any]] = _data()["metrics"]
+    fitting = [x for x in known if metric == x or metric.startswith(x if x.endswith(":") else f"{x}_")]
+    if not fitting:
+        return None
+    entry = known[max(fitting, key=len)]
+    return _Source(str(entry["name"]), tuple(entry.get("cite", ())), str(entry.get("none", "")))
+
+
+def bibtex(keys: Iterable[str], *, version: str) -> str:
+    """BibTeX of entries; `version` is FlashBench's."""
+    return "\n\n".join(_entry(key, _data()["entries"][key], version) for key in dict.fromkeys(keys))
+
+
+@cache
+def _data() -> dict[str, Any]:
+    return read_yaml(CITATIONS)
+
+
+def _entry(key: str, fields: Mapping[str, Any], version: str) -> str:
+    width = max(len(name) for name in _FIELDS if name in fields)
+    lines = [
+        f"  {name:<{width}} = {{{str(fields[name]).replace('VERSION', version)}}},"
+        for name in _FIELDS
+        if name in fields
+    ]
+    return "\n".join([f"@{fields['type']}{{{key},", *lines, "}"])
+
+
+def _unmeasured(scores: Path, record: Mapping[str, Any]) -> dict[str, str]:
+    """Metric → why it has no value in a run: an obstacle of the machine, or what its scores say."""
+    found = {name: str(x["obstacle"]) for name, x in record["metrics"].items() if x.get("obstacle")}
+    if scores.is_file():
+        table = read_scores(scores)
+        for name, lines in table.groupby("metric", sort=False):
+            if lines["value"].isna().all():
+                found.setdefault(str(name), "; ".join(dict.fromkeys(filter(None, lines["reason"]))))
+    return found
+
+
+def _of_videos(record: Mapping[str, Any], unmeasured: Mapping[str, str]) -> Citation:
+    """Of a run.json."""
+    videos = [video for video in record["videos"] if video.get("clip")]
+    lost = len(record["videos"]) - len(videos)
+    used = {name: about for name, about in record["metrics"].items() if name not in unmeasured}
+    version = str(record["versions"].get("flashbench", "unknown"))
+    protocol, settings = str(record.get("protocol", "")), record["settings"]
+    sentences = [
+        f"Scores were computed with FlashBench {version} under the protocol {protocol} (hash "
+        f"{record['protocol_hash'][:_PREFIX]}).",
+        _material(videos),
+        *(
+            [f"{_count(lost, 'further file')} could not be read and {'is' if lost == 1 else 'are'} left out."]
+            * (lost > 0)
+        ),
+        _seen(settings),
+        _prompted(videos),
+        _measured(used, record["versions"]),
+        _intervals([*used], len({video.get("prompt") or video["case"] for video in videos}), _unit(videos)),
+    ]
+    absent = [f"Not measured: {name} ({reason})." for name, reason in unmeasured.items()]
+    if any(video.get("prompt") for video in videos):
+        absent.append("The run does not record which suite the prompts come from: name and cite it.")
+    return _citation(" ".join(filter(None, sentences)), protocol, record["protocol_hash"], used, version, absent)
+
+
+def _of_protocol(folder: Path) -> Citation:
+    """Of results/TIER/PROTOCOL."""
+    table = read_scores(folder / SCORES)
+    names = list(dict.fromkeys(table.loc[table["value"].notna(), "metric"].astype(str)))
+    name = str(table["protocol"].iloc[0]) if len(table) else folder.name
+    digest, tier = stored_hash(folder / SCORES), folder.resolve().parent.name
+    rows, cases = table["row"].nunique(), len(table[["case", "seed"]].drop_duplicates())
+    sentences = [
+        f"Scores were computed with FlashBench {flashbench.__version__} under the protocol {name} at the {tier} tier "
+        f"(hash {digest[:_PREFIX]}): {_count(rows, 'row')} of {_count(cases, 'clip')} each.",
+    ]
+    remarks = ["Versions and weights are those of this installation: a protocol's scores.parquet does not name them."]
+    systems = tuple[str, ...]()
+    try:
+        from flashbench.protocol import load_protocol
+
+        protocol = load_protocol(name, tier=tier)
+        if protocol.hash != digest:
+            raise InvalidError(f"its hash here is {protocol.hash[:_PREFIX]}")
+        shape = protocol.geometry
+        sentences.append(
+            f"Clips have {shape.frames} frames of {shape.height}×{shape.width} pixels at {_rate(shape.fps)} frames per "
+            "second and are kept without loss (FFV1, RGB)."
+        )
+        systems = tuple(dict.fromkeys(variant.system for variant in protocol.variants))
+        sentences.append(f"Systems: {', '.join(systems)}.")
+    except FlashBenchError as error:
+        remarks.append(f"The protocol {name} that is here is not the one of these results: {error.what}.")
+    sentences.append(_measured({one: _declared(one) for one in names}, {}))
+    sentences.append(_intervals(names, table["cluster"].nunique(), "source or prompt"))
+    keys = [key for system in systems for key in _data()["systems"].get(system, ())]
+    version = flashbench.__version__
+    return _citation(" ".join(sentences), name, digest, names, version, remarks, first=keys)
+
+
+def _citation(
+    paragraph: str,
+    protocol: str,
+    digest: str,
+    names: Iterable[str],
+    version: str,
+    remarks: Sequence[str],
+    first: Sequence[str] = (),
+) -> Citation:
+    keys, notes = [*_data()["always"], *first], list(remarks)
+    for name in names:
+        found = source(name)
+        if found is None:
+            notes.append(f"No citation is known for {name}: cite it as its package says.")
+            continue
+        keys += found.cite
+        if found.none:
+            notes.append(f"{name}: {found.none}.")
+    if any(_is_set(name) for name in names):
+        keys += _data()["jackknife"]
+    unique = tuple(dict.fromkeys(keys))
+    return Citation(
+        paragraph=paragraph,
+        protocol=protocol,
+        protocol_hash=digest,
+        entries=unique,
+        bibtex=bibtex(unique, version=version),
+        remarks=tuple(notes),
+    )
+
+
+def _material(videos: Sequence[Mapping[str, Any]]) -> str:
+    if not videos:
+        return "No video could be read."
+    sources = [video.get("source") or {} for video in videos]
+    sizes = _several(f"{video['height']}×{video['width']}" for video in videos)
+    lengths = _several(str(video["frames"]) for video in videos)
+    rates = _several(_rate(video["fps"]) for video in videos)
+    codecs = _several("/".join(filter(None, (s.get("codec"), s.get("pixel_format")))) or "unknown" for s in sources)
+    containers = _several(s.get("container") or "unknown" for s in sources)
+    matrices = _several(s.get("matrix") or "unknown" for s in sources)
+    return (
+        f"{_count(len(videos), 'video').capitalize()} were scored: {lengths} frames each, {sizes} "
+        f"pixels (height×width), {rates} frames per second; codec and pixel format {codecs}, container "
+        f"{containers}, colour matrix {matrices} (untagged video is read as BT.601)."
+    ).replace("1 video were", "1 video was")
+
+
+def _seen(settings: Mapping[str, Any]) -> str:
+    frames, size = settings.get("frames"), settings.get("size")
+    taken = "All frames were used" if frames == "all" else f"The middles of {frames} equal parts were used as frames"
+    kept = "at their native size" if size == "native" else f"resized to {str(size).replace('x', '×')} pixels"
+    return f"{taken}, {kept}."
+
+
+def _prompted(videos: Sequence[Mapping[str, Any]]) -> str:
+    prompts = [str(video["prompt"]) for video in videos if video.get("prompt")]
+    if not prompts:
+        return ""
+    most = max(Counter(prompts).values())
+    return f"They answer {_count(len(set(prompts)), 'prompt')}, with up to {_count(most, 'sample')} each."
+
+
+def _measured(used: Mapping[str, Any], versions: Mapping[str, Any]) -> str:
+    """The metrics with their versions and weights."""
+    if not used:
+        return "No metric was measured."
+    parts = []
+    for name, about in used.items():
+        found, identity = source(name), about.get("identity") or {}
+        details = [f"`{name}`", f"version {identity.get('version', 'unknown')}"]
+        if library := (identity.get("preprocessing") or {}).get("pyiqa"):
+            details.append(f"pyiqa {library}")
+        weights = [f"{asset} {str(digest)[:_PREFIX]}" for asset, digest in (about.get("assets") or {}).items()]
+        details += [f"sha256 of weights or parameters: {', '.join(weights)}"] if weights else []
+        parts.append(f"{found.name if found else name} ({'; '.join(details)})")
+    libraries = [f"{name} {versions[name]}" for name in ("torch", "numpy", "scipy", "av") if versions.get(name)]
+    ending = f" Libraries: {', '.join(libraries)}." if libraries else ""
+    return f"Metrics: {'; '.join(parts)}.{ending}"
+
+
+def _declared(name: str) -> dict[str, Any]:
+    """What this installation says of a metric: its identity and its weights' sha256."""
+    from flashbench import assets
+
+    try:
+        metric = registry.get(name)
+    except FlashBenchError:
+        return {}
+    known = assets.registry()
+    here = [asset for asset in metric.assets if asset in known.names()]
+    return {"identity": metric.identity, "assets": {asset: known.get(asset).sha256 for asset in here}}
+
+
+def _intervals(names: Sequence[str], clusters: int, unit: str) -> str:
+    text = f"Intervals are 95 %, by Student's t over {_count(clusters, 'cluster')} (unit: {unit})"
+    pooled = [name for name in names if _is_set(name)]
+    return text + (f"; for {', '.join(pooled)} by the delete-one-cluster jackknife." if pooled else ".")
+
+
+def _is_set(name: str) -> bool:
+    try:
+        return registry.get(name).scope == "set"
+    except FlashBenchError:
+        return False
+
+
+def _unit(videos: Sequence[Mapping[str, Any]]) -> str:
+    return "prompt" if any(video.get("prompt") for video in videos) else "video"
+
+
+def _several(values: Iterable[str]) -> str:
+    """One value, or the distinct ones with how often each occurs, the commonest first."""
+    counts = Counter(values)
+    if len(counts) == 1:
+        return next(iter(counts))
+    listed = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return ", ".join(f"{value} ({count})" for value, count in listed[:5]) + (", …" if len(listed) > 5 else "")
+
+
+def _rate(fps: Any) -> str:
+    match = re.fullmatch("([0-9]+)/([0-9]+)", str(fps))
+    if not match or int(match[2]) == 0:
+        return str(fps)
+    return f"{int(match[1]) / int(match[2]):.6g}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -1,0 +1,193 @@
+"""Two runs' paired clips under one metric: the difference, its interval, and what may be said of it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+import pandas as pd
+
+from flashbench import stats
+from flashbench.metrics.base import Metric
+from flashbench.videos.pairing import Clip, Pairing
+
+MOST_CLUSTERS = 100_000
+"""Numbers of clusters above this are not told: nobody makes so many videos."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """A metric's verdict on one run against the baseline; `effect` is the run's value minus the baseline's."""
+
+    metric: str
+    baseline: str
+    other: str
+    direction: str
+    unit: str
+    baseline_value: float
+    other_value: float
+    effect: float
+    low: float
+    high: float
+    p: float
+    adjusted: float
+    """p by Holm over all metrics and runs of the call."""
+    n: int
+    """Pairs in which both clips have a score."""
+    of: int
+    """Pairs."""
+    clusters: int
+    verdict: str
+    """better, worse, no worse (than the margin), undecided, differs, identical, equal, or none."""
+    needed: float
+    """Clusters at which a difference of this size would be found with 80 % power by one test; NaN where decided."""
+    margin: float
+    reason: str
+    """Why there is no verdict, or what was left out."""
+
+
+COLUMNS = tuple(field.name for field in fields(Result))
+
+
+def needed(se: float, clusters: int, effect: float) -> float:
+    """Fewest clusters at which a true difference of `effect` is found with 80 % power by one test at 5 %.
+
+    Args:
+        se: standard error of the paired difference over `clusters` clusters, from which that of others follows by √n.
+        effect: the difference. 0, or more than `MOST_CLUSTERS` clusters, gives infinity.
+    """
+    if math.isnan(se) or clusters < stats.MIN_CLUSTERS:
+        return math.nan
+    spread = se * math.sqrt(clusters)
+
+    def found(count: int) -> bool:
+        return stats.smallest_resolvable(spread / math.sqrt(count), count) <= abs(effect)
+
+    if effect == 0 or not found(MOST_CLUSTERS):
+        return math.inf
+    low, high = stats.MIN_CLUSTERS, MOST_CLUSTERS
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if found(middle) else (middle + 1, high)
+    return float(low)
+
+
+_FIRST, _SECOND = "0", "1"
+
+
+def combined(first: pd.DataFrame, second: pd.DataFrame, found: Pairing) -> pd.DataFrame:
+    """One table of both runs' paired clips: rows 0 and 1, the baseline's case, cluster and seed for both."""
+    cluster = {clip: name for clip, name in zip(_of(first), first["cluster"].astype(str), strict=True)}
+    theirs = {clip: name for clip, name in zip(_of(second), second["cluster"].astype(str), strict=True)}
+    names: dict[Clip, str] = {}
+    for one, two in found.pairs:
+        # A clip without a prompt is its own cluster; then the partner's prompt is the pair's.
+        names[one] = theirs[two] if cluster[one] == one[0] and theirs[two] != two[0] else cluster[one]
+    parts = []
+    for row, table, partner in (
+        (_FIRST, first, {one: one for one, _ in found.pairs}),
+        (_SECOND, second, {two: one for one, two in found.pairs}),
+    ):
+        clips = [partner.get(clip) for clip in _of(table)]
+        here = [clip is not None for clip in clips]
+        kept = [clip for clip in clips if clip is not None]
+        part = table[here].assign(
+            own_cluster=table["cluster"][here], row=row, replica=0, case=[case for case, _ in kept],
+            seed=[seed for _, seed in kept], cluster=[names[clip] for clip in kept],
+        )  # fmt: skip
+        parts.append(part)
+    return pd.concat(parts, ignore_index=True)
+
+
+def _of(table: pd.DataFrame) -> list[Clip]:
+    return list(zip(table["case"].astype(str), table["seed"].astype(int), strict=True))
+
+
+def remarks(both: pd.DataFrame, labels: tuple[str, str]) -> list[str]:
+    """Notes on the pairs: the same clip twice, prompts that differ."""
+    clips = both.drop_duplicates(["row", "case", "seed"]).set_index(["case", "seed"])
+    one, two = (clips[clips["row"] == row] for row in (_FIRST, _SECOND))
+    joined = one.merge(two, left_index=True, right_index=True, suffixes=("_a", "_b"))
+    same = int(((joined["clip_a"] == joined["clip_b"]) & (joined["clip_a"] != "")).sum())
+    notes = []
+    if same == len(joined):
+        notes.append(f"Identical: every pair of `{labels[1]}` and `{labels[0]}` is the same clip.")
+    elif same:
+        notes.append(f"{same} of {len(joined)} pairs of `{labels[1]}` and `{labels[0]}` are the same clip.")
+    if apart := int((joined["frames_a"] != joined["frames_b"]).sum()):
+        notes.append(f"{apart} pairs of `{labels[1]}` and `{labels[0]}` differ in their number of frames.")
+    cases = joined.index.get_level_values("case")
+    prompted = (joined["own_cluster_a"] != cases) & (joined["own_cluster_b"] != cases)
+    if apart := int((prompted & (joined["own_cluster_a"] != joined["own_cluster_b"])).sum()):
+        notes.append(f"{apart} pairs of `{labels[1]}` and `{labels[0]}` have different prompts; the baseline's count.")
+    return notes
+
+
+def result(both: pd.DataFrame, kind: Metric, baseline: str, other: str, margin: float) -> Result:
+    """The contrast of one metric, not yet adjusted; its verdict comes with the family."""
+    lines = both[both["metric"] == kind.name]
+    found = stats.contrast(lines, kind, _SECOND, _FIRST)
+    scored = lines.assign(has=_has(lines, kind))
+    whole = scored.groupby(["case", "seed"])["has"].transform("all") & (
+        scored.groupby(["case", "seed"])["has"].transform("size") == 2
+    )
+    kept = lines[whole]
+    values = [stats.estimate(kept, kind, row).value if len(kept) else math.nan for row in (_FIRST, _SECOND)]
+    same = bool(len(kept)) and _same_clips(kept)
+    reason = found.reason
+    if 0 < found.n < found.of:
+        why = dict.fromkeys(str(text) for text in scored.loc[~scored["has"], "reason"] if text)
+        left_out = f"{found.of - found.n} of {found.of} pairs left out: {'; '.join(why)}"
+        reason = "; ".join(filter(None, (left_out, reason)))
+    return Result(
+        metric=kind.name, baseline=baseline, other=other, direction=kind.direction, unit=kind.unit,
+        baseline_value=values[0], other_value=values[1], effect=found.effect, low=found.low, high=found.high,
+        p=found.p, adjusted=math.nan, n=found.n, of=found.of, clusters=found.clusters,
+        verdict="identical" if same else "", needed=needed(found.se, found.clusters, found.effect), margin=margin,
+        reason=reason,
+    )  # fmt: skip
+
+
+def _has(lines: pd.DataFrame, kind: Metric) -> pd.Series:
+    if kind.scope == "set":
+        return lines["statistics"].map(lambda one: len(one) > 0 and not np.isnan(np.asarray(one)).any()).astype(bool)
+    return lines["value"].notna()
+
+
+def _same_clips(lines: pd.DataFrame) -> bool:
+    """Whether every pair is one clip with one value; the same clip beside another reference may have two."""
+    pairs = lines.groupby(["case", "seed"])
+    digests = pairs["clip"].agg(["nunique", "first"])
+    return bool(((digests["nunique"] == 1) & (digests["first"] != "") & (pairs["value"].nunique() <= 1)).all())
+
+
+def judged(result: Result, adjusted: float) -> Result:
+    """The result with its place in the family and its verdict."""
+    verdict = result.verdict or _verdict(result, adjusted)
+    open_ = verdict == "undecided"
+    return replace(result, adjusted=adjusted, verdict=verdict, needed=result.needed if open_ else math.nan)
+
+
+def _verdict(result: Result, adjusted: float) -> str:
+    if math.isnan(result.p):
+        return "none"
+    if result.effect == result.low == result.high == 0:
+        return "equal"
+    sign = stats.SIGN[result.direction]
+    resolved = adjusted < 1 - stats.LEVEL
+    if sign == 0:
+        return "differs" if resolved else "undecided"
+    if resolved and sign * result.effect > 0:
+        return "better"
+    worst = result.low if sign > 0 else -result.high
+    if worst > -result.margin:  # False without a margin, which is NaN
+        return "no worse"
+    return "worse" if resolved else "undecided"
+
+
+def units(table: pd.DataFrame) -> str:
+    """What a cluster of a table is: `prompts`, `videos`, or only `clusters` in a protocol's results."""
+    if not table["protocol"].astype(str).str.startswith("adhoc/").all():
+        return "clusters"
+    return "prompts" if bool((table["cluster"].astype(str) != table["case"].astype(str)).any()) else "videos"

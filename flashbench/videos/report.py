@@ -1,0 +1,123 @@
+"""What scoring videos gave, to read: each metric's mean with its interval, every video's value, what is missing."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from flashbench import stats
+from flashbench.metrics.base import Metric
+from flashbench.reporting.markup import Block, Cell, Notes
+from flashbench.videos.score import Run
+
+ARROW = {"higher": "↑", "lower": "↓", "none": ""}
+MOST_VIDEOS = 40
+"""Videos up to which the report lists each; scores.csv always does."""
+
+
+def blocks(done: Run, *, every_video: bool = True) -> list[Block]:
+    """The report as a document; `every_video` asks for the grid of all videos, if they are not too many."""
+    found = list(zip(done.wanted.metrics, done.estimates, strict=True))
+    shown = [one for one in found if not math.isnan(one[1].value)]
+    notes = Notes()
+    title = f"{len(done.videos)} video{'s' if len(done.videos) != 1 else ''} of {done.label}"
+    document = [
+        Block("heading", title),
+        *([Block("grid", grid=_grid(done, shown, notes), columns="llrrrr")] if shown else []),
+    ]
+    document.append(Block("notes", notes=notes.lines()))
+    if every_video and shown and 1 < len(done.videos) <= MOST_VIDEOS:
+        grid = _videos(done, [metric for metric, _ in shown])
+        document += [Block("subheading", "Each video"), Block("grid", grid=grid)]
+    if skipped := _skipped(done, [metric for metric, one in found if math.isnan(one.value)]):
+        document += [Block("subheading", "Not measured"), Block("notes", notes=skipped)]
+    if done.unreadable:
+        lines = [f"{case}: {reason}" for case, reason in done.unreadable]
+        document += [Block("subheading", "Not read, or not whole"), Block("notes", notes=lines)]
+    document += [Block("text", remark) for remark in done.remarks]
+    return [*document, Block("text", _footer(done))]
+
+
+def to_csv(done: Run) -> str:
+    """scores.csv: a line for each video and metric, floats exact, `nan` spelled out."""
+    kinds = {metric.name: metric for metric in done.wanted.metrics}
+    prompts = {video.case: video.prompt or "" for video in done.videos}
+    table = done.table[["case", "seed", "metric", "value", "frames", "reason", "clip", "key"]].copy()
+    table.insert(1, "prompt", [prompts[case] for case in table["case"]])
+    table.insert(5, "unit", [kinds[name].unit for name in table["metric"]])
+    table.insert(6, "direction", [kinds[name].direction for name in table["metric"]])
+    return str(table.to_csv(index=False, lineterminator="\n", na_rep="nan"))
+
+
+def _grid(done: Run, shown: list[tuple[Metric, stats.Estimate]], notes: Notes) -> list[list[Cell]]:
+    head = ["metric", "unit", "mean", "95 % interval", "lowest … highest", "n"]
+    grid = [[Cell(text) for text in head]]
+    for metric, one in shown:
+        values = _values(done, metric)
+        places = _places(values if math.isnan(one.high) else [one.high - one.low])
+        interval = "–" if math.isnan(one.high) else f"{one.low:.{places}f} … {one.high:.{places}f}"
+        spread = f"{min(values):.{places}f} … {max(values):.{places}f}" if len(values) > 1 else "–"
+        grid.append(
+            [
+                Cell(f"{metric.name} {ARROW[metric.direction]}".strip()),
+                Cell(metric.unit),
+                Cell(_number(one.value, places) + notes.mark(one.reason if one.n > 1 or one.n < one.of else "")),
+                Cell(interval),
+                Cell(spread),
+                Cell(f"{one.n}/{one.of}"),
+            ]
+        )
+    return grid
+
+
+def _videos(done: Run, metrics: list[Metric]) -> list[list[Cell]]:
+    """Videos × metrics, for set metrics too: a video's own value."""
+    places = {metric.name: _places(_values(done, metric)) for metric in metrics}
+    by_video: dict[str, dict[str, float]] = {}
+    for case, name, value in zip(done.table["case"], done.table["metric"], done.table["value"], strict=True):
+        by_video.setdefault(case, {})[name] = value
+    grid = [[Cell("video"), *(Cell(metric.name) for metric in metrics)]]
+    for case, values in by_video.items():
+        grid.append([Cell(case), *(Cell(_number(values[m.name], places[m.name])) for m in metrics)])
+    return grid
+
+
+def _values(done: Run, metric: Metric) -> list[float]:
+    values = done.table.loc[done.table["metric"] == metric.name, "value"].to_numpy(dtype=np.float64)
+    return [float(value) for value in values[~np.isnan(values)]]
+
+
+def _skipped(done: Run, metrics: list[Metric]) -> list[str]:
+    """Metrics without any value, together where the reason is one."""
+    reasons: dict[str, list[str]] = {}
+    broken = {reason for _, reason in done.unreadable}
+    for metric in metrics:
+        said = done.table.loc[done.table["metric"] == metric.name, "reason"]
+        own = list(dict.fromkeys(reason for reason in said if reason not in broken))
+        if own:
+            reasons.setdefault("; ".join(own), []).append(metric.name)
+    return [f"{', '.join(names)}: {reason}" for reason, names in reasons.items()]
+
+
+def _footer(done: Run) -> str:
+    clusters = len({video.cluster for video in done.videos})
+    unit = "prompt" if any(video.prompt for video in done.videos) else "video"
+    settings: dict[str, Any] = done.wanted.settings
+    text = f"Protocol `{done.wanted.protocol}`, hash `{done.wanted.hash}` · frames {settings['frames']}, "
+    text += f"size {settings['size']} · intervals: Student's t over {clusters} clusters (unit: {unit}); set metrics: "
+    text += "delete-one-cluster jackknife-t."
+    if settings["frames"] != "all":
+        text += " Metrics over time compare the frames that were taken, which are no neighbours."
+    return text
+
+
+def _places(values: list[float]) -> int:
+    """Decimals that show three digits of the typical value's size."""
+    sizes = [abs(value) for value in values if math.isfinite(value) and value]
+    return min(max(2 - math.floor(math.log10(float(np.median(sizes)))), 0), 6) if sizes else 3
+
+
+def _number(value: float, places: int) -> str:
+    return "n/a" if math.isnan(value) else f"{value:.{places}f}".replace("inf", "∞")

@@ -1,0 +1,148 @@
+"""`Scorer`: the metrics of `flashbench score` on frames that are in memory already, as in a training loop."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from flashbench.errors import UsageError
+from flashbench.metrics.base import Metric, measure
+from flashbench.scoring import score_key
+from flashbench.types import Clip, Measurement
+from flashbench.videos.table import frame, lines
+from flashbench.videos.wanted import wanted
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Images: TypeAlias = Any
+"""NumPy array, torch tensor (on any device), or sequence of such or of PIL images; see `clip`."""
+
+
+class Scorer:
+    """Metrics, ready to score clips in memory. Networks are loaded once, on first use.
+
+    Args:
+        metrics: names or `Metric`s; all of `adhoc/frame-quality` if not given.
+
+    Raises:
+        UsageError: no such metric.
+    """
+
+    def __init__(self, metrics: Iterable[str | Metric] | str | None = None) -> None:
+        self._wanted = wanted(metrics)
+        self.metrics = self._wanted.metrics
+        """In the order in which they were named."""
+
+    def __call__(
+        self,
+        frames: Images,
+        *,
+        fps: int | float | str | Fraction = 8,
+        prompt: str | None = None,
+        reference: Images | None = None,
+        case: str = "clip",
+        seed: int = 0,
+    ) -> pd.DataFrame:
+        """Score a clip: one row per metric, in their order, with the columns of `flashbench.score`.
+
+        Args:
+            frames: a clip as `clip` takes it.
+            fps: frames per second.
+            prompt: what it was generated from, for metrics that read it.
+            reference: the clip that metrics of a pair compare with.
+            case: its name in the rows.
+            seed: its sampling seed in the rows.
+
+        A metric that cannot run, or has no value for this clip, is a row with NaN and its reason.
+
+        Raises:
+            UsageError: frames are no clip.
+        """
+        made, spoilt = clip(frames, fps)
+        other, spoilt_reference = clip(reference, fps) if reference is not None else (None, "")
+        reason = spoilt or (f"reference: {spoilt_reference}" if spoilt_reference else "")
+        excuses = {m.name: reason or self._wanted.excuse(m, other) for m in self.metrics}
+        asked = [metric for metric in self.metrics if not excuses[metric.name]]
+        values = dict(zip([m.name for m in asked], measure(asked, made, other, prompt), strict=True)) if asked else {}
+        digest, beside = (
+            ("", None) if spoilt else (made.digest, other.digest if other and not spoilt_reference else None)
+        )
+        found = [values.get(m.name) or Measurement.missing(excuses[m.name]) for m in self.metrics]
+        known = [score_key(m, clip=digest, reference=beside, prompt=prompt) if m in asked else "" for m in self.metrics]
+        about: dict[str, Any] = {
+            "protocol": self._wanted.protocol,
+            "row": "memory",
+            "case": case,
+            "cluster": prompt or case,
+        }
+        about |= {"seed": seed, "replica": 0, "frames": len(made.frames), "clip": digest}
+        return frame(lines(about, self.metrics, found, known))
+
+
+def clip(frames: Images, fps: int | float | str | Fraction) -> tuple[Clip, str]:
+    """(clip, why its numbers are none) from uint8 [T, H, W, 3] or [T, 3, H, W], or floats 0 … 1 of either shape.
+
+    Floats become round(255 x). Where they are not finite, the clip is black and the reason says in which frames.
+
+    Raises:
+        UsageError: another shape, kind of numbers or range.
+    """
+    array = _array(frames)
+    if array.ndim != 4 or 0 in array.shape or 3 not in (array.shape[1], array.shape[3]):
+        what = f"frames are {list(array.shape)}, not [T, H, W, 3] or [T, 3, H, W]"
+        raise UsageError(what, fix="give one clip of RGB frames; take batches apart")
+    if array.shape[3] != 3:
+        array = np.moveaxis(array, 1, 3)
+    reason = ""
+    if array.dtype.kind == "f":
+        bad = np.flatnonzero(~np.isfinite(array).all(axis=(1, 2, 3)))
+        reason = (
+            f"{bad.size} of {len(array)} frames hold numbers that are not finite, frame {bad[0]} first"
+            if bad.size
+            else ""
+        )
+        array = np.zeros_like(array) if bad.size else array
+        low, high = float(array.min()), float(array.max())
+        if low < -1e-6 or high > 1 + 1e-6:
+            fix = "scale them: (x + 1) / 2 for −1 … 1, x / 255 for 0 … 255"
+            raise UsageError(f"float frames lie in {low:g} … {high:g}, not in 0 … 1", fix=fix)
+        array = np.rint(np.clip(array, 0, 1) * 255).astype(np.uint8)
+    if array.dtype != np.uint8:
+        raise UsageError(f"frames are {array.dtype}, not uint8 or floats", fix="give uint8 0 … 255 or floats 0 … 1")
+    return Clip(np.ascontiguousarray(array), _rate(fps)), reason
+
+
+def _array(frames: Images) -> Any:
+    if not isinstance(frames, Sequence):
+        return _array_of(frames)
+    arrays = [_array_of(one) for one in frames]
+    if len({array.shape for array in arrays}) != 1:
+        what = f"frames are of several shapes: {sorted({array.shape for array in arrays})}" if arrays else "no frames"
+        raise UsageError(what, fix="give a clip of at least one frame, all of one size")
+    return np.stack(arrays)
+
+
+def _array_of(image: Any) -> Any:
+    if hasattr(image, "detach"):  # a torch tensor, of which NumPy knows no bfloat16
+        tensor = image.detach().cpu()
+        return tensor.float().numpy() if tensor.is_floating_point() else tensor.numpy()
+    if hasattr(image, "convert"):  # a PIL image
+        image = image.convert("RGB")
+    return np.asarray(image)
+
+
+def _rate(fps: int | float | str | Fraction) -> Fraction:
+    try:
+        rate = Fraction(fps)
+    except (ValueError, OverflowError, ZeroDivisionError, TypeError) as error:
+        raise UsageError(f"{fps!r} is no frame rate", fix="write 24, 23.976 or '24000/1001'") from error
+    if rate <= 0:
+        raise UsageError(f"{fps!r} is no frame rate", fix="write a number above 0")
+    if not isinstance(fps, float):
+        return rate
+    film = Fraction(1000 * round(fps), 1001)  # 23.976 and 29.97 stand for these
+    return film if abs(film - rate) < Fraction(1, 1000) else rate.limit_denominator(1001)

@@ -1,0 +1,129 @@
+"""Videos as streams of frames: every container, whole or refused; the choice and size of frames."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import made_videos as made
+import numpy as np
+import pytest
+
+from flashbench.types import Clip, clip_hash
+from flashbench.videos import reading
+
+CLIP = made.frames()
+CONTAINERS = {
+    "mp4": {},
+    "mkv": {},
+    "mov": {},
+    "webm": {"codec": "libvpx-vp9"},
+    "avi": {"codec": "mpeg4"},
+    "gif": {"codec": "gif", "pixels": "rgb8"},
+}
+
+
+@pytest.fixture(scope="module")
+def containers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("containers")
+    return {suffix: made.write(folder / f"clip.{suffix}", CLIP, **options) for suffix, options in CONTAINERS.items()}
+
+
+@pytest.mark.parametrize("suffix", CONTAINERS)
+def test_every_container_gives_its_frames(suffix: str, containers: dict[str, Path]) -> None:
+    source, frames = reading.probe(containers[suffix]), list(reading.frames(containers[suffix]))
+    assert (source.frames, source.height, source.width) == CLIP.shape[:3] == (len(frames), *frames[0].shape[:2])
+    assert source.fps == (Fraction(25, 3) if suffix == "gif" else 8), "a GIF counts hundredths of seconds"
+    assert not source.variable_rate and source.matrix == "untagged"
+    assert np.abs(np.stack(frames).astype(int) - CLIP).mean() < (25 if suffix == "gif" else 12)
+
+
+def test_lossless_video_and_pictures_give_every_byte(tmp_path: Path) -> None:
+    odd = made.frames(12, 97, 193)
+    assert np.array_equal(np.stack(list(reading.frames(made.lossless(tmp_path / "clip.mkv", odd)))), odd)
+    folder = made.pictures(tmp_path / "frames", odd)  # frame10 after frame9
+    assert np.array_equal(np.stack(list(reading.frames(folder))), odd)
+    source = reading.probe(folder)
+    assert (source.frames, source.height, source.width, source.fps) == (12, 97, 193, 8)
+
+
+@pytest.mark.parametrize("suffix", CONTAINERS)
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.7, 0.97])
+def test_a_file_that_is_cut_short_is_refused(
+    suffix: str, share: float, containers: dict[str, Path], tmp_path: Path
+) -> None:
+    content = containers[suffix].read_bytes()
+    cut = tmp_path / f"cut.{suffix}"
+    cut.write_bytes(content[: int(share * len(content))])
+    with pytest.raises(reading.Unreadable, match="cannot be read"):
+        reading.probe(cut)
+        list(reading.frames(cut))
+
+
+def test_an_mp4_with_its_index_in_front_is_refused_too(tmp_path: Path) -> None:
+    """Its reader would give the frames that are there, without a word."""
+    whole = made.write(tmp_path / "whole.mp4", made.frames(40), fps=8, movflags="faststart", preset="ultrafast", g="1")
+    cut = tmp_path / "cut.mp4"
+    cut.write_bytes(whole.read_bytes()[: int(0.9 * whole.stat().st_size)])
+    with pytest.raises(reading.Unreadable, match=r"cut short: \d+ of 40 frames|damaged|Invalid data"):
+        reading.probe(cut)
+        list(reading.frames(cut))
+
+
+def test_damaged_frames_are_refused(containers: dict[str, Path], tmp_path: Path) -> None:
+    content = bytearray(containers["mp4"].read_bytes())
+    middle = content.index(b"mdat") + 700
+    content[middle : middle + 40] = bytes(40)
+    (broken := tmp_path / "broken.mp4").write_bytes(content)
+    with pytest.raises(reading.Unreadable, match="damaged|Invalid data"):
+        list(reading.frames(broken))
+
+
+def test_text_and_sound_are_no_video(tmp_path: Path) -> None:
+    (text := tmp_path / "text.mp4").write_text("this is no video\n" * 20)
+    with pytest.raises(reading.Unreadable, match="Invalid data"):
+        reading.probe(text)
+    (folder := tmp_path / "frames").mkdir()
+    (folder / "1.png").write_bytes(b"no picture")
+    with pytest.raises(reading.Unreadable, match="1.png is no picture"):
+        reading.probe(folder)
+
+
+def test_a_variable_rate_is_noted(tmp_path: Path) -> None:
+    source = reading.probe(made.variable(tmp_path / "phone.mp4", CLIP))
+    assert source.variable_rate and source.frames == len(CLIP)
+
+
+def test_pictures_of_two_sizes_are_no_clip(tmp_path: Path) -> None:
+    folder = made.pictures(tmp_path / "frames", CLIP)
+    (made.pictures(tmp_path / "other", CLIP[:, :48]) / "frame0.png").replace(folder / "frame9.png")
+    with pytest.raises(reading.Unreadable, match="frame 5 is 48×192"):
+        list(reading.frames(folder))
+
+
+def test_sources_survive_json(containers: dict[str, Path]) -> None:
+    source = reading.probe(containers["gif"])
+    assert reading.Source.from_json(source.to_json()) == source
+
+
+@pytest.mark.parametrize(("total", "wanted", "numbers"), [(9, 3, {1, 4, 7}), (9, 1, {4}), (10, 4, {1, 3, 6, 8})])
+def test_chosen_frames_are_the_middles_of_equal_parts(total: int, wanted: int, numbers: set[int]) -> None:
+    assert reading.chosen(total, wanted) == numbers
+    assert reading.chosen(total, "all") is None and reading.chosen(wanted, total) is None
+
+
+def test_resizing_keeps_what_fits_and_a_constant(tmp_path: Path) -> None:
+    frame = CLIP[0]
+    assert reading.resized(frame, None) is frame and reading.resized(frame, (96, 192)) is frame
+    for size in ((48, 96), (200, 100), (192, 384)):
+        flat = reading.resized(np.full((96, 192, 3), 77, np.uint8), size)
+        assert flat.shape == (*size, 3) and (flat == 77).all()
+    halved = frame.reshape(48, 2, 96, 2, 3).mean(axis=(1, 3))
+    assert np.abs(reading.resized(frame, (48, 96)) - halved).max() <= 0.5, "area average"
+
+
+def test_the_streamed_hash_is_the_clips_digest() -> None:
+    state = clip_hash(CLIP.shape[:3], Fraction(24000, 1001))
+    for frame in CLIP:
+        state.update(frame.data)
+    assert state.hexdigest() == Clip(CLIP, Fraction(24000, 1001)).digest
