@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from flashbench.protocol import load_protocol
+    from flashbench.videos.compare import compare
     from flashbench.videos.score import score
     from flashbench.videos.scorer import Scorer
 
-__all__ = ["Scorer", "__version__", "load_protocol", "score"]
+__all__ = ["Scorer", "__version__", "compare", "load_protocol", "score"]
 
 _HOMES = {
     "Scorer": "flashbench.videos.scorer",
+    "compare": "flashbench.videos.compare",
     "load_protocol": "flashbench.protocol",
     "score": "flashbench.videos.score",
 }

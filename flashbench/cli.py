@@ -127,23 +127,35 @@ def list_(
 
 
 @app.command(
-    epilog=examples("flashbench audit results nfe", "flashbench audit results nfe strength degradation --clips")
+    epilog=examples(
+        "flashbench audit results nfe",
+        "flashbench audit published",
+        "flashbench audit table.csv",
+    )
 )
 def audit(
-    what: Annotated[str, typer.Argument(help="What to check: results.")],
-    protocols: Annotated[list[str], typer.Argument(help="Protocols.")],
+    what: Annotated[str, typer.Argument(help="results, published (the paper's tables), or a CSV of VBench scores.")],
+    protocols: Annotated[list[str] | None, typer.Argument(help="Of results: protocols.")] = None,
     tier: Tier = "laptop",
     results: Results = None,
     clips: Annotated[bool, typer.Option("--clips", help="Decode every clip and check its digest.")] = False,
     overrides: Overrides = None,
 ) -> None:
-    """Check results against the store, dvc.lock and themselves; exit 1 and one line per finding if any differs."""
+    """Check numbers against each other: exit 1, and one line per finding, if any contradict.
+
+    Results: against the store, dvc.lock and themselves. Published tables and a CSV (name, total, quality, semantic and
+    VBench's dimensions in percent): totals from their dimensions, and copied rows.
+    """
     from flashbench.audit import audit_results
-    from flashbench.errors import did_you_mean
+    from flashbench.errors import UsageError, did_you_mean
     from flashbench.run import results_folder
 
+    if what == "published" or what.lower().endswith(".csv"):
+        return _audit_tables(what)
     if what != "results":
-        raise did_you_mean("audit", what, ["results"])
+        raise did_you_mean("audit", what, ["results", "published", "FILE.csv"])
+    if not protocols:
+        raise UsageError("audit results of which protocols?", fix="flashbench audit results nfe")
     options = _options(tier, "0", results, None, None, overrides)
     results_folder(options)
     findings = audit_results(protocols, options, clips=clips)
@@ -151,6 +163,18 @@ def audit(
         typer.echo(finding)
     if findings:
         raise CheckFailed(f"findings: {len(findings)}", fix="rerun the protocol, or restore the files from git")
+    typer.echo("no findings")
+
+
+def _audit_tables(what: str) -> None:
+    from flashbench.reporting.audit_published import audit_published, audit_table
+
+    lines, findings = audit_published() if what == "published" else audit_table(Path(what))
+    for line in lines:
+        typer.echo(line)
+    if findings:
+        fix = "a finding says that numbers contradict each other, not which of them is wrong"
+        raise CheckFailed(f"findings: {len(findings)}", fix=fix)
     typer.echo("no findings")
 
 

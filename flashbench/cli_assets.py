@@ -10,6 +10,9 @@ import typer
 from flashbench.cli_words import examples
 from flashbench.errors import CheckFailed
 
+VBENCH = "vbench"
+"""In place of an asset: gigabytes of packages, from the package index."""
+
 app = typer.Typer(no_args_is_help=True, help="Files outside the package: weights, parameters, material.")
 
 
@@ -27,15 +30,19 @@ Trust = Annotated[bool, typer.Option("--trust-first-use", help="Take the first f
 
 @app.command(name="pull", epilog=examples("flashbench assets pull dover", "flashbench assets pull all --from DIR"))
 def assets_pull(
-    names: Annotated[list[str], typer.Argument(help="Assets, or `all`.")],
+    names: Annotated[list[str], typer.Argument(help="Assets, `all`, or `vbench`: VBench in its own environment.")],
     near: Annotated[Path | None, typer.Option("--from", help="Folder that stands in for the network.")] = None,
     trust: Trust = False,
 ) -> None:
     """Fetch assets; nothing enters the cache before its sha256 is right, and an interrupted download goes on."""
     from flashbench import assets
+    from flashbench.metrics.vbench import environment
     from flashbench.progress import say
 
-    for path in assets.pull(_asset_names(names), report=say, near=near, trust=trust):
+    if VBENCH in names:
+        typer.echo(environment.build(say, near))
+    files = _asset_names([name for name in names if name != VBENCH])
+    for path in assets.pull(files, report=say, near=near, trust=trust):
         typer.echo(path)
 
 

@@ -33,11 +33,11 @@ ORDER = ["protocol", "metric", "row", "case", "seed", "replica"]
 def score_key(metric: str | Metric, *, clip: str, reference: str | None, prompt: str | None = None) -> str:
     """Key of one score: the metric's identity, the clips' digests, the parameters' sha256, the numerics class.
 
-    `reference` counts for metrics of a pair only, `prompt` for metrics of a prompt and a video only.
+    `reference` counts for metrics of a pair only, `prompt` for those that read it.
     """
     measured = metrics.get(metric) if isinstance(metric, str) else metric
     registry = assets.registry()
-    read = {"prompt": prompt} if measured.scope == "prompt" else {}
+    read = {"prompt": prompt} if measured.reads_prompt else {}
     return keys.key(
         "score",
         metric=measured.identity,

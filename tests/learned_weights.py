@@ -79,6 +79,35 @@ def musiq(shelf: Shelf, name: str = "musiq-koniq") -> Any:
     return model
 
 
+def maniqa(shelf: Shelf) -> Any:
+    """pyiqa's MANIQA with seeded weights, which are on the shelf."""
+    import timm
+
+    original = timm.create_model
+    backbones = []
+
+    def unpretrained(name: str, pretrained: bool = False) -> Any:
+        backbones.append(original(name, pretrained=False))
+        return backbones[-1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(timm, "create_model", unpretrained)
+        model = inference_model("maniqa", pretrained=False)
+    shelf.add("vit-base-patch8", save(backbones[0]))
+    shelf.add("maniqa-koniq", save(model.net))
+    return model
+
+
+def first_row(model: Any, clip: Frames) -> float:
+    """pyiqa's own score of a frame by the first five of MANIQA's crops."""
+    import pyiqa.archs.maniqa_arch as home
+
+    crops = home.uniform_crop
+    with pytest.MonkeyPatch.context() as patch, torch.inference_mode():
+        patch.setattr(home, "uniform_crop", lambda image, **named: crops(image, **named)[:5])
+        return float(model(images(clip)))
+
+
 def clip_archive(path: Path) -> None:
     """A small CLIP of RN50's form with seeded weights, as a TorchScript archive like OpenAI's."""
     from pyiqa.archs.clip_model import CLIP

@@ -12,9 +12,11 @@ import typer
 from flashbench import cli
 
 COMMANDS = [
-    ("run",), ("plan",), ("claims",), ("list",), ("audit",), ("cost",), ("score",), ("doctor",),
+    ("run",), ("plan",), ("claims",), ("list",), ("audit",), ("cost",), ("score",), ("compare",),
+    ("cite",), ("doctor",),
     ("assets", "list"), ("assets", "pull"), ("assets", "verify"), ("assets", "path"),
     ("assets", "convert"), ("assets", "import"),
+    ("vbench", "import"), ("vbench", "export"), ("vbench", "name"),
 ]  # fmt: skip
 
 
@@ -35,8 +37,9 @@ def _call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *
 
 def test_every_command_is_known_here() -> None:
     click_app = typer.main.get_command(cli.app)
-    names = {(name,) for name in click_app.commands} - {("assets",)}
-    names |= {("assets", name) for name in click_app.commands["assets"].commands}
+    groups = ("assets", "vbench")
+    names = {(name,) for name in click_app.commands if name not in groups}
+    names |= {(group, name) for group in groups for name in click_app.commands[group].commands}
     assert names == set(COMMANDS)
 
 

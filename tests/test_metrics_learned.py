@@ -10,7 +10,19 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from learned_weights import METRICS, Shelf, clip_archive, empty_shelf, frames, images, inference_model, musiq, save
+from learned_weights import (
+    METRICS,
+    Shelf,
+    clip_archive,
+    empty_shelf,
+    first_row,
+    frames,
+    images,
+    inference_model,
+    maniqa,
+    musiq,
+    save,
+)
 
 from flashbench.errors import UsageError
 from flashbench.metrics import learned, pyiqa_networks
@@ -65,38 +77,13 @@ def test_clipiqa_encodes_its_prompts_once(shelf: Shelf, monkeypatch: pytest.Monk
     assert len(calls) == 1
 
 
-@pytest.fixture
-def maniqa(shelf: Shelf) -> Any:
-    """pyiqa's MANIQA with seeded weights, which are on the shelf."""
-    import timm
-
-    original = timm.create_model
-    backbones = []
-
-    def unpretrained(name: str, pretrained: bool = False) -> Any:
-        backbones.append(original(name, pretrained=False))
-        return backbones[-1]
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(timm, "create_model", unpretrained)
-        model = inference_model("maniqa", pretrained=False)
-    shelf.add("vit-base-patch8", save(backbones[0]))
-    shelf.add("maniqa-koniq", save(model.net))
-    return model
-
-
 @pytest.mark.slow
-def test_maniqa_is_pyiqas_in_small_batches_of_crops(maniqa: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_maniqa_is_pyiqas_in_small_batches_of_crops(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
     """On the first row of crops: all twenty take a core minutes, and the Toy below has them all."""
-    import pyiqa.archs.maniqa_arch as home
-
-    clip, crops = frames(1, 232, 236), home.uniform_crop
+    own, clip = maniqa(shelf), frames(1, 232, 236)
     monkeypatch.setitem(pyiqa_networks.ROWS, "upstream", 1)
     found = METRICS["maniqa"].measure(Clip(clip, 8))
-    monkeypatch.setattr(home, "uniform_crop", lambda image, **named: crops(image, **named)[:5])
-    with torch.inference_mode():
-        whole = float(maniqa(images(clip)))
-    assert found.value == pytest.approx(whole, abs=1e-6), found.reason
+    assert found.value == pytest.approx(first_row(own, clip), abs=1e-6), found.reason
 
 
 class Toy(torch.nn.Module):

@@ -13,6 +13,7 @@ import venv
 import zipfile
 from pathlib import Path
 
+import made_videos
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -73,6 +74,14 @@ for name in flashbench.__all__:
     assert absent == "[]", "the base installation brings packages of an extra"
     assert run(environment / "python", "-m", "pip", "check", cwd=tmp_path).startswith("No broken requirements")
     assert not list(tmp_path.iterdir()), "importing wrote into the working folder"
+
+
+@pytest.mark.slow
+def test_the_wheel_scores_a_clip_in_an_empty_folder(environment: Path, tmp_path: Path) -> None:
+    made_videos.write(tmp_path / "clip.mp4", made_videos.frames())
+    said = run(environment / "flashbench", "score", "clip.mp4", cwd=tmp_path)
+    assert "| temporal_flicker ↓ | levels | " in said and "- musiq: musiq-koniq not present" in said
+    assert [path.name for path in sorted(tmp_path.iterdir())] == [".flashbench", "clip.mp4"]
 
 
 @pytest.mark.isolated

@@ -108,8 +108,11 @@ def test_what_is_not_complete(straw: Straw, small: Path) -> None:
     (environment.place() / "bin" / "python").unlink()  # as when the Python that made it was removed
     assert environment.python() is None
     (environment.place() / "left").touch()
+    (scratch := environment.place().with_name(f"{environment.place().name}.tmp")).mkdir()
+    (scratch / "left").touch()
     environment.build(print)
     assert not (environment.place() / "left").exists(), "what an interrupted build left is no beginning"
+    assert not scratch.exists()
 
 
 @pytest.mark.parametrize(

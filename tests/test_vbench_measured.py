@@ -307,6 +307,17 @@ def test_a_clip_without_a_value_leaves_none(asked: Path) -> None:
     assert missing(found, "1 of 3 clips: weights could not be fetched") and found.per_frame == ()
 
 
+def test_a_network_that_is_not_there_is_asked_once(asked: Path) -> None:
+    metric, one = through_vbench("vbench:motion_smoothness"), clip(17)
+    one.frames[0, :8, :8] = 64
+    assert missing(metric.measure(one), "weights could not be fetched")
+    for name in ("vbench:motion_smoothness", "vbench_long:motion_smoothness"):
+        assert missing(through_vbench(name).measure(clip()), "weights could not be fetched")
+    assert through_vbench("vbench:dynamic_degree").measure(one).value > 0 and len(log_of(asked)) == 2
+    measured.close()
+    assert metric.measure(clip()).value > 0
+
+
 def test_what_cannot_be_cut(asked: Path) -> None:
     official = through_vbench("vbench_long_official:dynamic_degree")
     assert missing(official.measure(clip(17, size=(17, 33))), "17×17×33 cannot be encoded as VBench-Long does")

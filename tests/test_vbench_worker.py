@@ -266,6 +266,7 @@ class VBench:
         if dimension == "dynamic_degree": raise RuntimeError("CUDA out of memory")
         if dimension == "aesthetic_quality":
             import subprocess; raise subprocess.CalledProcessError(4, ["wget", "-P", "where", "https://x.org/y.pth"])
+        if dimension == "human_action" and "wget" in self.entry["prompt_en"]: raise FileNotFoundError(2, "none", "wget")
         if dimension == "motion_smoothness": value = [float("nan"), []]
         if dimension == "imaging_quality": value = [float("nan"), value[1]]
         if dimension == "human_action": value = [True, value[1]]
@@ -311,6 +312,7 @@ def test_vbenchs_worker(straw: Worker, tmp_path: Path) -> None:
     assert failed(score("subject_consistency"), "absent is not installed in VBench's environment")
     assert failed(score("background_consistency"), "weights could not be fetched: Name or service not known")
     assert failed(score("temporal_style", "a cat"), "weights could not be fetched: weights.pth")
+    assert failed(score("human_action", "wget"), "weights could not be fetched: it needs the program wget")
     assert failed(score("dynamic_degree"), "VBench failed: RuntimeError: CUDA out of memory")
     assert failed(score("aesthetic_quality"), "weights could not be fetched: https://x.org/y.pth")
     assert failed(score("motion_smoothness"), "could not read the clip")

@@ -189,7 +189,10 @@ def test_files_of_a_run(folder: Path, tmp_path: Path) -> None:
     estimate = stats.estimate(done.table, metrics.get(FAST[0]), folder.name)
     assert estimate.clusters == 3, "two videos of one prompt are one"
     text = (tmp_path / "out/scores.md").read_text("utf-8")
-    assert f"| {estimate.value:.2f} | {estimate.low:.2f} … {estimate.high:.2f} |" in text and "3 clusters (unit: prompt)" in text
+    assert (
+        f"| {estimate.value:.2f} | {estimate.low:.2f} … {estimate.high:.2f} |" in text
+        and "3 clusters (unit: prompt)" in text
+    )
 
 
 def test_wrong_calls(folder: Path, tmp_path: Path) -> None:

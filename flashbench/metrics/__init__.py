@@ -30,6 +30,7 @@ from flashbench.metrics.raft import EWARP_RAFT
 from flashbench.metrics.sharpness import LAPLACIAN_VARIANCE, SPECTRAL_SLOPE
 from flashbench.metrics.texture import SHARPNESS, TEMPORAL_ERROR
 from flashbench.metrics.vbench.flicker import TEMPORAL_FLICKERING
+from flashbench.metrics.vbench.measured import PREFIXES, through_vbench
 from flashbench.metrics.video_quality import DOVER
 
 __all__ = ["GROUP", "Metric", "PairMetric", "SetMetric", "get", "names"]
@@ -57,7 +58,7 @@ def names() -> tuple[str, ...]:
 
 
 def get(name: str) -> Metric:
-    """The metric called `name`; `pyiqa:NAME` is any metric of pyiqa.
+    """The metric called `name`; `pyiqa:NAME` is any metric of pyiqa, `vbench:DIM` and its kin are VBench's.
 
     Raises:
         UsageError: no metric has that name, or the package that offers it does not lead to a `Metric` of that name.
@@ -66,6 +67,8 @@ def get(name: str) -> Metric:
         return _OURS[name]
     if name.startswith("pyiqa:"):
         return _through_pyiqa(name.removeprefix("pyiqa:"))
+    if name.partition(":")[0] in PREFIXES and ":" in name:
+        return through_vbench(name)
     entry = _installed().get(name)
     if entry is None:
         raise did_you_mean("metric", name, names())

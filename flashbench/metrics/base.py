@@ -101,6 +101,11 @@ class Metric(ABC):
         return ()
 
     @property
+    def reads_prompt(self) -> bool:
+        """Whether its value depends on the video's prompt."""
+        return self.scope == "prompt"
+
+    @property
     def fallible(self) -> bool:
         """Whether a missing value may be the machine's fault (a network, another process), so that it is not kept."""
         return False

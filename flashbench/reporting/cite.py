@@ -212,7 +212,8 @@ def _material(videos: Sequence[Mapping[str, Any]]) -> str:
     sources = [video.get("source") or {} for video in videos]
     sizes = _several(f"{video['height']}×{video['width']}" for video in videos)
     lengths = _several(str(video["frames"]) for video in videos)
-    rates = _several(_rate(video["fps"]) for video in videos)
+    # The file's own rate: that of a clip of chosen frames is lower.
+    rates = _several(_rate(file.get("fps", video["fps"])) for file, video in zip(sources, videos, strict=True))
     codecs = _several("/".join(filter(None, (s.get("codec"), s.get("pixel_format")))) or "unknown" for s in sources)
     containers = _several(s.get("container") or "unknown" for s in sources)
     matrices = _several(s.get("matrix") or "unknown" for s in sources)

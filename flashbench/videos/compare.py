@@ -43,6 +43,8 @@ class Compared:
     units: str
     """What a cluster is: `prompts`, `videos` or `clusters`."""
     notes: tuple[str, ...]
+    unreadable: tuple[str, ...] = ()
+    """Videos that could not be scored whole, each with its run and the reason."""
 
     @property
     def table(self) -> pd.DataFrame:
@@ -91,11 +93,30 @@ def compare(
         sources.append(("", b))
     else:
         sources += [("", source) for source in b]
-    scoring = {"prompts": prompts, "reference": reference, "frames": frames, "size": size}
+    scoring: dict[str, Any] = {"prompts": prompts, "reference": reference, "frames": frames, "size": size}
+    return run(sources, margin=margin, metrics=metrics, pairs=pairs, **scoring).table
+
+
+def run(
+    sources: Sequence[tuple[str, Source]],
+    *,
+    baseline: str = "",
+    margin: Margins = None,
+    metrics: Iterable[str | Metric] | str | None = None,
+    pairs: str | Path = "auto",
+    **scoring: Any,
+) -> Compared:
+    """`compare` of (label, source) with all that it found out; without a label a source has its own.
+
+    Args:
+        baseline: a label, or a source as it was written; the first source if empty.
+    """
     asked = None if metrics is None else [metrics] if isinstance(metrics, str) else list(metrics)
     names = [label or (str(source) if isinstance(source, str | Path) else "") for label, source in sources]
     runs = labelled([load(source, label, metrics=asked, **scoring) for label, source in sources], names)
-    return judge(runs, next(iter(runs)), margin=margin, metrics=asked, pairs=pairs).table
+    written = {name: label for name, label in zip(names, runs, strict=True) if name}
+    first = written.get(baseline, baseline) or next(iter(runs), "")
+    return judge(runs, first, margin=margin, metrics=asked, pairs=pairs)
 
 
 def load(
@@ -172,6 +193,7 @@ def judge(
         pairings=pairings,
         units=units(tables[baseline]),
         notes=tuple(dict.fromkeys(notes)),
+        unreadable=tuple(line for label, run in runs.items() for line in _unreadable(label, run)),
     )
 
 
@@ -195,6 +217,11 @@ def parse_margins(texts: Sequence[str]) -> dict[str, float] | None:
             raise UsageError(f"two margins for {'all metrics' if key == EVERY else key}", fix="give one")
         found[key] = value
     return found or None
+
+
+def _unreadable(label: str, run: ScoredRun) -> list[str]:
+    videos = run.record["videos"] if run.record else []
+    return [f"{label}: {video['case']}: {video['reason']}" for video in videos if video.get("reason")]
 
 
 def _metrics(runs: Mapping[str, ScoredRun], baseline: str, asked: Sequence[str] | None) -> tuple[list[str], list[str]]:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 from flashbench import stats
-from flashbench.reporting.markup import Block, Cell
+from flashbench.errors import on_disk
+from flashbench.reporting.markup import Block, Cell, latex, markdown
+from flashbench.store import write_whole
 from flashbench.videos.compare import Compared
 from flashbench.videos.paired import MOST_CLUSTERS, Result
 
@@ -51,6 +54,8 @@ def blocks(found: Compared) -> list[Block]:
         if absent := _absent([result for result in results if not result.n]):
             document += [Block("text", "Not compared, because no pair has a score of both:"), absent]
         document.append(Block("text", " ".join(found.pairings[label].describe(found.baseline, label))))
+    if found.unreadable:
+        document += [Block("subheading", "Not read, or not whole"), Block("notes", notes=found.unreadable)]
     document += [Block("text", note) for note in found.notes]
     return [*document, Block("text", _legend(found))]
 
@@ -66,6 +71,23 @@ def _absent(results: list[Result]) -> Block | None:
 def to_csv(found: Compared) -> str:
     """The results as CSV: floats exact, `nan` and `inf` spelled out."""
     return str(found.table.to_csv(index=False, lineterminator="\n", na_rep="nan"))
+
+
+def write(found: Compared, out: Path) -> None:
+    """Write compare.md, compare.tex and compare.csv into the folder `out`, each whole or not at all.
+
+    Raises:
+        InvalidError: it cannot be written.
+    """
+    document = blocks(found)
+    with on_disk(f"{out} cannot be written", fix="give another folder in --out"):
+        out.mkdir(parents=True, exist_ok=True)
+        for name, content in {
+            "compare.md": markdown(document),
+            "compare.tex": latex(document),
+            "compare.csv": to_csv(found),
+        }.items():
+            write_whole(out / name, content.encode(), draft=out / f".{name}.part")
 
 
 def _numbers(result: Result, units: str) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 from flashbench import stats
 from flashbench.metrics.base import Metric
 from flashbench.reporting.markup import Block, Cell, Notes
+from flashbench.videos import vbench
 from flashbench.videos.score import Run
 
 ARROW = {"higher": "↑", "lower": "↓", "none": ""}
@@ -31,6 +32,8 @@ def blocks(done: Run, *, every_video: bool = True) -> list[Block]:
     if every_video and shown and 1 < len(done.videos) <= MOST_VIDEOS:
         grid = _videos(done, [metric for metric, _ in shown])
         document += [Block("subheading", "Each video"), Block("grid", grid=grid)]
+    for prefix, run in vbench.of_scores(done.table).items():
+        document += [Block("subheading", f"VBench's totals of `{prefix}`"), *vbench.totals(run)]
     if skipped := _skipped(done, [metric for metric, one in found if math.isnan(one.value)]):
         document += [Block("subheading", "Not measured"), Block("notes", notes=skipped)]
     if done.unreadable:

@@ -10,6 +10,8 @@ from typing import Any
 from flashbench import assets, keys, metrics
 from flashbench.errors import UsageError
 from flashbench.metrics.base import Metric
+from flashbench.metrics.vbench.dimensions import DIMENSIONS
+from flashbench.metrics.vbench.measured import PREFIXES
 from flashbench.paths import PACKAGE, protocol_root, read_yaml
 
 FRAME_QUALITY = "adhoc/frame-quality"
@@ -74,7 +76,7 @@ def wanted(
         default = _frame_quality()
         names, frames = default["metrics"], default["frames"] if frames == "all" else frames
     else:
-        names = [chosen] if isinstance(chosen, str) else list(chosen)
+        names = [name for one in ([chosen] if isinstance(chosen, str) else chosen) for name in _all_of(one)]
     found = tuple(metrics.get(one) if isinstance(one, str) else one for one in names)
     if not found:
         raise UsageError("no metric is asked for", fix="leave them out for all of adhoc/frame-quality, or name some")
@@ -84,6 +86,11 @@ def wanted(
     protocol = FRAME_QUALITY if chosen is None else CUSTOM
     obstacles = {metric.name: reason for metric in found if (reason := metric.obstacle)}
     return Wanted(protocol=protocol, metrics=found, frames=_frames(frames), size=_size(size), obstacles=obstacles)
+
+
+def _all_of(one: str | Metric) -> list[str | Metric]:
+    """A metric; `vbench`, `vbench_long` and `vbench_long_official` are all of VBench's dimensions."""
+    return [f"{one}:{name}" for name in DIMENSIONS] if one in PREFIXES else [one]
 
 
 def _frame_quality() -> Mapping[str, Any]:

@@ -9,7 +9,7 @@ from flashbench.types import Protocol
 
 
 def test_names_are_the_promised_ones() -> None:
-    assert flashbench.__all__ == ["Scorer", "__version__", "load_protocol", "score"]
+    assert flashbench.__all__ == ["Scorer", "__version__", "compare", "load_protocol", "score"]
 
 
 def test_signatures_are_the_promised_ones() -> None:

@@ -15,7 +15,6 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -102,8 +101,13 @@ def build(report: Report, near: Path | None = None) -> Path:
                 what = f"{where.parent} has {free / 1e9:.1f} GB free; VBench's environment takes {ROOM / 1e9:.0f} GB"
                 raise InvalidError(what, fix=_FREE)
             begun = time.monotonic()
-            with tempfile.TemporaryDirectory(dir=where.parent, ignore_cleanup_errors=True) as scratch:
-                _Build(where, Path(scratch), report, near, lock).run()
+            scratch = where.with_name(f"{where.name}.tmp")
+            shutil.rmtree(scratch, ignore_errors=True)  # what a killed build left
+            try:
+                scratch.mkdir()
+                _Build(where, scratch, report, near, lock).run()
+            finally:
+                shutil.rmtree(scratch, ignore_errors=True)
             report(f"VBench's environment is complete: {where} ({time.monotonic() - begun:.0f} s)")
     return where / "bin" / "python"
 

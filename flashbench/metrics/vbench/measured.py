@@ -79,6 +79,16 @@ class ThroughVBench(Metric):
         return one.reads != "video" or self.how == "official"
 
     @property
+    def fallible(self) -> bool:
+        """Yes: weights that could not be fetched, a worker that was killed."""
+        return True
+
+    @property
+    def obstacle(self) -> str:
+        """VBench's environment, or the asset with its labels, is not here."""
+        return super().obstacle or ("" if program(self.device) else _ABSENT)
+
+    @property
     def source(self) -> Metric:
         """The file, which all dimensions share."""
         return _recorder(self.device)
@@ -93,7 +103,8 @@ class ThroughVBench(Metric):
         NaN: no environment; a prompt or labels that the dimension needs and the clip lacks; whatever VBench fails at,
         weights that it cannot fetch among it.
         """
-        assert isinstance(found, Recorded)
+        if not isinstance(found, Recorded):
+            return found  # the pass over the frames failed
         try:
             entries = _entries(found.about.prompt)
             if entries is None and not self._indifferent:
@@ -131,6 +142,8 @@ class ThroughVBench(Metric):
     def _answers(self, found: Recorded, asked: worker.Request, pieces: Sequence[long.Piece]) -> Measurement:
         """VBench's values of the pieces as one; its `per_frame` lists those of several pieces."""
         mode: long.Mode = "corrected" if self.how == "whole" else self.how
+        if (device := (self.device, self.dimension)) in _HOPELESS:
+            return Measurement.missing(_HOPELESS[device])
         one = _worker(self.device)
         with recording.cut(found, pieces, mode) as files:
             parts = [one.ask(_of(asked, file)) for file in files]
@@ -141,6 +154,8 @@ class ThroughVBench(Metric):
                     parts = self._fused(parts, one.ask(_of(asked, joined, FAST)))
         failed = [part.reason for part in parts if math.isnan(part.value)]
         if failed:
+            if hopeless := next((why for why in failed if _UNFETCHED in why or _UNANSWERED in why), ""):
+                _HOPELESS[device] = hopeless
             several = f"{len(failed)} of {len(parts)} clips: " if len(parts) > 1 else ""
             return Measurement.missing(several + "; ".join(dict.fromkeys(failed)))
         values = tuple(part.value for part in parts)
@@ -263,6 +278,9 @@ def _suite(path: Path) -> Mapping[str, tuple[Mapping[str, Any], ...]]:
 
 # --- the worker -------------------------------------------------------------------------------------------------
 
+_HOPELESS: dict[tuple[str, str], str] = {}
+"""(device, dimension) → why no clip has its value in this process: a network that is silent would cost hours a clip."""
+_UNFETCHED, _UNANSWERED = "weights could not be fetched", "did not answer within"
 _WORKERS: dict[tuple[int, tuple[str, ...]], worker.Worker] = {}
 """(process, command) → its worker: a forked child must not speak through its parent's pipes."""
 
@@ -286,6 +304,7 @@ def _worker(device: str) -> worker.Worker:
 
 
 def close() -> None:
-    """End this process's workers; the next question starts them again."""
+    """End this process's workers and forget what they could not do; the next question starts them again."""
+    _HOPELESS.clear()
     for key in [key for key in _WORKERS if key[0] == os.getpid()]:
         _WORKERS.pop(key).close()

@@ -18,6 +18,7 @@ import json
 import math
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -39,6 +40,8 @@ PLACEHOLDER = "clip"
 BY_GRIT = frozenset({"object_class", "multiple_objects", "color", "spatial_relationship"})
 """Dimensions by a network that needs detectron2."""
 NAME_MAX = 255
+SILENCE = 120.0
+"""Seconds that a server of weights may be silent."""
 
 FAST = "fast:"
 
@@ -57,6 +60,7 @@ def main(arguments: list[str]) -> int:
     # What VBench prints, and the programs that it starts, must not write between our lines.
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
+    socket.setdefaulttimeout(SILENCE)
     home = Path.cwd()
     with tempfile.TemporaryDirectory(prefix="vbench-") as scratch:
         os.chdir(scratch)
@@ -152,19 +156,28 @@ def answer(request: dict[str, Any], evaluate: Evaluate, alike: Alike, home: Path
             return _found(alike(video, dimension.removeprefix(FAST)))
         with tempfile.TemporaryDirectory(dir=".") as folder:
             return _evaluated(Path(folder).resolve(), request, prompt, video, name, evaluate)
-    except ModuleNotFoundError as error:
-        return {"missing": f"{error.name} is not installed in VBench's environment"}
-    except subprocess.CalledProcessError as error:  # VBench fetches its weights with wget
+    except Exception as error:
+        print(f"{dimension} of {video}: {error!r}", file=sys.stderr)
+        return {"missing": _why(error)[:1000]}
+
+
+def _why(error: Exception) -> str:
+    """What a failure of VBench means; most often that weights are not there and cannot be fetched."""
+    source = ""
+    if isinstance(error, ModuleNotFoundError):
+        return f"{error.name} is not installed in VBench's environment"
+    if isinstance(error, URLError):
+        source = str(error.reason)
+    elif isinstance(error, subprocess.CalledProcessError):  # VBench fetches its weights with wget
         words = [error.cmd] if isinstance(error.cmd, str) else [str(word) for word in error.cmd]
         source = next((word for word in words if word.startswith("http")), words[0])
-        return {"missing": f"VBench's weights could not be fetched: {source}"}
-    except URLError as error:
-        return {"missing": f"VBench's weights could not be fetched: {error.reason}"}
-    except Exception as error:
-        if isinstance(error, FileNotFoundError) and str(error.filename).startswith(_cache()):
-            return {"missing": f"VBench's weights could not be fetched: {Path(error.filename).name}"}
-        print(f"{dimension} of {video}: {error!r}", file=sys.stderr)
-        return {"missing": f"VBench failed: {type(error).__name__}: {error}"[:1000]}
+    elif isinstance(error, FileNotFoundError) and error.filename == "wget":
+        source = "it needs the program wget"
+    elif isinstance(error, FileNotFoundError) and str(error.filename).startswith(_cache()):
+        source = Path(error.filename).name
+    if source:
+        return f"VBench's weights could not be fetched: {source}"
+    return f"VBench failed: {type(error).__name__}: {error}"
 
 
 def _evaluated(

@@ -1,0 +1,146 @@
+"""`flashbench vbench`: other people's VBench results as scores, ours as VBench's files, videos under VBench's names."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flashbench import keys, stats
+from flashbench.errors import InvalidError, UsageError, on_disk
+from flashbench.metrics.vbench import naming, results, runs
+from flashbench.metrics.vbench.dimensions import DIMENSIONS
+from flashbench.metrics.vbench.measured import PREFIXES
+from flashbench.reporting.markup import Block, Cell, Notes
+from flashbench.scoring import read_scores, to_parquet
+from flashbench.store import write_whole
+from flashbench.videos import inputs, table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+PROTOCOL = "vbench/imported"
+RESULTS = "vbench"
+"""Folder of a run that keeps the imported files as they were."""
+
+
+def read(source: Path) -> list[results.ResultFile]:
+    """VBench's result files of a folder, a file, a ZIP, or a run that imported or scored them.
+
+    Raises:
+        InvalidError: there are none, or a file is none.
+    """
+    if (source / RESULTS).is_dir():
+        return results.read(source / RESULTS)
+    if (source / "scores.parquet").is_file():
+        return as_files(read_scores(source / "scores.parquet"))
+    return results.read(source)
+
+
+def bring(source: Path, out: Path | None = None) -> list[Block]:
+    """Read VBench's results and report Quality, Semantic, Total and dimensions with intervals.
+
+    With `out`, scores.parquet (metrics `vbench:DIM`, for `flashbench compare`) and the files themselves go there.
+
+    Raises:
+        InvalidError: nothing to read, a file that is none, or a folder that cannot be written.
+    """
+    files = read(source)
+    run = runs.imported(files)
+    if out is not None:
+        with on_disk(f"{out} cannot be written", fix="give another folder in --out"):
+            for file in files:
+                write_whole(out / RESULTS / file.name, results.text(file).encode(), draft=out / f".{RESULTS}.part")
+            key = keys.key("vbench", files={file.name: results.text(file) for file in files})
+            content = to_parquet(_table(run, out.name), key)
+            write_whole(out / "scores.parquet", content, draft=out / ".scores.part")
+    prompts = len({row["cluster"] for row in run.rows})
+    title = f"VBench's results in {source.name}: {len(files)} files, {prompts} prompts"
+    findings = [Block("subheading", "Findings"), Block("notes", notes=run.findings)] if run.findings else []
+    return [Block("heading", title), *totals(run), *findings]
+
+
+def totals(run: runs.Imported) -> list[Block]:
+    """A grid of Total, Quality, Semantic and the dimensions, in percent."""
+    notes = Notes()
+    grid = [[Cell(text) for text in ("", "videos' mean", "95 % interval", "VBench's overall", "values", "prompts")]]
+    for one in runs.totals(run, stats.pooled):
+        interval = "–" if math.isnan(one.low) else f"{100 * one.low:.2f} … {100 * one.high:.2f}"
+        name = one.metric.removeprefix(runs.PREFIX).replace("_", " ")
+        cells = [_percent(one.value) + notes.mark(one.reason), interval, _percent(one.official), f"{one.n}/{one.of}"]
+        grid.append([Cell(name), *map(Cell, cells), Cell(str(one.clusters))])
+    about = "Percent. Intervals: jackknife-t over prompts. A dimension that is missing leaves what needs it without a "
+    about += "value; VBench's own script counts it as 0."
+    return [Block("grid", grid=grid), Block("notes", notes=notes.lines()), Block("text", about)]
+
+
+def of_scores(scores: pd.DataFrame) -> dict[str, runs.Imported]:
+    """Prefix (`vbench`, `vbench_long` …) → the run of VBench's dimensions that a table of scores holds."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for row in scores[["case", "cluster", "seed", "metric", "value", "reason"]].to_dict("records"):
+        prefix, colon, name = str(row["metric"]).partition(":")
+        if colon and prefix in PREFIXES:
+            found.setdefault(prefix, []).append({**row, "metric": runs.PREFIX + name})  # type: ignore[dict-item]
+    return {
+        prefix: runs.Imported(rows=tuple(rows), overalls={}, findings=())
+        for prefix, rows in found.items()
+        if any(not math.isnan(row["value"]) for row in rows)
+    }
+
+
+def as_files(scores: pd.DataFrame) -> list[results.ResultFile]:
+    """Our scores of `vbench:DIM` as a VBench result file: each dimension's mean over videos, and every video's value.
+
+    Raises:
+        InvalidError: there are none.
+    """
+    run = of_scores(scores).get("vbench")
+    if run is None:
+        raise InvalidError(
+            "these scores hold no value of vbench:DIM", fix="flashbench score VIDEOS -m vbench --out RUN"
+        )
+    content: dict[str, list[Any]] = {}
+    for name in DIMENSIONS:
+        rows = [row for row in run.rows if row["metric"] == runs.PREFIX + name and not math.isnan(row["value"])]
+        if rows:
+            overall = math.fsum(row["value"] for row in rows) / len(rows)
+            listed = [{"video_path": row["case"], "video_results": row["value"]} for row in rows]
+            content[name] = [overall, listed]
+    return [results.ResultFile(f"flashbench{results.ENDING}", content)]
+
+
+def send(source: Path, out: Path) -> tuple[Path, list[str]]:
+    """Write the leaderboard's ZIP from results or a run; (its path, what it lacks).
+
+    Raises:
+        InvalidError: nothing to read, or the ZIP cannot be written.
+    """
+    files = read(source)
+    path = results.export(files, out)
+    return path, list(results.overalls(files)[1])
+
+
+def name(
+    videos: Sequence[str], prompts: str | Mapping[str, str], folder: Path, *, long: bool = False
+) -> list[naming.Named]:
+    """Put videos into `folder` under VBench's names of their prompts, with a manifest; see `runs.name_videos`.
+
+    Raises:
+        UsageError: a video has no prompt.
+    """
+    found, _ = inputs.prompted(inputs.find(list(videos))[1], prompts)
+    if alone := [video.case for video in found if video.prompt is None]:
+        raise UsageError(f"{len(alone)} videos have no prompt, {alone[0]} among them", fix="add them to the prompts")
+    limit = naming.NAME_MAX - (naming.LONG_ROOM if long else 0)
+    return runs.name_videos([(v.path, v.prompt or "", v.seed) for v in found], folder, limit=limit)
+
+
+def _table(run: runs.Imported, label: str) -> pd.DataFrame:
+    shared: dict[str, Any] = {"protocol": PROTOCOL, "row": label, "replica": 0, "per_frame": [], "frames": 0}
+    shared |= {"clip": "", "key": "", "statistics": []}
+    return table.frame({**shared, **row} for row in run.rows)
+
+
+def _percent(value: float) -> str:
+    return "n/a" if math.isnan(value) else f"{100 * value:.2f}"
