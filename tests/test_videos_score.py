@@ -288,3 +288,17 @@ def test_the_protocols_hash_names_metrics_frames_and_size() -> None:
         wanted.wanted(FAST, size="96x96").hash,
     }
     assert len(hashes) == 4 and wanted.wanted(FAST).hash in hashes
+
+
+def test_the_readmes_training_loop_runs(root: Path) -> None:
+    blocks = (root / "README.md").read_text("utf-8").split("```python\n")[1:]
+    (code,) = [block.partition("```")[0] for block in blocks if "flashbench.Scorer(" in block]
+    assert len(code.strip().splitlines()) <= 10
+    space: dict[str, Any] = {}
+    exec(compile(code, "README.md", "exec"), space)
+    logged: list[tuple[dict[str, float], int]] = []
+    clips = {"fox": made.frames(), "dog": torch.from_numpy(made.frames(seed=1)).permute(0, 3, 1, 2) / 255}
+    space["validate"](100, clips, lambda values, step: logged.append((values, step)))
+    assert [step for _, step in logged] == [100, 100]
+    assert set(logged[1][0]) == {"dog/niqe", "dog/temporal_flicker", "dog/sharpness_drift"}
+    assert logged[0][0]["fox/temporal_flicker"] == metrics.get("temporal_flicker").measure(Clip(made.frames(), 8)).value
