@@ -141,7 +141,7 @@ def test_learned_metrics_from_end_to_end(shelf: Shelf, tmp_path: Path, monkeypat
     archive = shelf.add("clip-rn50", learned_weights.clip_archive, ".pt")
     networks["clipiqa"] = learned_weights.inference_model("clipiqa", backbone=str(archive))
     shelf.add("dover", lambda path: torch.save(dover_weights.state(), path))
-    path = made.write(tmp_path / "clip.mp4", made.frames(2, 232, 236))
+    path = made.write(tmp_path / "clip.mp4", made.frames(1, 232, 236))
     once = {**video_quality.RAW.preprocessing, "repeats": 1}  # five draws take minutes
     chosen = [*networks, *(replace(metric, preprocessing=once) for metric in video_quality.DOVER[:3])]
     table = flashbench.score(path, chosen).set_index("metric")
@@ -162,8 +162,9 @@ def test_learned_metrics_from_end_to_end(shelf: Shelf, tmp_path: Path, monkeypat
     raw = dover_scores.score_views(dover.load(dover_weights.state()), plans, views)
     assert table.loc["dover_technical_raw", "value"] == pytest.approx(float(raw.technical[0]), abs=1e-6)
     assert table.loc["dover_aesthetic_raw", "value"] == pytest.approx(float(raw.aesthetic[0]), abs=1e-6)
-    memory = flashbench.Scorer(chosen)(clip, fps=8).set_index("metric")
-    assert memory[["value", "key"]].equals(table[["value", "key"]])
+    quick = ["musiq", "clipiqa"]
+    memory = flashbench.Scorer(quick)(clip, fps=8).set_index("metric")
+    assert memory[["value", "key"]].equals(table.loc[quick, ["value", "key"]])
     learned._network.cache_clear()
     video_quality._network.cache_clear()
 
