@@ -54,6 +54,7 @@ def score(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Folder for scores.parquet, scores.csv, scores.md, run.json.")
     ] = None,
+    device: Annotated[str, typer.Option("--device", help="Where trained networks run: cpu, cuda or cuda:N.")] = "cpu",
     workers: Annotated[int, typer.Option("--workers", min=1, help="Videos scored at the same time.")] = 1,
 ) -> None:
     """Score your videos: a table with 95 % intervals; what is in the store already is not measured again.
@@ -66,7 +67,9 @@ def score(
     from flashbench.videos.score import run
 
     names = _names(metrics)
-    done = run(videos, names, prompts, reference=reference, frames=frames, size=size, out=out, workers=workers)
+    done = run(
+        videos, names, prompts, reference=reference, frames=frames, size=size, out=out, device=device, workers=workers
+    )
     show(blocks(done, every_video=out is None and len(done.videos) <= 10))
     if out is not None:
         typer.echo(f"written: {out}/scores.md, scores.csv, scores.parquet, run.json")

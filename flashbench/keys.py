@@ -107,16 +107,18 @@ def _gpu_name() -> str:
     return torch.cuda.get_device_name()
 
 
-def scoring_class(*libraries: str) -> dict[str, str | int]:
+def scoring_class(*libraries: str, device: str = "cpu") -> dict[str, str | int]:
     """What decides the last bits of a score computed with numpy, scipy, OpenCV and `libraries`.
 
-    Where torch is one of them, its threads count too: they decide the order of sums.
+    Where torch is one of them, its threads count too (they decide the order of sums), and the `device` of networks.
     """
     found: dict[str, str | int] = {"device": "cpu", "isa": cpu_isa(), **versions("numpy", "scipy", *libraries)}
     if "torch" in libraries and found["torch"] != "absent":
         import torch
 
         found["threads"] = torch.get_num_threads()
+        if device != "cpu":
+            found["device"] = torch.cuda.get_device_name(device)
     return found
 
 

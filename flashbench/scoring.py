@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from flashbench import assets, keys, metrics
 from flashbench.engine import Engine, Report, Task, say_made
 from flashbench.errors import IntegrityError, InvalidError
-from flashbench.metrics import calibration
+from flashbench.metrics import calibration, device
 from flashbench.metrics.base import Metric, measure
 from flashbench.store import Store
 from flashbench.types import Measurement, Protocol
@@ -45,7 +45,7 @@ def score_key(metric: str | Metric, *, clip: str, reference: str | None, prompt:
         reference=reference if measured.scope == "pair" else None,
         assets={name: registry.get(name).sha256 for name in measured.assets},
         unofficial=registry.unofficial and bool(measured.assets),
-        numerics=keys.scoring_class(*measured.libraries),
+        numerics=keys.scoring_class(*measured.libraries, device=device.current()),
         **read,
     )
 

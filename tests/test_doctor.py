@@ -97,15 +97,18 @@ def test_a_terminal_of_80_columns_is_not_overrun(monkeypatch: pytest.MonkeyPatch
     lines = terminal.getvalue().splitlines()
     assert max(map(len, lines)) <= 80
     words = " ".join(terminal.getvalue().split())
-    assert "flashbench assets pull dists vgg16 --trust-first-use" in words
+    assert "flashbench assets pull dists vgg16" in words
     assert "ready with reference" in words
 
 
 def test_what_is_absent_is_named_with_size_licence_and_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     state, words = abilities("dists")[0]
-    assert state == "not ready" and words.startswith("dists: needs dists (size unknown, CC-BY-NC-SA-4.0")
-    assert ", non-commercial); vgg16 (" in words
-    assert words.endswith("\nflashbench assets pull dists vgg16 --trust-first-use")
+    assert state == "not ready" and words.startswith("dists: needs dists (12,288 bytes, CC-BY-NC-SA-4.0")
+    assert ", non-commercial); vgg16 (553.4 MB" in words
+    assert words.endswith("\nflashbench assets pull dists vgg16")
+    _, words = abilities("maniqa")[0]
+    assert "vit-base-patch8 (size unknown, " in words, "nobody has told"
+    assert words.endswith("\nflashbench assets pull maniqa-koniq vit-base-patch8 --trust-first-use")
     # A registry that knows one hash and size, and lacks the other file.
     registry(tmp_path, monkeypatch, {"dists": entry(b"x" * 2_000_000, wheel_source("dists.pth"))})
     words = abilities("dists")[0][1]
@@ -219,7 +222,7 @@ def test_calibration_without_images_or_weights_is_no_error(say: Say) -> None:
     printed = say(calibrate=True)
     lines = [line.strip() for line in printed.partition("calibration images")[2].splitlines()]
     assert (
-        "not scored            musiq: musiq-koniq not present: flashbench assets pull musiq-koniq --trust-first-use"
+        "not scored            musiq: musiq-koniq not present: flashbench assets pull musiq-koniq"
         in lines
     )
     assert "not scored            psnr: 10 calibration images are not here" in lines

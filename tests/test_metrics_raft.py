@@ -144,7 +144,7 @@ def test_the_verified_files_network_answers_the_same_each_time(shelf: Shelf) -> 
     raft._network.cache_clear()
     np.testing.assert_array_equal(BRIEF.measure(clip(shown)).per_frame, expected)
     assert torch.equal(torch.get_rng_state(), state)
-    assert raft._network(path, assets.get(raft.WEIGHTS).sha256).corr_block.corr_pyramid == []
+    assert raft._network(path, assets.get(raft.WEIGHTS).sha256, "cpu").corr_block.corr_pyramid == []
 
 
 # --- what is absent, wrong or too small -------------------------------------------------------------------------

@@ -167,10 +167,10 @@ def test_what_cannot_run_is_a_row_with_its_reason(
     assert list(done.table["metric"]) == names * 4 and done.wanted.protocol == "adhoc/frame-quality"
     musiq = done.table[done.table["metric"] == "musiq"]
     assert musiq["value"].isna().all()
-    assert set(musiq["reason"]) == {"musiq-koniq not present: flashbench assets pull musiq-koniq --trust-first-use"}
+    assert set(musiq["reason"]) == {"musiq-koniq not present: flashbench assets pull musiq-koniq"}
     assert done.unreadable == []
     text = (tmp_path / "out/scores.md").read_text("utf-8")
-    assert "- musiq: musiq-koniq not present: flashbench assets pull musiq-koniq --trust-first-use" in text
+    assert "- musiq: musiq-koniq not present: flashbench assets pull musiq-koniq" in text
     assert f"hash `{done.wanted.hash}`" in text and "| clip3.mkv |" in text
 
 
@@ -302,3 +302,37 @@ def test_the_readmes_training_loop_runs(root: Path) -> None:
     assert [step for _, step in logged] == [100, 100]
     assert set(logged[1][0]) == {"dog/niqe", "dog/temporal_flicker", "dog/sharpness_drift"}
     assert logged[0][0]["fox/temporal_flicker"] == metrics.get("temporal_flicker").measure(Clip(made.frames(), 8)).value
+
+
+def test_networks_run_where_they_are_told_to(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And a score from another device is another score."""
+    from flashbench import keys
+    from flashbench.metrics import device
+
+    for wrong, said in (("gpu", "write cpu, cuda or cuda:1"), ("cuda:99", "torch cannot use cuda:99")):
+        with pytest.raises(UsageError, match=said):
+            flashbench.Scorer(FAST, device=wrong)
+        with pytest.raises(UsageError, match=said):
+            flashbench.score(folder, FAST, device=wrong)
+    seen: list[str] = []
+
+    @dataclass(frozen=True, kw_only=True)
+    class Where(FrameMetric):
+        def frame(self, pair: Pair) -> float:
+            seen.append(device.current())
+            return 1.0
+
+        @property
+        def libraries(self) -> tuple[str, ...]:
+            return ("torch",)
+
+    where = Where(name="where", direction="none", unit="", range=(0, 1))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda name: f"a GPU called {name}")
+    first = flashbench.Scorer([where], device="cuda")(made.frames())
+    second = flashbench.score(folder / "clip0.mkv", [where], device="cuda")
+    assert set(seen) == {"cuda"} and device.current() == "cpu"
+    assert list(first["key"]) == list(second["key"])
+    assert list(first["key"]) != list(flashbench.Scorer([where])(made.frames())["key"])
+    assert keys.scoring_class("torch", device="cuda")["device"] == "a GPU called cuda"
+    assert keys.scoring_class(device="cuda")["device"] == "cpu", "what runs on the CPU does not depend on it"

@@ -172,7 +172,12 @@ def run(
 
 
 def measure(
-    metrics: Sequence[Metric], clip: Clip, reference: Clip | None = None, prompt: str | None = None
+    metrics: Sequence[Metric],
+    clip: Clip,
+    reference: Clip | None = None,
+    prompt: str | None = None,
+    *,
+    failures: dict[str, str] | None = None,
 ) -> list[Measurement]:
     """`run` on a clip in memory."""
     about = About(
@@ -182,7 +187,7 @@ def measure(
         prompt=prompt,
     )
     references = repeat(None) if reference is None else chain(reference.frames, repeat(None))
-    return run(metrics, about, map(Pair, clip.frames, references))
+    return run(metrics, about, map(Pair, clip.frames, references), failures=failures)
 
 
 @dataclass(frozen=True, kw_only=True)

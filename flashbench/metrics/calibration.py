@@ -24,6 +24,7 @@ import numpy as np
 
 from flashbench import assets, keys
 from flashbench.errors import InvalidError, on_disk
+from flashbench.metrics import device
 from flashbench.metrics.base import About, Metric, Pair, SetMetric, run
 from flashbench.paths import cache_root, read_yaml
 from flashbench.types import Clip, Frames
@@ -195,7 +196,8 @@ def _place(metric: Metric) -> tuple[str, Path]:
         metric=metric.identity,
         assets={name: known[name].sha256 if name in known else assets.UNKNOWN for name in metric.assets},
         table=published(metric),
-        numerics={"device": "cpu", "isa": keys.cpu_isa(), **keys.versions("numpy", "scipy", *metric.libraries)},
+        numerics={"isa": keys.cpu_isa(), **keys.versions("numpy", "scipy", *metric.libraries)},
+        device=device.current(),
     )
     return key, cache_root() / "calibrated" / f"{key}.json"
 

@@ -1,7 +1,7 @@
 """Metrics by trained networks, through pyiqa: MUSIQ, MANIQA, CLIPIQA, LPIPS, DISTS, and any other as `pyiqa:NAME`.
 
 MUSIQ: J. Ke et al., ICCV 2021. MANIQA: S. Yang et al., CVPRW 2022. CLIPIQA: J. Wang et al., AAAI 2023. LPIPS: R. Zhang
-et al., CVPR 2018. DISTS: K. Ding et al., TPAMI 44(5), 2022. Frames go in as they are, one by one, on the CPU.
+et al., CVPR 2018. DISTS: K. Ding et al., TPAMI 44(5), 2022. Frames go in as they are, one by one, on `device.current`.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from flashbench.errors import (
     missing_dependency,
 )
 from flashbench.keys import package_version
+from flashbench.metrics import device
 from flashbench.metrics.base import About, FrameMetric, Pair, PairMetric, Stream, frame_mean
 from flashbench.types import Direction, Frames, Measurement, Scalar, Scope
 
@@ -84,7 +85,9 @@ class Learned(FrameMetric):
         if package_version("pyiqa") not in (declared, "absent"):
             what = f"pyiqa {package_version('pyiqa')} is installed: {self.name} is declared for {declared}"
             raise MissingDependency(what, fix=f"pip install pyiqa=={declared}")
-        return _network(self.network, str(self.preprocessing.get("crops", "upstream")), _files(self.assets))
+        return _network(
+            self.network, str(self.preprocessing.get("crops", "upstream")), _files(self.assets), device.current()
+        )
 
     def frame(self, pair: Pair) -> float:
         """The network's score of a frame.
@@ -172,17 +175,17 @@ def _files(names: tuple[str, ...]) -> tuple[tuple[str, Path, str], ...]:
 
 
 @lru_cache(maxsize=8)
-def _network(metric: str, crops: str, files: tuple[tuple[str, Path, str], ...]) -> Network:
+def _network(metric: str, crops: str, files: tuple[tuple[str, Path, str], ...], where: str) -> Network:
     """The network from verified `files`: other content, another entry."""
     here = {name: path for name, path, _ in files}
-    return _build(metric, crops, lambda name: here.get(name) or verified(name))
+    return _build(metric, crops, lambda name: here.get(name) or verified(name), where)
 
 
-def _build(metric: str, crops: str, weights: Callable[[str], Path]) -> Network:
+def _build(metric: str, crops: str, weights: Callable[[str], Path], where: str = "cpu") -> Network:
     try:
         from flashbench.metrics import pyiqa_networks
 
-        return pyiqa_networks.build(metric, weights, crops=crops)
+        return pyiqa_networks.build(metric, weights, crops=crops, device=where)
     except ModuleNotFoundError as error:  # of pyiqa or of what it imports, pkg_resources among it
         absent = MissingDependency(f"{error.name} is not installed", fix="pip install 'flashbench[iqa]'")
         raise missing_dependency(error) or absent from error

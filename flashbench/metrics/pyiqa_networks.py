@@ -224,10 +224,10 @@ def handed_over(weights: Weights) -> Iterator[_Lender]:
 
 
 class Network:
-    """A metric of pyiqa on the CPU, in eval mode."""
+    """A metric of pyiqa on a device, in eval mode."""
 
-    def __init__(self, model: Any, assets: tuple[str, ...] = ()) -> None:
-        self.model = model
+    def __init__(self, model: Any, assets: tuple[str, ...] = (), device: str = "cpu") -> None:
+        self.model, self.device = model, device
         self.assets = assets
         """Names of the assets that it was built from, in the order in which they were asked for."""
 
@@ -239,7 +239,7 @@ class Network:
         Raises:
             RuntimeError, ValueError, AssertionError, LookupError: the network has no answer to such a frame.
         """
-        images = [tensor(image) for image in (frame, reference) if image is not None]
+        images = [tensor(image).to(self.device) for image in (frame, reference) if image is not None]
         with torch.inference_mode(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of interpolation and the like: nothing that a user could change
             value = self.run(*images)
@@ -259,8 +259,8 @@ class Maniqa(Network):
     S. Yang et al., CVPRW 2022 (arXiv 2204.08958), eq. 6: Σ w·s / Σ w, over the patches of all crops of a frame.
     """
 
-    def __init__(self, model: Any, assets: tuple[str, ...], crops: str) -> None:
-        super().__init__(model, assets)
+    def __init__(self, model: Any, assets: tuple[str, ...], crops: str, device: str = "cpu") -> None:
+        super().__init__(model, assets, device)
         self.rows = ROWS[crops]
         self.parts: dict[str, list[Tensor]] = {"score": [], "weight": []}
         for name, part in self.parts.items():
@@ -294,8 +294,8 @@ def tensor(frame: Frames) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(scaled.transpose(2, 0, 1)[None]))
 
 
-def build(metric: str, weights: Weights, *, crops: str = "upstream") -> Network:
-    """The network of pyiqa's `metric` from verified files; `crops` (upstream or full) is MANIQA's.
+def build(metric: str, weights: Weights, *, crops: str = "upstream", device: str = "cpu") -> Network:
+    """The network of pyiqa's `metric` from verified files on a device; `crops` (upstream or full) is MANIQA's.
 
     No global generator moves: what the constructor initialises is overwritten or drawn from a copy of torch's.
 
@@ -309,14 +309,14 @@ def build(metric: str, weights: Weights, *, crops: str = "upstream") -> Network:
         from pyiqa.models.inference_model import InferenceModel
 
         with handed_over(weights) as lender, torch.random.fork_rng(devices=[]):
-            model = InferenceModel(metric, device=torch.device("cpu"))
+            model = InferenceModel(metric, device=torch.device(device))
     model.requires_grad_(False)
     used = tuple(dict.fromkeys(lender.names.values()))
     if metric.startswith("maniqa"):
-        return Maniqa(model, used, crops)
+        return Maniqa(model, used, crops, device)
     if metric == "clipiqa":
         _remember_text(model.net.clip_model[0])
-    return Network(model, used)
+    return Network(model, used, device)
 
 
 def _remember_text(clip_model: Any) -> None:

@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 
 from flashbench.errors import InvalidError, MissingAsset, MissingDependency, missing_dependency
-from flashbench.metrics import motion
+from flashbench.metrics import device, motion
 from flashbench.metrics.base import About, Pair, Stream
 from flashbench.metrics.learned import verified
 from flashbench.metrics.motion import Flow
@@ -75,13 +75,14 @@ def _run(network: Any, first: Any, second: Any, updates: int) -> Flow:
     import torch
 
     with torch.inference_mode():
-        flow = network(first, second, num_flow_updates=updates)[-1][0]
+        where = next(network.parameters()).device
+        flow = network(first.to(where), second.to(where), num_flow_updates=updates)[-1][0]
     network.corr_block.corr_pyramid = []  # most of the memory, which it would hold until the next pair's is made
-    return np.ascontiguousarray(flow.permute(1, 2, 0).numpy())
+    return np.ascontiguousarray(flow.permute(1, 2, 0).cpu().numpy())
 
 
 @lru_cache(maxsize=1)
-def _network(path: Path, sha256: str) -> Any:
+def _network(path: Path, sha256: str, where: str) -> Any:
     """The network of a verified file; kept for the next clip of this process. Other content, another entry."""
     import torch
     from torchvision.models.optical_flow import raft_large  # type: ignore[import-untyped]
@@ -96,7 +97,7 @@ def _network(path: Path, sha256: str) -> Any:
         raise InvalidError(
             f"asset {WEIGHTS} does not hold raft_large's weights: {str(error)[:300]}", fix="see its registry entry"
         ) from error
-    return network.eval()
+    return network.eval().to(where)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,7 +133,7 @@ class RaftWarpingError(motion.Transitions):
 
         path = verified(WEIGHTS)
         try:
-            return _network(path, assets.get(WEIGHTS).sha256)
+            return _network(path, assets.get(WEIGHTS).sha256, device.current())
         except ModuleNotFoundError as error:
             absent = missing_dependency(error)
             if absent is None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flashbench.errors import InvalidError, MissingAsset, missing_dependency
-from flashbench.metrics import dover_scores
+from flashbench.metrics import device, dover_scores
 from flashbench.metrics.base import About, Metric, Stream
 from flashbench.types import Measurement
 
@@ -29,7 +29,7 @@ SMALLEST = 32
 
 
 @lru_cache(maxsize=1)
-def _network(path: Path, sha256: str) -> Dover:
+def _network(path: Path, sha256: str, where: str) -> Dover:
     """The network of a verified file; kept for the next clip of this process."""
     import torch
 
@@ -41,7 +41,7 @@ def _network(path: Path, sha256: str) -> Dover:
         raise InvalidError(
             f"{path} is no state dict: {type(error).__name__}", fix=f"flashbench assets pull {WEIGHTS}"
         ) from error
-    return dover.load(state)
+    return dover.load(state).to(where)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +79,9 @@ class DoverRaw(Metric):
             collector.add(pair.frame)
         if collector.seen < collector.last:
             return Measurement.missing(f"{collector.seen + 1} frames came of {about.shape[0]}")
-        raw = dover_scores.score_views(_network(path, assets.get(WEIGHTS).sha256), plans, collector.views())
+        raw = dover_scores.score_views(
+            _network(path, assets.get(WEIGHTS).sha256, device.current()), plans, collector.views()
+        )
         both = (*raw.technical.tolist(), *raw.aesthetic.tolist())
         return Measurement(value=float(np.mean(raw.technical)), statistics=both)
 

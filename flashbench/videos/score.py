@@ -20,6 +20,7 @@ from flashbench import keys, stats
 from flashbench.engine import LocalEngine, Report, Task
 from flashbench.errors import on_disk
 from flashbench.metrics.base import Metric
+from flashbench.metrics.device import on
 from flashbench.progress import Progress
 from flashbench.store import Store, write_whole
 from flashbench.types import Measurement
@@ -71,7 +72,7 @@ class Run:
             "protocol_hash": self.wanted.hash,
             "settings": self.wanted.settings,
             "metrics": self.wanted.about_metrics(),
-            "numerics": keys.scoring_class(),
+            "numerics": keys.scoring_class(*self.wanted.libraries, device=self.wanted.device),
             "versions": {
                 "flashbench": flashbench.__version__,
                 "python": platform.python_version(),
@@ -94,6 +95,7 @@ def score(
     size: str = "native",
     out: str | Path | None = None,
     store: str | Path | None = None,
+    device: str = "cpu",
 ) -> pd.DataFrame:
     """Score videos; returns a row for each video and metric, columns as in scores.parquet.
 
@@ -107,6 +109,7 @@ def score(
         size: `native`, or `HEIGHTxWIDTH` in pixels to which every frame is resized.
         out: folder for scores.parquet, scores.csv, scores.md and run.json; nothing is written if not given.
         store: folder of the store; `$FLASHBENCH_STORE` or `.flashbench/store` if not given.
+        device: where trained networks run: `cpu`, `cuda` or `cuda:N`.
 
     A video that cannot be read, and a metric that cannot run, are rows with NaN and the reason.
 
@@ -114,7 +117,10 @@ def score(
         UsageError: something asked for is not there or not known.
         InvalidError: the store or `out` cannot be written.
     """
-    return run(videos, metrics, prompts, reference=reference, frames=frames, size=size, out=out, store=store).table
+    done = run(
+        videos, metrics, prompts, reference=reference, frames=frames, size=size, out=out, store=store, device=device
+    )
+    return done.table
 
 
 def run(
@@ -127,10 +133,11 @@ def run(
     size: str = "native",
     out: str | Path | None = None,
     store: str | Path | None = None,
+    device: str = "cpu",
     workers: int = 1,
 ) -> Run:
     """`score` with all that it found out. `workers`: processes that score videos at the same time."""
-    asked = wanted(metrics, frames=frames, size=size)
+    asked = wanted(metrics, frames=frames, size=size, device=device)
     label, found = inputs.find([videos] if isinstance(videos, str | Path) else videos)
     remarks: list[str] = []
     if prompts is not None:
@@ -143,7 +150,8 @@ def run(
         _writable(Path(out))
     if workers > 1:
         _ahead(found, beside, asked, kept, workers)
-    rows, about = _measured(label, found, beside, asked, kept)
+    with on(asked.device):
+        rows, about = _measured(label, found, beside, asked, kept)
     done = Run(label=label, wanted=asked, videos=found, table=table.frame(rows), about=about, remarks=remarks)
     if out is not None:
         write(done, Path(out))
@@ -269,7 +277,7 @@ def _about(video: Video, file: Opened | Unreadable, result: Measured | None, rea
 
 def _ahead(videos: Sequence[Video], beside: Mapping[str, Path], asked: Wanted, store: Store, workers: int) -> None:
     """Score in several processes; what they could not is tried again, and told, by this one."""
-    shared = {"metrics": [metric.name for metric in asked.metrics], **asked.settings}
+    shared = {"metrics": [metric.name for metric in asked.metrics], "device": asked.device, **asked.settings}
     tasks = [
         Task(
             key=keys.key("videos", path=str(video.path.absolute()), prompt=video.prompt, **shared),
@@ -284,10 +292,11 @@ def _ahead(videos: Sequence[Video], beside: Mapping[str, Path], asked: Wanted, s
 
 
 def work(
-    *, store: Store, key: str, report: Report, metrics: Sequence[str], frames: int | str, size: str, path: Path,
-    reference: Path | None, video: Video,
+    *, store: Store, key: str, report: Report, metrics: Sequence[str], frames: int | str, size: str, device: str,
+    path: Path, reference: Path | None, video: Video,
 ) -> Mapping[str, Any]:  # fmt: skip
     """Task: score one video into the store; a video that cannot be read is left to the process that asked."""
-    asked = wanted(metrics, frames=frames, size=size)
-    _one(_open(path, asked, store), reference, video, asked, store, lambda: None)
+    asked = wanted(metrics, frames=frames, size=size, device=device)
+    with on(device):
+        _one(_open(path, asked, store), reference, video, asked, store, lambda: None)
     return {}

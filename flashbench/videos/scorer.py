@@ -10,6 +10,7 @@ import numpy as np
 
 from flashbench.errors import UsageError
 from flashbench.metrics.base import Metric, measure
+from flashbench.metrics.device import on
 from flashbench.scoring import score_key
 from flashbench.types import Clip, Measurement
 from flashbench.videos.table import frame, lines
@@ -27,13 +28,14 @@ class Scorer:
 
     Args:
         metrics: names or `Metric`s; all of `adhoc/frame-quality` if not given.
+        device: where trained networks run: `cpu`, `cuda` or `cuda:N`, wherever the frames are.
 
     Raises:
-        UsageError: no such metric.
+        UsageError: no such metric or device.
     """
 
-    def __init__(self, metrics: Iterable[str | Metric] | str | None = None) -> None:
-        self._wanted = wanted(metrics)
+    def __init__(self, metrics: Iterable[str | Metric] | str | None = None, *, device: str = "cpu") -> None:
+        self._wanted = wanted(metrics, device=device)
         self.metrics = self._wanted.metrics
         """In the order in which they were named."""
 
@@ -67,12 +69,13 @@ class Scorer:
         reason = spoilt or (f"reference: {spoilt_reference}" if spoilt_reference else "")
         excuses = {m.name: reason or self._wanted.excuse(m, other) for m in self.metrics}
         asked = [metric for metric in self.metrics if not excuses[metric.name]]
-        values = dict(zip([m.name for m in asked], measure(asked, made, other, prompt), strict=True)) if asked else {}
-        digest, beside = (
-            ("", None) if spoilt else (made.digest, other.digest if other and not spoilt_reference else None)
-        )
+        digest = "" if spoilt else made.digest
+        with on(self._wanted.device):
+            scored = measure(asked, made, other, prompt, failures={}) if asked else []
+            beside = other.digest if other else None
+            known = {m.name: score_key(m, clip=digest, reference=beside, prompt=prompt) for m in asked}
+        values = dict(zip(known, scored, strict=True))
         found = [values.get(m.name) or Measurement.missing(excuses[m.name]) for m in self.metrics]
-        known = [score_key(m, clip=digest, reference=beside, prompt=prompt) if m in asked else "" for m in self.metrics]
         about: dict[str, Any] = {
             "protocol": self._wanted.protocol,
             "row": "memory",
@@ -80,7 +83,7 @@ class Scorer:
             "cluster": prompt or case,
         }
         about |= {"seed": seed, "replica": 0, "frames": len(made.frames), "clip": digest}
-        return frame(lines(about, self.metrics, found, known))
+        return frame(lines(about, self.metrics, found, [known.get(m.name, "") for m in self.metrics]))
 
 
 def clip(frames: Images, fps: int | float | str | Fraction) -> tuple[Clip, str]:

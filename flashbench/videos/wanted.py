@@ -10,6 +10,7 @@ from typing import Any
 from flashbench import assets, keys, metrics
 from flashbench.errors import UsageError
 from flashbench.metrics.base import Metric
+from flashbench.metrics.device import checked
 from flashbench.metrics.vbench.dimensions import DIMENSIONS
 from flashbench.metrics.vbench.measured import PREFIXES
 from flashbench.paths import PACKAGE, protocol_root, read_yaml
@@ -30,6 +31,8 @@ class Wanted:
     """`all`, or how many: the middles of as many equal parts of the video."""
     size: tuple[int, int] | None = None
     """Height, width; None: as it is."""
+    device: str = "cpu"
+    """Where networks run."""
     obstacles: Mapping[str, str] = field(default_factory=dict)
     """Metric → why it cannot run on this machine; looked up once."""
 
@@ -37,6 +40,12 @@ class Wanted:
     def settings(self) -> dict[str, Any]:
         """Frames and size as they are written down."""
         return {"frames": self.frames, "size": "native" if self.size is None else f"{self.size[0]}x{self.size[1]}"}
+
+    @property
+    def libraries(self) -> tuple[str, ...]:
+        """What the metrics that can run here compute with, besides NumPy, SciPy and OpenCV."""
+        used = {name for metric in self.metrics if metric.name not in self.obstacles for name in metric.libraries}
+        return tuple(sorted(used))
 
     def excuse(self, metric: Metric, reference: object) -> str:
         """Why a metric is not asked about a clip with or without a `reference` (None); empty if it is."""
@@ -64,12 +73,16 @@ class Wanted:
 
 
 def wanted(
-    chosen: Iterable[str | Metric] | str | None = None, *, frames: int | str = "all", size: str = "native"
+    chosen: Iterable[str | Metric] | str | None = None,
+    *,
+    frames: int | str = "all",
+    size: str = "native",
+    device: str = "cpu",
 ) -> Wanted:
     """Metrics by name (None: the protocol `adhoc/frame-quality`) and settings as a user writes them.
 
     Raises:
-        UsageError: no such metric, number of frames or size; a metric twice.
+        UsageError: no such metric, number of frames, size or device; a metric twice.
     """
     names: Sequence[str | Metric]
     if chosen is None:
@@ -85,7 +98,14 @@ def wanted(
         raise UsageError(f"metric {twice[0]} is asked for twice", fix="name it once")
     protocol = FRAME_QUALITY if chosen is None else CUSTOM
     obstacles = {metric.name: reason for metric in found if (reason := metric.obstacle)}
-    return Wanted(protocol=protocol, metrics=found, frames=_frames(frames), size=_size(size), obstacles=obstacles)
+    return Wanted(
+        protocol=protocol,
+        metrics=found,
+        frames=_frames(frames),
+        size=_size(size),
+        device=checked(device),
+        obstacles=obstacles,
+    )
 
 
 def _all_of(one: str | Metric) -> list[str | Metric]:
