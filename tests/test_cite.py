@@ -140,7 +140,7 @@ def test_variety_is_counted_and_unreadable_files_are_told(tmp_path: Path) -> Non
     assert "The middles of 16 equal parts were used as frames, resized to 256×480 pixels." in found.paragraph
     assert "They answer 2 prompts, with up to 2 samples each." in found.paragraph
     assert "over 2 clusters (unit: prompt)" in found.paragraph
-    assert any("which suite" in remark for remark in found.remarks)
+    assert any("Which suite" in remark for remark in found.remarks)
 
 
 def test_metrics_without_a_value_are_not_said_to_be_measured(tmp_path: Path) -> None:

@@ -221,10 +221,7 @@ def test_damaged_parameters_fail_and_the_rest_is_scored(tmp_path: Path, monkeypa
 def test_calibration_without_images_or_weights_is_no_error(say: Say) -> None:
     printed = say(calibrate=True)
     lines = [line.strip() for line in printed.partition("calibration images")[2].splitlines()]
-    assert (
-        "not scored            musiq: musiq-koniq not present: flashbench assets pull musiq-koniq"
-        in lines
-    )
+    assert "not scored            musiq: musiq-koniq not present: flashbench assets pull musiq-koniq" in lines
     assert "not scored            psnr: 10 calibration images are not here" in lines
     assert any(line.startswith("to fetch") and "calibration/I03-reference" in line for line in lines)
     assert any(line.startswith("uncalibrated") and line.endswith("(no published calibration)") for line in lines)

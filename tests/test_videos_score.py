@@ -336,3 +336,24 @@ def test_networks_run_where_they_are_told_to(folder: Path, monkeypatch: pytest.M
     assert list(first["key"]) != list(flashbench.Scorer([where])(made.frames())["key"])
     assert keys.scoring_class("torch", device="cuda")["device"] == "a GPU called cuda"
     assert keys.scoring_class(device="cuda")["device"] == "cpu", "what runs on the CPU does not depend on it"
+
+
+@pytest.mark.parametrize(
+    ("prompt", "suite"), [(None, ""), ("a fox", "own"), ("In a still frame, a stop sign", "vbench")]
+)
+def test_a_run_knows_vbenchs_prompts(
+    prompt: str | None, suite: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from flashbench.metrics.vbench import measured
+    from flashbench.reporting.cite import cite
+
+    entry = {"prompt_en": "In a still frame, a stop sign", "dimension": ["temporal_flickering"]}
+    (suite_file := tmp_path / "suite.json").write_text(json.dumps([entry]))
+    monkeypatch.setattr(measured.assets, "present", lambda name: True)
+    monkeypatch.setattr(measured.assets, "path", lambda name: suite_file)
+    prompts = {"clip0.mkv": prompt} if prompt else None
+    done = score.run(folder / "clip0.mkv", FAST[:1], prompts, out=tmp_path / "out")
+    assert done.suite == suite == json.loads((tmp_path / "out/run.json").read_text("utf-8"))["suite"]
+    text = cite(tmp_path / "out").text
+    assert ("1 prompt of VBench" in text) == ("huang2024vbench" in text) == (suite == "vbench")
+    assert ("Which suite the prompts come from is not known" in text) == (suite == "own")

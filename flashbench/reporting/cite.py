@@ -130,14 +130,15 @@ def _of_videos(record: Mapping[str, Any], unmeasured: Mapping[str, str]) -> Cita
             * (lost > 0)
         ),
         _seen(settings),
-        _prompted(videos),
+        _prompted(videos, str(record.get("suite", ""))),
         _measured(used, record["versions"]),
         _intervals([*used], len({video.get("prompt") or video["case"] for video in videos}), _unit(videos)),
     ]
     absent = [f"Not measured: {name} ({reason})." for name, reason in unmeasured.items()]
-    if any(video.get("prompt") for video in videos):
-        absent.append("The run does not record which suite the prompts come from: name and cite it.")
-    return _citation(" ".join(filter(None, sentences)), protocol, record["protocol_hash"], used, version, absent)
+    if any(video.get("prompt") for video in videos) and record.get("suite") != "vbench":
+        absent.append("Which suite the prompts come from is not known to the run: name and cite it.")
+    names = [*used, *(["vbench"] if record.get("suite") == "vbench" else [])]
+    return _citation(" ".join(filter(None, sentences)), protocol, record["protocol_hash"], names, version, absent)
 
 
 def _of_protocol(folder: Path) -> Citation:
@@ -231,12 +232,13 @@ def _seen(settings: Mapping[str, Any]) -> str:
     return f"{taken}, {kept}."
 
 
-def _prompted(videos: Sequence[Mapping[str, Any]]) -> str:
+def _prompted(videos: Sequence[Mapping[str, Any]], suite: str) -> str:
     prompts = [str(video["prompt"]) for video in videos if video.get("prompt")]
     if not prompts:
         return ""
     most = max(Counter(prompts).values())
-    return f"They answer {_count(len(set(prompts)), 'prompt')}, with up to {_count(most, 'sample')} each."
+    whose = " of VBench" if suite == "vbench" else ""
+    return f"They answer {_count(len(set(prompts)), 'prompt')}{whose}, with up to {_count(most, 'sample')} each."
 
 
 def _measured(used: Mapping[str, Any], versions: Mapping[str, Any]) -> str:

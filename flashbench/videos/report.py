@@ -9,6 +9,7 @@ import numpy as np
 
 from flashbench import stats
 from flashbench.metrics.base import Metric
+from flashbench.metrics.vbench.dimensions import of_part
 from flashbench.reporting.markup import Block, Cell, Notes
 from flashbench.videos import vbench
 from flashbench.videos.score import Run
@@ -33,6 +34,8 @@ def blocks(done: Run, *, every_video: bool = True) -> list[Block]:
         grid = _videos(done, [metric for metric, _ in shown])
         document += [Block("subheading", "Each video"), Block("grid", grid=grid)]
     for prefix, run in vbench.of_scores(done.table).items():
+        if len({row["metric"] for row in run.rows}) < len(of_part("quality")):
+            continue  # no aggregate was asked for
         document += [Block("subheading", f"VBench's totals of `{prefix}`"), *vbench.totals(run)]
     if skipped := _skipped(done, [metric for metric, one in found if math.isnan(one.value)]):
         document += [Block("subheading", "Not measured"), Block("notes", notes=skipped)]

@@ -21,6 +21,7 @@ from flashbench.engine import LocalEngine, Report, Task
 from flashbench.errors import on_disk
 from flashbench.metrics.base import Metric
 from flashbench.metrics.device import on
+from flashbench.metrics.vbench.measured import in_suite
 from flashbench.progress import Progress
 from flashbench.store import Store, write_whole
 from flashbench.types import Measurement
@@ -64,6 +65,12 @@ class Run:
         of = len(self.videos)
         return [stats.estimate(self.table, metric, self.label, of=of) for metric in self.wanted.metrics]
 
+    @property
+    def suite(self) -> str:
+        """Where the prompts come from as far as it is known: `vbench`, `own`, `unknown`, or empty without prompts."""
+        prompts = {video.prompt for video in self.videos if video.prompt}
+        return {True: "vbench", False: "own", None: "unknown" if prompts else ""}[in_suite(prompts)]
+
     def record(self) -> dict[str, Any]:
         """Content of run.json: all that decided the numbers, and where each came from."""
         return {
@@ -80,6 +87,7 @@ class Run:
             },
             "command": ["flashbench", *sys.argv[1:]] if Path(sys.argv[0]).name.startswith("flashbench") else [],
             "row": self.label,
+            "suite": self.suite,
             "remarks": self.remarks,
             "videos": self.about,
         }

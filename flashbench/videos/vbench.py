@@ -66,17 +66,19 @@ def totals(run: runs.Imported) -> list[Block]:
     notes = Notes()
     grid = [[Cell(text) for text in ("", "videos' mean", "95 % interval", "VBench's overall", "values", "prompts")]]
     for one in runs.totals(run, stats.pooled):
+        name = one.metric.removeprefix(runs.PREFIX)
+        if name in DIMENSIONS and not one.of and math.isnan(one.official):
+            continue  # the aggregates that need it say so
         interval = "–" if math.isnan(one.low) else f"{100 * one.low:.2f} … {100 * one.high:.2f}"
-        name = one.metric.removeprefix(runs.PREFIX).replace("_", " ")
         cells = [_percent(one.value) + notes.mark(one.reason), interval, _percent(one.official), f"{one.n}/{one.of}"]
-        grid.append([Cell(name), *map(Cell, cells), Cell(str(one.clusters))])
+        grid.append([Cell(name.replace("_", " ")), *map(Cell, cells), Cell(str(one.clusters))])
     about = "Percent. Intervals: jackknife-t over prompts. A dimension that is missing leaves what needs it without a "
     about += "value; VBench's own script counts it as 0."
     return [Block("grid", grid=grid), Block("notes", notes=notes.lines()), Block("text", about)]
 
 
 def of_scores(scores: pd.DataFrame) -> dict[str, runs.Imported]:
-    """Prefix (`vbench`, `vbench_long` …) → the run of VBench's dimensions that a table of scores holds."""
+    """Prefix (`vbench`, `vbench_long` …) → the run of VBench's dimensions of which a table of scores has values."""
     found: dict[str, list[dict[str, Any]]] = {}
     for row in scores[["case", "cluster", "seed", "metric", "value", "reason"]].to_dict("records"):
         prefix, colon, name = str(row["metric"]).partition(":")

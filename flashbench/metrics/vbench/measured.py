@@ -21,7 +21,7 @@ import math
 import os
 import tempfile
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -265,6 +265,12 @@ def _entries(prompt: str | None) -> tuple[Mapping[str, Any], ...] | None:
     if not assets.present(SUITE):
         return None
     return _suite(assets.path(SUITE)).get(unicodedata.normalize("NFC", prompt), ())
+
+
+def in_suite(prompts: Iterable[str]) -> bool | None:
+    """Whether all of some prompts are VBench's; None where its prompts are not here, or none is given."""
+    entries = [_entries(prompt) for prompt in prompts]
+    return all(entries) if entries and None not in entries else None
 
 
 @lru_cache(maxsize=2)
