@@ -10,9 +10,10 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+import flashbench
 from flashbench import cli_assets, cli_videos
 from flashbench.cli_words import examples
-from flashbench.errors import CheckFailed, Exit, FlashBenchError, Interrupted, missing_dependency
+from flashbench.errors import CheckFailed, Exit, FlashBenchError, Interrupted, InvalidError, missing_dependency
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -30,6 +31,16 @@ Overrides = Annotated[
 ]
 Results = Annotated[Path | None, typer.Option("--results", help="Folder of the results (default: results/TIER).")]
 Replicas = Annotated[str, typer.Option("--replicas", help="Training seeds, e.g. `0` or `0,1,2`.")]
+
+
+@app.callback(invoke_without_command=True)
+def program(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and end.")] = False,
+) -> None:
+    """FlashBench: reproducible evaluation of the FlashVideo cascade and of what it is compared with."""
+    if version:
+        typer.echo(f"flashbench {flashbench.__version__}")
+        raise typer.Exit
 
 
 def _options(
@@ -113,12 +124,13 @@ def list_(
     """List protocols, tiers, systems and metrics by name."""
     from flashbench import metrics, protocol, systems
     from flashbench.errors import did_you_mean
+    from flashbench.videos.wanted import FRAME_QUALITY
 
     known = {
-        "protocols": protocol.names(),
+        "protocols": (*protocol.names(), FRAME_QUALITY),
         "tiers": protocol.tiers(),
         "systems": systems.names(),
-        "metrics": metrics.names(),
+        "metrics": (*metrics.names(), "pyiqa:NAME", *(f"{prefix}:DIM" for prefix in metrics.PREFIXES)),
     }
     if kind != "all" and kind not in known:
         raise did_you_mean("kind", kind, [*known, "all"])
@@ -236,6 +248,9 @@ def main() -> None:
         app()
     except FlashBenchError as error:
         _fail(error)
+    except OSError as error:
+        what = f"{error.filename or 'the output'} cannot be used: {error.strerror}"
+        _fail(InvalidError(what, fix="check the path and the disk"))
     except ModuleNotFoundError as error:
         if (absent := missing_dependency(error)) is None:
             raise

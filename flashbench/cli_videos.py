@@ -70,7 +70,7 @@ def score(
     done = run(
         videos, names, prompts, reference=reference, frames=frames, size=size, out=out, device=device, workers=workers
     )
-    show(blocks(done, every_video=out is None and len(done.videos) <= 10))
+    show(blocks(done, every_video=out is None and len(done.videos) <= 5))
     if out is not None:
         typer.echo(f"written: {out}/scores.md, scores.csv, scores.parquet, run.json")
     if bad := done.unreadable:

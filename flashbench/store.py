@@ -44,7 +44,7 @@ def _unseal(path: Path, key: str) -> dict[str, Any]:
     fix = f"remove {path.parent if path.name == RECORD else path}; the next run makes it again"
     try:
         sealed = json.loads(path.read_text(encoding="utf-8"))
-        body: dict[str, Any] = sealed["body"]
+        body: dict[str, Any] = dict(sealed["body"])
         expected = sealed["sha256"]
     except (ValueError, KeyError, TypeError) as error:
         raise IntegrityError(f"the record {path} is not readable: {error}", fix=fix) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from fractions import Fraction
 from pathlib import Path
 
@@ -68,3 +69,13 @@ def pictures(folder: Path, clip: Frames) -> Path:
         assert done
         (folder / f"frame{number}.png").write_bytes(content.tobytes())
     return folder
+
+
+def turned(path: Path, whole: Path, a: float, b: float, c: float, d: float) -> Path:
+    """The mp4 `whole` with the display matrix (a b 0; c d 0; 0 0 1) in its track's header."""
+    content = bytearray(whole.read_bytes())
+    at = content.index(struct.pack(">9i", 1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30), content.index(b"tkhd"))
+    a, b, c, d = (round(number * (1 << 16)) for number in (a, b, c, d))
+    content[at : at + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
+    path.write_bytes(content)
+    return path

@@ -100,7 +100,7 @@ def test_a_disk_that_fills_up_says_so(tmp_path: Path) -> None:
     """/dev/full stands in: a store whose drafts cannot be written."""
     made.write(tmp_path / "clip.mp4", made.frames(2))
     store = tmp_path / "store"
-    assert call("score", tmp_path / "clip.mp4", "-m", "psnr", FLASHBENCH_STORE=store).returncode == 0
+    assert call("score", tmp_path / "clip.mp4", "-m", "musiq", FLASHBENCH_STORE=store).returncode == 0
     (store / "tmp").rmdir()
     (store / "tmp").symlink_to("/dev/full")
     done = call("score", tmp_path / "clip.mp4", "-m", "temporal_flicker", FLASHBENCH_STORE=store)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from fractions import Fraction
 from pathlib import Path
 
@@ -127,3 +128,62 @@ def test_the_streamed_hash_is_the_clips_digest() -> None:
     for frame in CLIP:
         state.update(frame.data)
     assert state.hexdigest() == Clip(CLIP, Fraction(24000, 1001)).digest
+
+
+@pytest.mark.parametrize("matrix", [(a, 0, 0, d) for a in (1, -1) for d in (1, -1)] +
+                         [(0, b, c, 0) for b in (1, -1) for c in (1, -1)])  # fmt: skip
+def test_a_display_matrix_turns_and_mirrors(
+    matrix: tuple[int, ...], containers: dict[str, Path], tmp_path: Path
+) -> None:
+    a, b, c, d = matrix
+    path = made.turned(tmp_path / "turned.mp4", containers["mp4"], a, b, c, d)
+    (stored, shown), source = (next(reading.frames(p)) for p in (containers["mp4"], path)), reading.probe(path)
+    y, x = np.indices(stored.shape[:2])
+    across, down = a * x + c * y, b * x + d * y  # ISO 14496-12, 6.2.2: where the pixel at x, y is shown
+    expected = np.empty(shown.shape, np.uint8)
+    expected[down - down.min(), across - across.min()] = stored
+    assert shown.shape == (source.height, source.width, 3) and np.array_equal(shown, expected)
+    assert source.mirrored == (a * d - b * c < 0)
+
+
+@pytest.mark.parametrize("matrix", [(0.7071, 0.7071, -0.7071, 0.7071), (2, 0, 0, 1), (1, 0, 0, 0), (0.99, 0, 0, 1)])
+def test_other_display_matrices_are_refused(
+    matrix: tuple[float, float, float, float], containers: dict[str, Path], tmp_path: Path
+) -> None:
+    path = made.turned(tmp_path / "turned.mp4", containers["mp4"], *matrix)
+    for read in (reading.probe, lambda path: list(reading.frames(path))):
+        with pytest.raises(reading.Unreadable, match="its display matrix is no quarter turn"):
+            read(path)
+
+
+@pytest.mark.timeout(20)
+def test_pipes_and_devices_are_not_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.mp4")
+    (tmp_path / "zero.mp4").symlink_to("/dev/zero")
+    (tmp_path / "frames").mkdir()
+    os.mkfifo(tmp_path / "frames" / "1.png")
+    for name in ("pipe.mp4", "zero.mp4", "frames"):
+        for read in (reading.content_hash, reading.probe, reading.stamp, lambda path: list(reading.frames(path))):
+            with pytest.raises(reading.Unreadable, match="is no regular file"):
+                read(tmp_path / name)
+
+
+def test_a_folder_without_pictures_says_so(tmp_path: Path) -> None:
+    for read in (reading.content_hash, reading.probe, reading.stamp, lambda path: list(reading.frames(path))):
+        with pytest.raises(reading.Unreadable, match="holds no picture"):
+            read(tmp_path)
+
+
+def test_a_size_that_no_picture_has_is_refused() -> None:
+    with pytest.raises(reading.Unreadable, match="cannot be resized to 1×1099511627776"):
+        reading.resized(CLIP[0], (1, 1 << 40))
+
+
+def test_a_stamp_changes_with_its_file(tmp_path: Path) -> None:
+    folder = made.pictures(tmp_path / "frames", CLIP)
+    whole, one = reading.stamp(folder), reading.stamp(folder / "frame1.png")
+    assert (whole, one) == (reading.stamp(folder), reading.stamp(folder / "frame1.png"))
+    os.utime(folder / "frame1.png", ns=(0, 1))
+    assert whole != reading.stamp(folder) and one != reading.stamp(folder / "frame1.png")
+    with pytest.raises(reading.Unreadable, match="No such file"):
+        reading.stamp(tmp_path / "gone.mp4")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import random
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,7 +58,11 @@ def test_rows_hold_what_the_metrics_say(folder: Path) -> None:
         assert (row["value"], tuple(row["per_frame"]), row["clip"]) == (direct.value, direct.per_frame, clip.digest)
         assert (row["frames"], row["cluster"]) == (5, f"clip{seed}.mkv")
     alone = table[table["metric"] == "psnr"]
-    assert set(alone["reason"]) == {"no reference"} and alone["value"].isna().all() and set(alone["key"]) == {""}
+    assert (
+        set(alone["reason"]) == {"no reference: --reference DIR"}
+        and alone["value"].isna().all()
+        and set(alone["key"]) == {""}
+    )
 
 
 def test_the_same_rows_by_any_way(folder: Path, tmp_path: Path) -> None:
@@ -191,8 +194,20 @@ def test_files_of_a_run(folder: Path, tmp_path: Path) -> None:
     text = (tmp_path / "out/scores.md").read_text("utf-8")
     assert (
         f"| {estimate.value:.2f} | {estimate.low:.2f} … {estimate.high:.2f} |" in text
-        and "3 clusters (unit: prompt)" in text
+        and "Student's t over prompts" in text
     )
+
+
+def test_out_overwrites_nothing_else(folder: Path, tmp_path: Path) -> None:
+    (other := tmp_path / "another").mkdir()
+    (other / "x.mkv").write_bytes((folder / "clip0.mkv").read_bytes())
+    for _ in range(2):
+        score.run(folder, FAST[:1], out=tmp_path / "out")
+    for videos, names in ((folder, FAST[:2]), (other, FAST[:1])):
+        with pytest.raises(UsageError, match=f"holds another run: 1 metrics on {folder.name}"):
+            score.run(videos, names, out=tmp_path / "out")
+    with pytest.raises(UsageError, match="holds the videos themselves"):
+        score.run(folder, FAST[:1], out=folder)
 
 
 def test_wrong_calls(folder: Path, tmp_path: Path) -> None:
@@ -205,60 +220,15 @@ def test_wrong_calls(folder: Path, tmp_path: Path) -> None:
         ({"size": "1080"}, "--size '1080'"),
         ({"size": "0x10"}, "--size '0x10'"),
         ({"reference": tmp_path / "gone"}, "is no folder"),
+        ({"metrics": ["psnr"]}, "add --reference DIR"),
+        ({"metrics": [3]}, "3 is no metric"),
+        ({"size": "20000x16"}, "at most 16384 each"),
     ):
         with pytest.raises(UsageError, match=said):
             flashbench.score(folder, **options)
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(InvalidError, match="file cannot be written"):
         flashbench.score(folder, FAST, out=tmp_path / "file")
-
-
-@pytest.mark.parametrize(
-    ("frames", "said"),
-    [
-        (np.zeros((5, 96, 96), np.uint8), r"\[5, 96, 96\]"),
-        (np.zeros((2, 5, 96, 96, 3), np.uint8), "take batches apart"),
-        (np.zeros((5, 96, 96, 4), np.uint8), r"\[5, 96, 96, 4\]"),
-        (np.zeros((0, 96, 96, 3), np.uint8), r"\[0, 96, 96, 3\]"),
-        (np.zeros((5, 96, 96, 3), np.int64), "int64, not uint8 or floats"),
-        (np.full((5, 96, 96, 3), 255.0), "x / 255"),
-        (np.full((5, 96, 96, 3), -1.0), "− ?1 … 1"),
-        ([np.zeros((96, 96, 3), np.uint8), np.zeros((96, 95, 3), np.uint8)], "several shapes"),
-        ([], "no frames"),
-    ],
-)
-def test_what_is_no_clip(frames: Any, said: str) -> None:
-    with pytest.raises(UsageError) as caught:
-        flashbench.Scorer(FAST)(frames)
-    import re
-
-    assert re.search(said, str(caught.value))
-
-
-def test_frames_that_are_not_finite_are_missing_with_a_reason() -> None:
-    frames = torch.rand(4, 3, 96, 96, generator=torch.Generator().manual_seed(0))
-    frames[2, 0, 0, 0] = math.nan
-    table = flashbench.Scorer(FAST)(frames)
-    assert table["value"].isna().all()
-    assert set(table["reason"]) == {"1 of 4 frames hold numbers that are not finite, frame 2 first"}
-
-
-@pytest.mark.parametrize(("given", "rate"), [(24, "24/1"), (23.976, "24000/1001"), ("30000/1001", "30000/1001")])
-def test_rates(given: Any, rate: str) -> None:
-    from flashbench.videos.scorer import clip
-
-    made_clip, _ = clip(made.frames(), given)
-    assert f"{made_clip.fps.numerator}/{made_clip.fps.denominator}" == rate
-
-
-def test_no_global_generator_moves(folder: Path) -> None:
-    def states() -> list[Any]:
-        return [random.getstate(), np.random.get_state(legacy=True)[1].tolist(), torch.get_rng_state().tolist()]
-
-    before = states()
-    flashbench.score(folder, FAST)
-    flashbench.Scorer()(made.frames())
-    assert states() == before
 
 
 def test_interrupted_scoring_goes_on(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -290,54 +260,6 @@ def test_the_protocols_hash_names_metrics_frames_and_size() -> None:
     assert len(hashes) == 4 and wanted.wanted(FAST).hash in hashes
 
 
-def test_the_readmes_training_loop_runs(root: Path) -> None:
-    blocks = (root / "README.md").read_text("utf-8").split("```python\n")[1:]
-    (code,) = [block.partition("```")[0] for block in blocks if "flashbench.Scorer(" in block]
-    assert len(code.strip().splitlines()) <= 10
-    space: dict[str, Any] = {}
-    exec(compile(code, "README.md", "exec"), space)
-    logged: list[tuple[dict[str, float], int]] = []
-    clips = {"fox": made.frames(), "dog": torch.from_numpy(made.frames(seed=1)).permute(0, 3, 1, 2) / 255}
-    space["validate"](100, clips, lambda values, step: logged.append((values, step)))
-    assert [step for _, step in logged] == [100, 100]
-    assert set(logged[1][0]) == {"dog/niqe", "dog/temporal_flicker", "dog/sharpness_drift"}
-    assert logged[0][0]["fox/temporal_flicker"] == metrics.get("temporal_flicker").measure(Clip(made.frames(), 8)).value
-
-
-def test_networks_run_where_they_are_told_to(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And a score from another device is another score."""
-    from flashbench import keys
-    from flashbench.metrics import device
-
-    for wrong, said in (("gpu", "write cpu, cuda or cuda:1"), ("cuda:99", "torch cannot use cuda:99")):
-        with pytest.raises(UsageError, match=said):
-            flashbench.Scorer(FAST, device=wrong)
-        with pytest.raises(UsageError, match=said):
-            flashbench.score(folder, FAST, device=wrong)
-    seen: list[str] = []
-
-    @dataclass(frozen=True, kw_only=True)
-    class Where(FrameMetric):
-        def frame(self, pair: Pair) -> float:
-            seen.append(device.current())
-            return 1.0
-
-        @property
-        def libraries(self) -> tuple[str, ...]:
-            return ("torch",)
-
-    where = Where(name="where", direction="none", unit="", range=(0, 1))
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda name: f"a GPU called {name}")
-    first = flashbench.Scorer([where], device="cuda")(made.frames())
-    second = flashbench.score(folder / "clip0.mkv", [where], device="cuda")
-    assert set(seen) == {"cuda"} and device.current() == "cpu"
-    assert list(first["key"]) == list(second["key"])
-    assert list(first["key"]) != list(flashbench.Scorer([where])(made.frames())["key"])
-    assert keys.scoring_class("torch", device="cuda")["device"] == "a GPU called cuda"
-    assert keys.scoring_class(device="cuda")["device"] == "cpu", "what runs on the CPU does not depend on it"
-
-
 @pytest.mark.parametrize(
     ("prompt", "suite"), [(None, ""), ("a fox", "own"), ("In a still frame, a stop sign", "vbench")]
 )
@@ -357,3 +279,51 @@ def test_a_run_knows_vbenchs_prompts(
     text = cite(tmp_path / "out").text
     assert ("1 prompt of VBench" in text) == ("huang2024vbench" in text) == (suite == "vbench")
     assert ("Which suite the prompts come from is not known" in text) == (suite == "own")
+
+
+def test_a_video_that_changes_meanwhile_is_kept_under_no_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a training loop does that overwrites its samples."""
+    path = made.lossless(tmp_path / "clip.mkv", made.frames(seed=0))
+    other = made.lossless(tmp_path / "other.mkv", made.frames(seed=3)).read_bytes()
+    before = path.read_bytes()
+    measure = score.measure_file
+
+    def swapping(opened: measuring.Opened, *rest: Any, **named: Any) -> measuring.Measured:
+        path.write_bytes(other)
+        return measure(opened, *rest, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(score, "measure_file", swapping)
+        done = score.run(path, FAST[:1])
+    assert done.unreadable == [("clip.mkv", "changed while it was being scored")]
+    path.write_bytes(before)
+    assert (
+        value(flashbench.score(path, FAST[:1]), FAST[0]) == metrics.get(FAST[0]).measure(Clip(made.frames(), 8)).value
+    )
+
+
+def test_frames_chosen_of_a_longer_reference_are_of_other_moments(folder: Path, tmp_path: Path) -> None:
+    (truth := tmp_path / "truth").mkdir()
+    made.lossless(truth / "clip0.mkv", made.frames(10, seed=0))
+    for frames in ("all", 3):
+        table = flashbench.score(folder / "clip0.mkv", ["psnr", "temporal_flicker"], reference=truth, frames=frames)
+        assert math.isnan(value(table, "psnr")) and not math.isnan(value(table, "temporal_flicker"))
+        (reason,) = table[table["metric"] == "psnr"]["reason"]
+        assert ("clip has 5 frames, its reference 10" if frames == 3 else "clip is 5×96×192") in reason
+
+
+def test_one_clip_twice_is_remarked(folder: Path, tmp_path: Path) -> None:
+    for name in ("a.mkv", "b.mkv"):
+        (tmp_path / name).write_bytes((folder / "clip0.mkv").read_bytes())
+    done = score.run(tmp_path, FAST[:1])
+    assert done.remarks == [
+        "1 of 2 videos are the same clip as another (b.mkv that of a.mkv): intervals are too narrow"
+    ]
+
+
+def test_a_run_names_its_references(folder: Path, tmp_path: Path) -> None:
+    done = score.run(folder / "clip0.mkv", ["psnr"], reference=folder)
+    (entry,) = done.record()["videos"]
+    assert entry["reference"]["clip"] == entry["clip"] == Clip(made.frames(seed=0), 8).digest
+    (entry,) = score.run(folder / "clip0.mkv", FAST[:1], reference=folder).record()["videos"]
+    assert entry["reference"] is None, "nothing was compared with it"

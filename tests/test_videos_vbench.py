@@ -104,3 +104,37 @@ def test_videos_get_its_names_and_are_found_by_them(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="1 videos have no prompt, 2.mkv among them"):
         vbench.name([str(folder / "2.mkv")], {"1.mkv": "a fox"}, tmp_path / "other")
     assert isinstance(table.frame([]), pd.DataFrame)
+
+
+def test_official_long_totals_are_means_over_clips() -> None:
+    shared = {"protocol": "p", "row": "r", "replica": 0, "frames": 9, "clip": "", "key": "", "reason": "", "seed": 0}
+    rows = [
+        {**shared, "case": f"{i}", "cluster": f"{i}", "metric": "vbench_long_official:temporal_flickering",
+         "value": parts[0], "per_frame": parts if len(parts) > 1 else [], "statistics": [sum(parts), len(parts)]}
+        for i, parts in enumerate(([0.9], [0.9], [0.9], [0.1] * 9))
+    ]  # fmt: skip
+    run = vbench.of_scores(table.frame(rows))["vbench_long_official"]
+    assert sum(row["value"] for row in run.rows) / len(run.rows) == pytest.approx(0.3)
+    text = markdown(vbench.totals(run))
+    assert "| temporal flickering | 30.00 |" in text and "12/12 | 4 |" in text
+
+
+METRIC = "vbench:motion_smoothness"
+
+
+def test_a_scored_run_keeps_its_prompts(tmp_path: Path) -> None:
+    shared = {"protocol": "p", "row": "r", "replica": 0, "frames": 9, "clip": "", "key": "", "reason": ""}
+    rows = [
+        {**shared, "case": f"sub/vid{2 * at + i}.mp4", "cluster": prompt, "seed": 40 + i, "metric": METRIC,
+         "value": 0.9, "per_frame": [], "statistics": []}
+        for at, prompt in enumerate(PROMPTS) for i in range(2)
+    ]  # fmt: skip
+    rows.append({**rows[0], "case": "alone.mp4", "cluster": "alone.mp4"})
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/scores.parquet").write_bytes(scoring.to_parquet(table.frame(rows), "hash"))
+    assert "4 prompts" in markdown(vbench.bring(tmp_path / "run"))
+    path, notes = vbench.send(tmp_path / "run", tmp_path / "out.zip")
+    (file,) = results.read(path)
+    paths = {video["video_path"] for video in file.content["motion_smoothness"][1]}
+    assert paths == {f"{prompt}-{i}.mp4" for prompt in PROMPTS for i in range(2)} | {"alone.mp4"}
+    assert notes[0] == "1 videos have no prompt (alone.mp4 among them) and go by their own names"

@@ -33,7 +33,7 @@ from flashbench.metrics.vbench.flicker import TEMPORAL_FLICKERING
 from flashbench.metrics.vbench.measured import PREFIXES, through_vbench
 from flashbench.metrics.video_quality import DOVER
 
-__all__ = ["GROUP", "Metric", "PairMetric", "SetMetric", "get", "names"]
+__all__ = ["GROUP", "PREFIXES", "Metric", "PairMetric", "SetMetric", "get", "names"]
 
 GROUP = "flashbench.metrics"
 _ALONE = (NIQE, NIQE_POOLED, LAPLACIAN_VARIANCE, SPECTRAL_SLOPE, *LEARNED, *DOVER)

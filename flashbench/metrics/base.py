@@ -168,7 +168,20 @@ def run(
     at = [sources.index(metric.source) for metric in metrics]
     if failures is not None:
         failures |= {m.name: found[i].reason for m, i in zip(metrics, at, strict=True) if i in failing}
-    return [metric.derive(found[i]) for metric, i in zip(metrics, at, strict=True)]
+    return [_derived(metric, found[i], failures) for metric, i in zip(metrics, at, strict=True)]
+
+
+def _derived(metric: Metric, found: Measurement, failures: dict[str, str] | None) -> Measurement:
+    """`metric.derive(found)`, with failures as in `run`."""
+    try:
+        return metric.derive(found)
+    except FlashBenchError:
+        raise
+    except Exception as error:
+        if failures is None:
+            raise
+        failures[metric.name] = f"failed: {type(error).__name__}: {error}"[:300]
+        return Measurement.missing(failures[metric.name])
 
 
 def measure(

@@ -5,9 +5,11 @@ Knows nothing of what the cells mean. Names stand between backticks in paragraph
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from io import TextIOWrapper
 from typing import Any
 
 
@@ -78,12 +80,17 @@ class _Markdown:
             rule = "".join("|---:" if side == "r" else "|---" for side in _sides(block)) + "|"
             return "\n".join([lines[0], rule, *lines[1:]])
         if block.kind == "notes":
-            return "\n".join(f"- {note}" for note in block.notes)
-        return {"heading": "# ", "subheading": "## ", "text": ""}[block.kind] + block.text
+            return "\n".join(f"- {_inert(note)}" for note in block.notes)
+        return {"heading": "# ", "subheading": "## ", "text": ""}[block.kind] + _inert(block.text)
 
     def cell(self, cell: Cell) -> str:
-        text = cell.text.replace("|", "\\|")
+        text = _inert(cell.text.replace("\\", "\\\\")).replace("|", "\\|")
         return f"`{text}`" if cell.code else f"**{text}**" if cell.bold else text
+
+
+def _inert(text: str) -> str:
+    """On one line, and without tags of HTML."""
+    return re.sub(r"<(?=[A-Za-z/!?])", "&lt;", " ".join(text.split("\n")))
 
 
 class _Latex:
@@ -120,8 +127,14 @@ def _escape(text: str) -> str:
     return "".join(_TEX.get(char, char) for char in text)
 
 
+_ENDLESS = 10_000
+"""Columns of a terminal on which any table fits."""
+
+
 def show(blocks: Sequence[Block]) -> None:
     """Print a document to stdout: with rich's tables on a terminal, as Markdown elsewhere."""
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # where it can write ASCII only
     if not sys.stdout.isatty():
         sys.stdout.write(markdown(blocks))
         return
@@ -131,7 +144,9 @@ def show(blocks: Sequence[Block]) -> None:
     console = Console(highlight=False)
     for block in blocks:
         if block.kind == "grid":
-            console.print(_table(block))
+            table = _table(block)
+            whole = console.measure(table, options=console.options.update(max_width=_ENDLESS)).maximum
+            console.print(table if whole <= console.width else _lists(block))
         for note in block.notes:
             console.print(Text(f"- {note}"))
         if block.text:
@@ -139,12 +154,25 @@ def show(blocks: Sequence[Block]) -> None:
 
 
 def _table(block: Block) -> Any:
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
 
-    table = Table()
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for cell, side in zip(block.grid[0], _sides(block), strict=True):
-        table.add_column(Text(cell.text), justify="right" if side == "r" else "left", overflow="fold")
+        table.add_column(Text(cell.text), justify="right" if side == "r" else "left", no_wrap=True)
     for line in block.grid[1:]:
         table.add_row(*(Text(cell.text, "bold" if cell.bold else "") for cell in line))
     return table
+
+
+def _lists(block: Block) -> Any:
+    """A grid that is wider than the terminal: each line as a list of its cells under their heads."""
+    from rich.text import Text
+
+    text = Text()
+    for line in block.grid[1:]:
+        text.append(f"{line[0].text}\n", "bold")
+        for head, cell in zip(block.grid[0][1:], line[1:], strict=True):
+            text.append(f"  {head.text or '-'}: {cell.text}\n" if cell.text else "")
+    return text

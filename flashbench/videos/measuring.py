@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 from flashbench import keys
 from flashbench.metrics.base import About, Pair, run
@@ -20,7 +19,7 @@ from flashbench.store import Store
 from flashbench.types import Frames, Measurement, clip_hash
 from flashbench.videos import reading
 from flashbench.videos.reading import Unreadable
-from flashbench.videos.wanted import Wanted
+from flashbench.videos.wanted import NO_REFERENCE, Wanted
 
 Advance = Callable[[], None]
 """Called after every frame of the video."""
@@ -35,6 +34,7 @@ class Opened:
 
     def __init__(self, path: Path, wanted: Wanted, store: Store) -> None:
         self.path, self.wanted = path, wanted
+        self._stamp = reading.stamp(path)
         self.sha256 = reading.content_hash(path)
         libraries = keys.versions("av", "numpy")
         self.key = keys.key("video", file=self.sha256, reader=reading.READER, libraries=libraries, **wanted.settings)
@@ -45,6 +45,10 @@ class Opened:
         self.source = reading.Source.from_json(known["source"]) if known else reading.probe(path)
         self.total: int = known["frames"] if known else self.source.frames
         """Frames of the file: what the container says until it was decoded."""
+
+    def unchanged(self) -> bool:
+        """Whether the file is still the one that was hashed, as far as its size and times tell."""
+        return reading.stamp(self.path) == self._stamp
 
     def keep(self, passed: Passing, store: Store) -> None:
         """Keep what it decodes to."""
@@ -109,6 +113,8 @@ class Measured:
     """Score keys; empty for what was not asked of this clip."""
     failed: bool
     """Whether a metric failed."""
+    reference: str = ""
+    """Digest of the clip that it was compared with."""
 
 
 def measure_file(
@@ -120,15 +126,19 @@ def measure_file(
         Unreadable: the video cannot be decoded to its end.
         BadReference: its reference cannot.
     """
-    metrics = opened.wanted.metrics
+    metrics, without = opened.wanted.metrics, ""
     paired = reference if any(metric.scope == "pair" for metric in metrics) else None
+    if paired is not None and opened.wanted.frames != "all" and paired.total != opened.total:
+        # The frames chosen of each would be of other moments.
+        without = f"clip has {opened.total} frames, its reference {paired.total}"
+        paired = None
     absent, found = [metric for metric in metrics if not opened.wanted.excuse(metric, paired)], dict[str, Measurement]()
     if opened.digest and (paired is None or paired.digest):
         asked = _asked(opened.wanted, opened.digest, paired.digest if paired else None, prompt)
         found = {name: score for name, key in asked.items() if (score := store.score(key))}
         absent = [metric for metric in absent if metric.name not in found]
         if not absent:
-            return _measured(opened, opened.digest, asked, found, {})
+            return _measured(opened, opened.digest, asked, found, paired.digest if paired else "", without=without)
     while True:
         clip, other_clip = opened.passing(), paired.passing() if paired else None
         failures: dict[str, str] = {}
@@ -140,13 +150,17 @@ def measure_file(
         for one, by in passes:
             one.total = by.decoded  # the container was wrong, and what it said is part of the digest
     for one, by in passes:
+        if not one.unchanged():
+            changed = Unreadable if one is opened else BadReference
+            raise changed("changed while it was being scored", fix="score it again when it is finished")
         one.keep(by, store)
     asked = _asked(opened.wanted, clip.digest, other_clip.digest if other_clip else None, prompt)
     for metric, measurement in zip(absent, fresh, strict=True):
         found[metric.name] = measurement
         if metric.name not in failures and not (metric.fallible and math.isnan(measurement.value)):
             store.put_score(asked[metric.name], measurement, {"metric": metric.name, "clip": clip.digest})
-    return _measured(opened, clip.digest, asked, found, failures)
+    against = other_clip.digest if other_clip else ""
+    return _measured(opened, clip.digest, asked, found, against, without=without, failed=bool(failures))
 
 
 def _asked(wanted: Wanted, clip: str, reference: str | None, prompt: str | None) -> dict[str, str]:
@@ -173,15 +187,26 @@ def _next(frames: Iterator[Frames]) -> Frames | None:
 
 
 def _measured(
-    opened: Opened, clip: str, asked: dict[str, str], found: dict[str, Measurement], failures: dict[str, Any]
+    opened: Opened,
+    clip: str,
+    asked: dict[str, str],
+    found: dict[str, Measurement],
+    reference: str | None,
+    *,
+    without: str,
+    failed: bool = False,
 ) -> Measured:
-    metrics = opened.wanted.metrics
-    missing = {m.name: Measurement.missing(opened.wanted.excuse(m, None)) for m in metrics if m.name not in asked}
+    wanted, missing = opened.wanted, dict[str, Measurement]()
+    for metric in wanted.metrics:
+        if metric.name not in asked:
+            reason = wanted.excuse(metric, None)
+            missing[metric.name] = Measurement.missing(without if without and reason == NO_REFERENCE else reason)
     return Measured(
         clip=clip,
         shape=opened.shape,
         fps=opened.fps,
-        found=tuple((found | missing)[metric.name] for metric in metrics),
-        keys=tuple(asked.get(metric.name, "") for metric in metrics),
-        failed=bool(failures),
+        found=tuple((found | missing)[metric.name] for metric in wanted.metrics),
+        keys=tuple(asked.get(metric.name, "") for metric in wanted.metrics),
+        failed=failed,
+        reference=reference or "",
     )

@@ -1,14 +1,15 @@
 """A video as a stream of frames, decoded once and never held whole, and what its container says of it.
 
-Frames come as the container shows them: in the colours of its tags (BT.601 where it has none), turned as its rotation
-says, at whatever times (a variable rate is noted, not resampled). A file that is cut short or damaged is refused whole:
-half a video would be another clip under the same name.
+Frames come as the container shows them: in the colours of its tags (BT.601 where it has none), turned and mirrored
+as its display matrix says, at whatever times (a variable rate is noted, not resampled). A file that is cut short or
+damaged is refused whole: half a video would be another clip under the same name.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import stat
 import struct
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -21,18 +22,30 @@ import av
 import cv2
 import numpy as np
 from av.error import FFmpegError
+from av.sidedata.sidedata import Type
 
 from flashbench.errors import InvalidError
 from flashbench.keys import file_sha256
 from flashbench.types import Frames
 from flashbench.videos.inputs import pictures
 
-READER = 1
+READER = 2
 """Version of what turns a file into frames: raised whenever a frame or a choice of frames changes."""
 PICTURES_FPS = Fraction(8)
 """Rate of a folder of pictures, which states none: FlashVideo's."""
 MATRICES = {0: "rgb", 1: "bt709", 2: "untagged", 5: "bt470bg", 6: "smpte170m", 7: "smpte240m", 9: "bt2020nc"}
 """FFmpeg's numbers of YUV matrices (ITU-T H.273, table 4); untagged video is read as BT.601."""
+_TURNS = {
+    (1, 0, 0, 1): (0, False),
+    (0, -1, 1, 0): (90, False),
+    (-1, 0, 0, -1): (180, False),
+    (0, 1, -1, 0): (270, False),
+    (-1, 0, 0, 1): (0, True),
+    (0, -1, -1, 0): (90, True),
+    (1, 0, 0, -1): (180, True),
+    (0, 1, 1, 0): (270, True),
+}
+"""Display matrix (a, b, c, d), which puts a pixel at x' = ax + cy, y' = bx + dy → (rotation, mirrored) of `Source`."""
 _FIX = "check that the file is a whole video, or leave it out"
 
 
@@ -56,6 +69,9 @@ class Source:
     matrix: str
     """Of the tags, as in `MATRICES`."""
     rotation: int = 0
+    """Degrees by which its pictures are turned to the left to be shown."""
+    mirrored: bool = False
+    """Whether left and right change places after that."""
     variable_rate: bool = False
 
     def to_json(self) -> dict[str, Any]:
@@ -78,9 +94,22 @@ def content_hash(path: Path) -> str:
         if not path.is_dir():
             return file_sha256(path)
         state = hashlib.sha256()
-        for picture in pictures(path):
+        for picture in _names(path):
             state.update(f"{picture.name}\0{file_sha256(picture)}\n".encode("utf-8", "surrogateescape"))
         return state.hexdigest()
+
+
+def stamp(path: Path) -> tuple[Any, ...]:
+    """What changes when a file is written or replaced, without reading it; of a folder of pictures, that of each.
+
+    Raises:
+        Unreadable: it cannot be looked at.
+    """
+    with _readable(path):
+        if path.is_dir():
+            return tuple((picture.name, *stamp(picture)) for picture in _names(path))
+        about = path.stat()
+        return about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns
 
 
 def probe(path: Path) -> Source:
@@ -116,23 +145,38 @@ def chosen(total: int, wanted: str | int) -> frozenset[int] | None:
 
 
 def resized(frame: Frames, size: tuple[int, int] | None) -> Frames:
-    """The frame at height × width: area average where it shrinks both ways, bicubic otherwise; None: as it is."""
+    """The frame at height × width: area average where it shrinks both ways, bicubic otherwise; None: as it is.
+
+    Raises:
+        Unreadable: there is no room for such a picture.
+    """
     if size is None or frame.shape[:2] == size:
         return frame
     shrinks = size[0] <= frame.shape[0] and size[1] <= frame.shape[1]
     how = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
-    return np.asarray(cv2.resize(frame, (size[1], size[0]), interpolation=how), np.uint8)
+    try:
+        return np.asarray(cv2.resize(frame, (size[1], size[0]), interpolation=how), np.uint8)
+    except (cv2.error, MemoryError) as error:
+        what = f"cannot be resized to {size[0]}×{size[1]}: {str(error).strip() or 'out of memory'}"
+        raise Unreadable(what, fix="ask for a smaller size") from error
 
 
 @contextmanager
 def _readable(path: Path) -> Iterator[None]:
     """Whatever a file does to its decoder is a reason why it cannot be read."""
     try:
+        _regular(path)
         yield
     except (FFmpegError, OSError) as error:
         raise Unreadable(f"cannot be read: {error.strerror or error}", fix=_FIX) from error
-    except (ValueError, IndexError, OverflowError, ZeroDivisionError, struct.error, cv2.error) as error:
+    except (ValueError, IndexError, OverflowError, ZeroDivisionError, struct.error, cv2.error, MemoryError) as error:
         raise Unreadable(f"cannot be read: {error}", fix=_FIX) from error
+
+
+def _regular(path: Path) -> None:
+    # Pipes and devices never end, or wait for somebody who writes.
+    if not (stat.S_ISREG(mode := path.stat().st_mode) or stat.S_ISDIR(mode)):
+        raise Unreadable("is no regular file", fix=_FIX)
 
 
 @contextmanager
@@ -158,8 +202,8 @@ def _probe_file(path: Path) -> Source:
             "codec": stream.codec_context.name,
             "pixel_format": first.format.name,
             "matrix": MATRICES.get(int(first.colorspace), str(int(first.colorspace))),
-            "rotation": int(first.rotation) % 360,
         }
+        about["rotation"], about["mirrored"] = _turn(first)
         height, width = first.height, first.width
     with _opened(path) as (container, stream):
         packets, times = 0, list[int]()
@@ -188,14 +232,39 @@ def _decoded(path: Path) -> Iterator[Frames]:
         for number, frame in enumerate(container.decode(stream)):
             if frame.is_corrupt:
                 raise ValueError(f"frame {number} is damaged")
-            turned = np.rot90(frame.to_ndarray(format="rgb24"), (frame.rotation // 90) % 4)
-            yield np.ascontiguousarray(turned)
+            rotation, mirrored = _turn(frame)
+            turned = np.rot90(frame.to_ndarray(format="rgb24"), rotation // 90)
+            yield np.ascontiguousarray(turned[:, ::-1] if mirrored else turned)
         if number < 0:
             raise ValueError("no frame in it")
 
 
+def _turn(frame: Any) -> tuple[int, bool]:
+    """(rotation, mirrored) of a frame's display matrix: 3×3 int32, two columns of 16.16 and one of 2.30 bits.
+
+    Not `frame.rotation`, which takes a mirrored picture for one that stands on its head.
+    """
+    data = frame.side_data.get(Type.DISPLAYMATRIX)
+    if data is None:
+        return 0, False
+    a, b, u, c, d, v, _, _, w = struct.unpack("=9i", bytes(data))
+    parts = [divmod(number, 1 << 16) for number in (a, b, c, d)]
+    turn = _TURNS.get((parts[0][0], parts[1][0], parts[2][0], parts[3][0]))
+    if turn is None or any(rest for _, rest in parts) or (u, v, w) != (0, 0, 1 << 30):
+        raise ValueError("its display matrix is no quarter turn")
+    return turn
+
+
+def _names(path: Path) -> list[Path]:
+    if not (names := pictures(path)):
+        raise ValueError("it holds no picture")
+    for name in names:
+        _regular(name)
+    return names
+
+
 def _probe_pictures(path: Path) -> Source:
-    names = pictures(path)
+    names = _names(path)
     first = _picture(names[0])
     return Source(
         height=first.shape[0],
@@ -210,7 +279,7 @@ def _probe_pictures(path: Path) -> Source:
 
 
 def _pictures(path: Path) -> Iterator[Frames]:
-    yield from map(_picture, pictures(path))
+    yield from map(_picture, _names(path))
 
 
 def _picture(path: Path) -> Frames:

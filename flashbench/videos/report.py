@@ -108,13 +108,12 @@ def _skipped(done: Run, metrics: list[Metric]) -> list[str]:
 
 
 def _footer(done: Run) -> str:
-    clusters = len({video.cluster for video in done.videos})
     unit = "prompt" if any(video.prompt for video in done.videos) else "video"
     settings: dict[str, Any] = done.wanted.settings
     text = f"Protocol `{done.wanted.protocol}`, hash `{done.wanted.hash}` · frames {settings['frames']}, "
-    text += f"size {settings['size']} · intervals: Student's t over {clusters} clusters (unit: {unit}); set metrics: "
-    text += "delete-one-cluster jackknife-t."
-    if settings["frames"] != "all":
+    text += f"size {settings['size']} · intervals: Student's t over {unit}s; set metrics: "
+    text += f"jackknife-t over {unit}s."
+    if any(entry.get("clip") and entry["frames"] < entry["source"]["frames"] for entry in done.about):
         text += " Metrics over time compare the frames that were taken, which are no neighbours."
     return text
 

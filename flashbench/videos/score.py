@@ -7,6 +7,7 @@ store, so the same call after Ctrl-C, or with more videos or metrics, measures w
 from __future__ import annotations
 
 import json
+import os
 import platform
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import flashbench
 from flashbench import keys, stats
 from flashbench.engine import LocalEngine, Report, Task
-from flashbench.errors import on_disk
+from flashbench.errors import UsageError, on_disk
 from flashbench.metrics.base import Metric
 from flashbench.metrics.device import on
 from flashbench.metrics.vbench.measured import in_suite
@@ -29,13 +30,13 @@ from flashbench.videos import inputs, table
 from flashbench.videos.inputs import Video
 from flashbench.videos.measuring import BadReference, Measured, Opened, measure_file
 from flashbench.videos.reading import Unreadable
-from flashbench.videos.wanted import Wanted, wanted
+from flashbench.videos.wanted import FRAME_QUALITY, Wanted, wanted
 
 if TYPE_CHECKING:
     import pandas as pd
 
-SCHEMA = 1
-"""Of run.json."""
+RECORD, SCHEMA = "run.json", 1
+"""Name of a run's record, and the version of its form."""
 _LIBRARIES = ("numpy", "scipy", "av", "pandas", "pyarrow", "torch", "torchvision", "timm", "pyiqa", "vbench")
 
 
@@ -150,16 +151,20 @@ def run(
     remarks: list[str] = []
     if prompts is not None:
         found, remarks = inputs.prompted(found, prompts)
+    if reference is None and asked.protocol != FRAME_QUALITY and all(m.scope == "pair" for m in asked.metrics):
+        what = f"{', '.join(metric.name for metric in asked.metrics)}: compared with a reference, and there is none"
+        raise UsageError(what, fix="add --reference DIR, a folder with videos of the same names")
     beside = inputs.references(found, Path(reference)) if reference is not None else {}
     if reference is not None and (alone := [video.case for video in found if video.case not in beside]):
         remarks.append(f"{len(alone)} of {len(found)} videos have no reference, {alone[0]} among them")
     kept = Store(Path(store) if store is not None else None)
     if out is not None:
-        _writable(Path(out))
+        _writable(Path(out), asked, label, found)
     if workers > 1:
         _ahead(found, beside, asked, kept, workers)
     with on(asked.device):
         rows, about = _measured(label, found, beside, asked, kept)
+    remarks += _same(about)
     done = Run(label=label, wanted=asked, videos=found, table=table.frame(rows), about=about, remarks=remarks)
     if out is not None:
         write(done, Path(out))
@@ -181,17 +186,29 @@ def write(done: Run, out: Path) -> None:
             "scores.parquet": to_parquet(done.table, done.wanted.hash),
             "scores.csv": to_csv(done).encode(),
             "scores.md": markdown(blocks(done)).encode(),
-            "run.json": (json.dumps(done.record(), indent=1, ensure_ascii=False) + "\n").encode(),
+            RECORD: (json.dumps(done.record(), indent=1, ensure_ascii=False) + "\n").encode(),
         }.items():
             write_whole(out / name, content, draft=out / f".{name}.part")
 
 
-def _writable(out: Path) -> None:
-    """Fail before hours of work, not after."""
+def _writable(out: Path, asked: Wanted, label: str, videos: Sequence[Video]) -> None:
+    """Fail before hours of work, not after; and write over no other run, and into no folder of videos.
+
+    Raises:
+        UsageError: the folder holds the videos, or a run of other metrics, settings or videos.
+        InvalidError: it cannot be written.
+    """
+    here = os.path.realpath(out)
+    if any(here in (os.path.realpath(video.path.parent), os.path.realpath(video.path)) for video in videos):
+        raise UsageError(f"--out {out} holds the videos themselves", fix="give a folder of its own")
     with on_disk(f"{out} cannot be written", fix="give another folder in --out"):
         out.mkdir(parents=True, exist_ok=True)
         (probe := out / ".flashbench").write_bytes(b"")
         probe.unlink()
+        before = json.loads((out / RECORD).read_bytes()) if (out / RECORD).is_file() else None
+    if isinstance(before, dict) and (before.get("protocol_hash"), before.get("row")) != (asked.hash, label):
+        what = f"--out {out} holds another run: {len(before.get('metrics', ()))} metrics on {before.get('row')}"
+        raise UsageError(what, fix="give another folder, or remove that one")
 
 
 def _measured(
@@ -219,7 +236,7 @@ def _measured(
 
             result, reason = _one(file, other, video, asked, store, advance)
             rows += _rows(label, video, asked, result, reason)
-            about.append(_about(video, file, result, reason))
+            about.append(_about(video, file, other, result, reason))
             done += file.total if isinstance(file, Opened) else 0
             bar.update(min(done, bar.total or 0), video.case)
     return rows, about
@@ -267,11 +284,13 @@ def _rows(label: str, video: Video, asked: Wanted, result: Measured | None, reas
     return table.lines({**about, "frames": result.shape[0], "clip": result.clip}, asked.metrics, found, result.keys)
 
 
-def _about(video: Video, file: Opened | Unreadable, result: Measured | None, reason: str) -> dict[str, Any]:
+def _about(
+    video: Video, file: Opened | Unreadable, other: Path | None, result: Measured | None, reason: str
+) -> dict[str, Any]:
     """An entry of run.json's videos."""
     entry: dict[str, Any] = {
         "case": video.case,
-        "file": video.path.as_posix().encode("utf-8", "backslashreplace").decode(),
+        "file": _posix(video.path),
     }
     entry |= {"prompt": video.prompt, "seed": video.seed, "reason": reason}
     if isinstance(file, Opened):
@@ -279,8 +298,34 @@ def _about(video: Video, file: Opened | Unreadable, result: Measured | None, rea
     if result is not None:
         frames, height, width = result.shape
         rate = f"{result.fps.numerator}/{result.fps.denominator}"
-        entry |= {"clip": result.clip, "frames": frames, "height": height, "width": width, "fps": rate}
+        beside = {"file": _posix(other), "clip": result.reference} if other is not None and result.reference else None
+        entry |= {
+            "reference": beside,
+            "clip": result.clip,
+            "frames": frames,
+            "height": height,
+            "width": width,
+            "fps": rate,
+        }
     return entry
+
+
+def _posix(path: Path) -> str:
+    return path.as_posix().encode("utf-8", "backslashreplace").decode()
+
+
+def _same(about: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A remark on videos that are one clip: they are no independent observations."""
+    first: dict[str, str] = {}
+    again = [
+        (e["case"], first[e["clip"]])
+        for e in about
+        if e.get("clip") and first.setdefault(e["clip"], e["case"]) != e["case"]
+    ]
+    if not again:
+        return []
+    which = f"{again[0][0]} that of {again[0][1]}"
+    return [f"{len(again)} of {len(about)} videos are the same clip as another ({which}): intervals are too narrow"]
 
 
 def _ahead(videos: Sequence[Video], beside: Mapping[str, Path], asked: Wanted, store: Store, workers: int) -> None:
@@ -295,8 +340,17 @@ def _ahead(videos: Sequence[Video], beside: Mapping[str, Path], asked: Wanted, s
         )
         for video in videos
     ]
-    with LocalEngine(workers=workers, threads=1) as engine:
+    with LocalEngine(workers=workers, threads=_threads(asked)) as engine:
         engine.run(tasks, store=store, title="scoring", unit="videos")
+
+
+def _threads(asked: Wanted) -> int:
+    """As many as this process would use: the number is part of the keys of what torch computes."""
+    if "torch" not in asked.libraries:
+        return 1
+    import torch
+
+    return torch.get_num_threads()
 
 
 def work(

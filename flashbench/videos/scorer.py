@@ -66,8 +66,11 @@ class Scorer:
         """
         made, spoilt = clip(frames, fps)
         other, spoilt_reference = clip(reference, fps) if reference is not None else (None, "")
-        reason = spoilt or (f"reference: {spoilt_reference}" if spoilt_reference else "")
-        excuses = {m.name: reason or self._wanted.excuse(m, other) for m in self.metrics}
+        excuses = {m.name: spoilt or self._wanted.excuse(m, other) for m in self.metrics}
+        if spoilt_reference:
+            pairs = {m.name: f"reference: {spoilt_reference}" for m in self.metrics if m.scope == "pair"}
+            excuses |= {name: reason for name, reason in pairs.items() if not excuses[name]}
+            other = None
         asked = [metric for metric in self.metrics if not excuses[metric.name]]
         digest = "" if spoilt else made.digest
         with on(self._wanted.device):
@@ -143,9 +146,9 @@ def _rate(fps: int | float | str | Fraction) -> Fraction:
         rate = Fraction(fps)
     except (ValueError, OverflowError, ZeroDivisionError, TypeError) as error:
         raise UsageError(f"{fps!r} is no frame rate", fix="write 24, 23.976 or '24000/1001'") from error
+    if isinstance(fps, float):
+        film = Fraction(1000 * round(fps), 1001)  # 23.976 and 29.97 stand for these
+        rate = film if abs(film - rate) < Fraction(1, 1000) else rate.limit_denominator(1001)
     if rate <= 0:
         raise UsageError(f"{fps!r} is no frame rate", fix="write a number above 0")
-    if not isinstance(fps, float):
-        return rate
-    film = Fraction(1000 * round(fps), 1001)  # 23.976 and 29.97 stand for these
-    return film if abs(film - rate) < Fraction(1, 1000) else rate.limit_denominator(1001)
+    return rate

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,7 +48,7 @@ def bring(source: Path, out: Path | None = None) -> list[Block]:
         InvalidError: nothing to read, a file that is none, or a folder that cannot be written.
     """
     files = read(source)
-    run = runs.imported(files)
+    run = _scored(source) or runs.imported(files)
     if out is not None:
         with on_disk(f"{out} cannot be written", fix="give another folder in --out"):
             for file in files:
@@ -80,10 +81,13 @@ def totals(run: runs.Imported) -> list[Block]:
 def of_scores(scores: pd.DataFrame) -> dict[str, runs.Imported]:
     """Prefix (`vbench`, `vbench_long` …) → the run of VBench's dimensions of which a table of scores has values."""
     found: dict[str, list[dict[str, Any]]] = {}
-    for row in scores[["case", "cluster", "seed", "metric", "value", "reason"]].to_dict("records"):
+    for row in scores[["case", "cluster", "seed", "metric", "value", "reason", "per_frame"]].to_dict("records"):
         prefix, colon, name = str(row["metric"]).partition(":")
         if colon and prefix in PREFIXES:
-            found.setdefault(prefix, []).append({**row, "metric": runs.PREFIX + name})  # type: ignore[dict-item]
+            # VBench-Long's own overall is a mean over clips, of which `per_frame` holds a video's.
+            parts = list(row.pop("per_frame")) if PREFIXES[prefix] == "official" else []
+            values = parts if len(parts) > 1 else [row["value"]]
+            found.setdefault(prefix, []).extend({**row, "metric": runs.PREFIX + name, "value": x} for x in values)  # type: ignore[dict-item]
     return {
         prefix: runs.Imported(rows=tuple(rows), overalls={}, findings=())
         for prefix, rows in found.items()
@@ -107,7 +111,8 @@ def as_files(scores: pd.DataFrame) -> list[results.ResultFile]:
         rows = [row for row in run.rows if row["metric"] == runs.PREFIX + name and not math.isnan(row["value"])]
         if rows:
             overall = math.fsum(row["value"] for row in rows) / len(rows)
-            listed = [{"video_path": row["case"], "video_results": row["value"]} for row in rows]
+            places = _places((row["cluster"], row["seed"], row["case"]) for row in run.rows)
+            listed = [{"video_path": _path(row, places), "video_results": row["value"]} for row in rows]
             content[name] = [overall, listed]
     return [results.ResultFile(f"flashbench{results.ENDING}", content)]
 
@@ -115,12 +120,16 @@ def as_files(scores: pd.DataFrame) -> list[results.ResultFile]:
 def send(source: Path, out: Path) -> tuple[Path, list[str]]:
     """Write the leaderboard's ZIP from results or a run; (its path, what it lacks).
 
+    A video of a run goes by VBench's name of its prompt and seed, or without a prompt by its own.
+
     Raises:
         InvalidError: nothing to read, or the ZIP cannot be written.
     """
     files = read(source)
-    path = results.export(files, out)
-    return path, list(results.overalls(files)[1])
+    path, run = results.export(files, out), _scored(source)
+    alone = {row["case"] for row in run.rows if row["cluster"] == row["case"]} if run else set()
+    note = [f"{len(alone)} videos have no prompt ({min(alone)} among them) and go by their own names"] if alone else []
+    return path, [*note, *results.overalls(files)[1]]
 
 
 def name(
@@ -135,7 +144,32 @@ def name(
     if alone := [video.case for video in found if video.prompt is None]:
         raise UsageError(f"{len(alone)} videos have no prompt, {alone[0]} among them", fix="add them to the prompts")
     limit = naming.NAME_MAX - (naming.LONG_ROOM if long else 0)
-    return runs.name_videos([(v.path, v.prompt or "", v.seed) for v in found], folder, limit=limit)
+    places = _places((v.prompt or "", v.seed, v.case) for v in found)
+    samples = [(v.path, v.prompt or "", places[v.case]) for v in found]
+    return runs.name_videos(samples, folder, limit=limit)
+
+
+def _scored(source: Path) -> runs.Imported | None:
+    """The run of VBench's dimensions that a folder of `flashbench score --out` holds, with its prompts."""
+    if (source / RESULTS).is_dir() or not (source / "scores.parquet").is_file():
+        return None
+    return of_scores(read_scores(source / "scores.parquet")).get("vbench")
+
+
+def _places(samples: Iterable[tuple[str, int, str]]) -> dict[str, int]:
+    """Case → which sample of its prompt it is, from (prompt, seed, case): VBench looks for 0, 1, 2 …"""
+    counts: Counter[str] = Counter()
+    found = {}
+    for prompt, _, case in sorted(set(samples)):
+        found[case] = counts[prompt]
+        counts[prompt] += 1
+    return found
+
+
+def _path(row: Mapping[str, Any], places: Mapping[str, int]) -> str:
+    """The name that VBench's file gives a video."""
+    prompted = row["cluster"] != row["case"]
+    return naming.file_name(row["cluster"], places[row["case"]]) if prompted else str(row["case"])
 
 
 def _table(run: runs.Imported, label: str) -> pd.DataFrame:

@@ -16,7 +16,9 @@ from flashbench.metrics.vbench.measured import PREFIXES
 from flashbench.paths import PACKAGE, protocol_root, read_yaml
 
 FRAME_QUALITY = "adhoc/frame-quality"
-NO_REFERENCE = "no reference"
+NO_REFERENCE = "no reference: --reference DIR"
+LARGEST = 16384
+"""Pixels of a side that frames can be resized to."""
 CUSTOM = "adhoc/custom"
 """Name of the protocol where metrics are chosen by hand."""
 
@@ -90,6 +92,8 @@ def wanted(
         names, frames = default["metrics"], default["frames"] if frames == "all" else frames
     else:
         names = [name for one in ([chosen] if isinstance(chosen, str) else chosen) for name in _all_of(one)]
+    if wrong := [one for one in names if not isinstance(one, str | Metric)]:
+        raise UsageError(f"{wrong[0]!r} is no metric", fix="give names, or flashbench.metrics.Metric objects")
     found = tuple(metrics.get(one) if isinstance(one, str) else one for one in names)
     if not found:
         raise UsageError("no metric is asked for", fix="leave them out for all of adhoc/frame-quality, or name some")
@@ -131,6 +135,8 @@ def _frames(text: int | str) -> int | str:
 def _size(text: str) -> tuple[int, int] | None:
     if text == "native":
         return None
-    if not (match := re.fullmatch("([1-9][0-9]{0,4})x([1-9][0-9]{0,4})", text)):
-        raise UsageError(f"--size {text!r} is no size", fix="write native, or HEIGHTxWIDTH such as 1080x1920")
-    return int(match[1]), int(match[2])
+    match = re.fullmatch("([1-9][0-9]{0,4})x([1-9][0-9]{0,4})", str(text))
+    if not match or max(size := (int(match[1]), int(match[2]))) > LARGEST:
+        fix = f"write native, or HEIGHTxWIDTH such as 1080x1920, at most {LARGEST} each"
+        raise UsageError(f"--size {text!r} is no size", fix=fix)
+    return size
