@@ -183,7 +183,7 @@ def _audit_tables(what: str) -> None:
 
     lines, findings = audit_published() if what == "published" else audit_table(Path(what))
     for line in lines:
-        typer.echo(line)
+        typer.echo(f"finding: {line}" if line in findings else line)
     if findings:
         fix = "a finding says that numbers contradict each other, not which of them is wrong"
         raise CheckFailed(f"findings: {len(findings)}", fix=fix)

@@ -44,4 +44,4 @@ def compared(*tables: pd.DataFrame, **more: Any) -> Compared:
 def record(**more: Any) -> dict[str, Any]:
     niqe = {"identity": {"version": 1, "preprocessing": {"block": 96}}, "assets": {"niqe-pristine": "ab" * 32}}
     filled = {"settings": {"frames": "all", "size": "native"}, "numerics": {"isa": "AVX2"}, "metrics": {"niqe": niqe}}
-    return {"schema": 1, "protocol_hash": "h", "versions": {}, "videos": [], **filled, **more}
+    return {"schema": 1, "protocol_hash": "hash", "versions": {}, "videos": [], **filled, **more}

@@ -146,10 +146,40 @@ def test_variety_is_counted_and_unreadable_files_are_told(tmp_path: Path) -> Non
 def test_metrics_without_a_value_are_not_said_to_be_measured(tmp_path: Path) -> None:
     lines = [line("r", case, "niqe", math.nan, reason="too small") for case in ("a.mp4", "b.mp4")]
     lines += [line("r", case, "niqe_pooled", 4.0) for case in ("a.mp4", "b.mp4")]
-    (tmp_path / "scores.parquet").write_bytes(to_parquet(frame(lines), "hash"))
+    (tmp_path / "scores.parquet").write_bytes(to_parquet(frame(lines), "feedc0ffee" * 6))
     found = cite(written(tmp_path) / "run.json")
     assert "`niqe`" not in found.paragraph
     assert "Not measured: niqe (too small)." in found.remarks
+
+
+def test_references_are_named(tmp_path: Path) -> None:
+    metrics = {"psnr": {"identity": {"version": 1}, "assets": {}}}
+    beside = {"file": "r/a.mp4", "clip": "d"}
+    found = cite(written(tmp_path, metrics=metrics, videos=[video("a.mp4", reference=beside), video("b.mp4")]))
+    assert "For psnr they were compared with references of the same names (1 of 2 have one)." in found.paragraph
+
+
+def test_the_files_of_two_runs_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "scores.parquet").write_bytes(to_parquet(frame([line("r", "a", "niqe", 4.0)]), "other"))
+    with pytest.raises(InvalidError, match=r"run.json and scores.parquet are of two runs"):
+        cite(written(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"metrics": {"x": 3}},
+        {"metrics": {"x": {"identity": 3}}},
+        {"metrics": {"x": {"identity": {"preprocessing": 3}}}},
+        {"videos": [3]},
+        {"videos": [{"clip": "c"}]},
+        {"videos": [{"case": "a", "clip": "c", "frames": 1, "width": 2, "fps": "8/1"}]},
+        {"videos": [{"case": "a", "reference": "r"}]},
+    ],
+)
+def test_records_of_another_form_are_refused(tmp_path: Path, wrong: dict[str, Any]) -> None:
+    with pytest.raises(InvalidError, match="is of another form"):
+        cite(written(tmp_path, **wrong))
 
 
 def test_a_metric_of_somebody_else_is_said_to_have_no_citation(tmp_path: Path) -> None:

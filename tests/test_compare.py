@@ -18,7 +18,7 @@ from scored_runs import LEVELS, compared, record, scored, shifted
 from flashbench.errors import FlashBenchError, InvalidError, UsageError
 from flashbench.metrics import base
 from flashbench.reporting.markup import latex, markdown
-from flashbench.reporting.runs import read_run
+from flashbench.reporting.runs import ScoredRun, read_run
 from flashbench.scoring import to_parquet
 from flashbench.stats import smallest_resolvable
 from flashbench.videos.compare import compare, load, run
@@ -127,6 +127,29 @@ def test_the_same_clips_beside_other_references_are_compared() -> None:
 
 def test_other_clips_with_equal_scores_are_equal_not_identical() -> None:
     assert one(scored("A", LEVELS), scored("B", LEVELS)).startswith("B and A are equal on niqe in every pair: ")
+
+
+def test_differences_that_cancel_within_clusters_are_not_equal() -> None:
+    clusters = [f"p{i // 2}" for i in range(8)]
+    b = scored("B", [x + (0.5 if i % 2 else -0.5) for i, x in enumerate(LEVELS)]).assign(cluster=clusters)
+    found = compared(scored("A", LEVELS).assign(cluster=clusters), b)
+    assert (found.results[0].effect, found.results[0].verdict) == (0, "undecided")
+
+
+def test_prompts_of_one_side_are_the_unit_and_one_is_singular() -> None:
+    b = scored("B", shifted(-0.5)).assign(cluster=[f"p{i // 2}" for i in range(8)])
+    found = compared(scored("A", LEVELS), b)
+    assert sentence(found.results[0], found.units).endswith("8 pairs of 4 prompts.")
+    alone = compared(scored("A", [1.0]), scored("B", [2.0]))
+    assert alone.pairings["B"].describe("A", "B") == ["1 pair of `B` and `A`, by name."]
+
+
+def test_what_could_not_be_read_does_not_differ_in_length() -> None:
+    b = scored("B", shifted(1)).assign(frames=[0, 2, 1, 1, 1, 1, 1, 1])
+    notes = compared(scored("A", LEVELS), b).notes
+    assert [note for note in notes if "number of frames" in note] == [
+        "1 pair of `B` and `A` differs in its number of frames."
+    ]
 
 
 def test_two_clusters_give_no_verdict() -> None:
@@ -261,10 +284,55 @@ def test_broken_files_are_refused(tmp_path: Path, name: str, content: str) -> No
         read_run(folder)
 
 
+def test_a_damaged_table_and_files_of_two_runs_say_to_score_again(tmp_path: Path) -> None:
+    folder = write(tmp_path / "a", scored("A", LEVELS), record(protocol_hash="other"))
+    with pytest.raises(InvalidError, match=r"are of two runs") as caught:
+        read_run(folder)
+    assert "--out" in caught.value.fix
+    (folder / "scores.parquet").write_text("no parquet")
+    with pytest.raises(InvalidError, match="cannot be read") as caught:
+        read_run(folder)
+    assert caught.value.fix.startswith("score the videos again with --out")
+
+
+def test_a_folder_of_videos_and_scores_is_refused(tmp_path: Path) -> None:
+    folder = write(tmp_path / "a", scored("A", LEVELS))
+    (folder / "clips").mkdir()
+    (folder / "clips" / "v00.mp4").touch()
+    with pytest.raises(UsageError, match=r"holds videos and a scores.parquet"):
+        load(folder)
+    assert load(folder / "scores.parquet").label == "A"
+
+
+def test_options_of_scoring_are_refused_where_nothing_is_scored() -> None:
+    a, b = scored("A", LEVELS), scored("B", LEVELS)
+    with pytest.raises(UsageError, match="--frames, --size are for videos"):
+        compare(a, b, frames=8, size="64x64")
+    with pytest.raises(UsageError, match="--reference is for videos"):
+        compare(a, b, reference="r")
+
+
+def test_options_of_scoring_beside_scores_are_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "videos/clip.mp4").write_bytes(b"")
+    monkeypatch.setattr("flashbench.videos.compare.load", lambda *_, **__: ScoredRun(label="x", table=table))
+    table = scored("A", LEVELS)
+    found = run([("", table), ("", tmp_path / "videos")], frames=8)
+    assert found.notes[0] == "--frames is for videos, not for what is scored already: a table."
+
+
+def test_backticks_in_names_open_no_code() -> None:
+    found = compared(scored("a`b", LEVELS), scored("B", shifted(-0.5)))
+    assert found.baseline == "a'b"
+    assert "8 pairs of `B` and `a'b`, by name." in markdown(blocks(found))
+
+
 def test_the_report_in_markdown_and_latex() -> None:
     found = compared(scored("A_1", LEVELS), scored("B", shifted(0.01)), margin=0.1)
     text = markdown(blocks(found))
-    assert text.startswith("# B against A_1\n\n- B is no worse than A_1 on niqe by the margin 0.1: ")
+    assert text.startswith(
+        "# B against A_1\n\nB, of 1 metric: no worse on 1.\n\n- B is no worse than A_1 on niqe by the margin 0.1: "
+    )
     assert "| niqe ↓ | 4.900 | 4.910 | 0.010 | [-0.007, 0.027] | 0.20 | 8 | no worse |" in text
     assert "a one-sided test of non-inferiority at 2.5 %" in text
     assert "8 pairs of `B` and `A_1`, by name." in text
@@ -289,6 +357,7 @@ def test_the_baseline_is_a_label_or_what_was_written(tmp_path: Path) -> None:
     sources = [("", left), ("", right)]
     assert run(sources).baseline == "A"
     assert run(sources, baseline="B").baseline == run(sources, baseline=right).baseline == "B"
+    assert run(sources, baseline=right + "/").baseline == "B"
     assert run(sources, baseline=right).results[0].verdict == "better"
     with pytest.raises(UsageError, match="unknown baseline 'C'"):
         run(sources, baseline="C")

@@ -127,6 +127,14 @@ def test_a_manifest_that_leads_nowhere_is_refused(tmp_path: Path, text: str, sai
         manifest(path, tables)
 
 
+@pytest.mark.parametrize("name", ["two\nlines.mp4", "a\u2028b.mp4"])
+def test_names_with_ends_of_lines_survive_a_manifest(tmp_path: Path, name: str) -> None:
+    tables = {"A": scored("A", [1.0], names=[name]), "B": scored("B", [1.0], names=["x.mp4"])}
+    (path := tmp_path / "pairs.csv").write_bytes(f'A,B\n"{name}",x.mp4\n'.encode())
+    (other := tmp_path / "pairs.jsonl").write_text(json.dumps({"A": name, "B": "x.mp4"}, ensure_ascii=False), "utf-8")
+    assert manifest(path, tables) == manifest(other, tables) == {"A": {0: (name, 0)}, "B": {0: ("x.mp4", 0)}}
+
+
 # --- what is refused ------------------------------------------------------------------------------------------------
 
 
@@ -151,6 +159,23 @@ def test_what_only_other_metrics_differ_in_is_no_obstacle() -> None:
     other["metrics"] = {**other["metrics"], "psnr": {"identity": {"version": 9}}}
     runs = {"A": run(scored("A", LEVELS), record()), "B": run(scored("B", shifted(-1)), other)}
     assert judge(runs, "A", lookup=fake_scores.metric).notes == ()  # type: ignore[arg-type]
+
+
+def test_other_references_are_refused_for_metrics_of_a_pair() -> None:
+    def against(label: str, metric: str, *clips: str) -> ScoredRun:
+        table = scored(label, shifted(ord(label) / 100), metric)
+        names = zip(table["case"], clips, strict=False)
+        beside = [{"case": case, "reference": {"file": "r", "clip": clip}} for case, clip in names]
+        return run(table, record(videos=beside))
+
+    def judged(metric: str, *clips: str) -> Any:
+        runs = {"A": against("A", metric, "c", "d", "e"), "B": against("B", metric, *clips)}
+        return judge(runs, "A", lookup=fake_scores.metric)  # type: ignore[arg-type]
+
+    with pytest.raises(InvalidError, match="the references of 2 pairs of 'B' and 'A' differ"):
+        judged("psnr", "c", "x", "y")
+    assert judged("psnr", "c", "d", "e").results[0].verdict == "better"
+    assert judged("niqe", "c", "x", "y").results[0].verdict == "worse"
 
 
 def test_scores_without_a_record_are_compared_with_a_note() -> None:
@@ -212,7 +237,9 @@ def test_margins_are_for_all_metrics_or_for_one() -> None:
     ("more", "said"),
     [
         ({"margin": {"nique": 1.0}}, "unknown metric with a margin 'nique'"),
-        ({"margin": -1.0}, "is not above 0"),
+        ({"margin": -1.0}, "is no number above 0"),
+        ({"margin": "x"}, "is no number above 0"),
+        ({"margin": {"niqe": "x"}}, "is no number above 0"),
         ({"margin": {"sharpness": 1.0}}, "sharpness has no better or worse"),
         ({"metrics": ["nique"]}, "unknown metric of these runs 'nique'"),
     ],

@@ -67,6 +67,8 @@ def audit_table(path: Path) -> tuple[list[str], list[str]]:
     other = [name for name in columns if not _is_vbench(name)]
     if other and len(other) < len(columns):
         said.append(f"not VBench's, so not read: {', '.join(other)}")
+    if columns and len(other) == len(columns):
+        said.append("no column of VBench's: nothing was recomputed, only copies were looked for")
     if not rows:
         said.append("no row")
     lines = [f"{path.name}: {line}" for line in (*said, *found)]

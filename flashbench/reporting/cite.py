@@ -17,7 +17,7 @@ import flashbench
 from flashbench import metrics as registry
 from flashbench.errors import FlashBenchError, InvalidError
 from flashbench.paths import PACKAGE, read_yaml
-from flashbench.reporting.runs import GIVE_SCORES, RECORD, SCORES, read_record, stored_hash
+from flashbench.reporting.runs import GIVE_SCORES, RECORD, SCORES, read_record, same_run, stored_hash
 from flashbench.scoring import read_scores
 
 CITATIONS = PACKAGE / "reporting" / "citations.yaml"
@@ -108,6 +108,7 @@ def _unmeasured(scores: Path, record: Mapping[str, Any]) -> dict[str, str]:
     found = {name: str(x["obstacle"]) for name, x in record["metrics"].items() if x.get("obstacle")}
     if scores.is_file():
         table = read_scores(scores)
+        same_run(record, scores)
         for name, lines in table.groupby("metric", sort=False):
             if lines["value"].isna().all():
                 found.setdefault(str(name), "; ".join(dict.fromkeys(filter(None, lines["reason"]))))
@@ -130,6 +131,7 @@ def _of_videos(record: Mapping[str, Any], unmeasured: Mapping[str, str]) -> Cita
             * (lost > 0)
         ),
         _seen(settings),
+        _referenced(videos, used),
         _prompted(videos, str(record.get("suite", ""))),
         _measured(used, record["versions"]),
         _intervals([*used], len({video.get("prompt") or video["case"] for video in videos}), _unit(videos)),
@@ -194,7 +196,7 @@ def _citation(
         keys += found.cite
         if found.none:
             notes.append(f"{name}: {found.none}.")
-    if any(_is_set(name) for name in names):
+    if any(_scope(name) == "set" for name in names):
         keys += _data()["jackknife"]
     unique = tuple(dict.fromkeys(keys))
     return Citation(
@@ -230,6 +232,16 @@ def _seen(settings: Mapping[str, Any]) -> str:
     taken = "All frames were used" if frames == "all" else f"The middles of {frames} equal parts were used as frames"
     kept = "at their native size" if size == "native" else f"resized to {str(size).replace('x', '×')} pixels"
     return f"{taken}, {kept}."
+
+
+def _referenced(videos: Sequence[Mapping[str, Any]], used: Iterable[str]) -> str:
+    """That metrics of a pair had references, and for how many videos."""
+    pairs = [name for name in used if _scope(name) == "pair"]
+    count = sum(bool((video.get("reference") or {}).get("clip")) for video in videos)
+    if not pairs or not count:
+        return ""
+    how_many = "" if count == len(videos) else f" ({count} of {len(videos)} have one)"
+    return f"For {', '.join(pairs)} they were compared with references of the same names{how_many}."
 
 
 def _prompted(videos: Sequence[Mapping[str, Any]], suite: str) -> str:
@@ -274,15 +286,16 @@ def _declared(name: str) -> dict[str, Any]:
 
 def _intervals(names: Sequence[str], clusters: int, unit: str) -> str:
     text = f"Intervals are 95 %, by Student's t over {_count(clusters, 'cluster')} (unit: {unit})"
-    pooled = [name for name in names if _is_set(name)]
+    pooled = [name for name in names if _scope(name) == "set"]
     return text + (f"; for {', '.join(pooled)} by the delete-one-cluster jackknife." if pooled else ".")
 
 
-def _is_set(name: str) -> bool:
+def _scope(name: str) -> str:
+    """A metric's scope; empty if no such metric is known here."""
     try:
-        return registry.get(name).scope == "set"
+        return registry.get(name).scope
     except FlashBenchError:
-        return False
+        return ""
 
 
 def _unit(videos: Sequence[Mapping[str, Any]]) -> str:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 SCORES, RECORD = "scores.parquet", "run.json"
 GIVE_SCORES = "give the folder that `flashbench score --out` wrote, its scores.parquet, or the videos"
+_AGAIN = "score the videos again with --out; what is in the store is not measured again"
 _WRITTEN = (".csv", ".tsv", ".json", ".jsonl", ".md", ".tex", ".yaml", ".txt")
 """Suffixes of tables that people and tools write: averages as a rule."""
 
@@ -55,11 +56,17 @@ def read_run(path: Path, row: str = "") -> ScoredRun:
         raise averages(str(path), _columns(file))
     if path.is_dir() and not file.is_file():
         raise InvalidError(f"{path} has no {SCORES}", fix=GIVE_SCORES)
-    table = read_scores(file)
+    try:
+        table = read_scores(file)
+    except InvalidError as error:  # its fix is for a protocol's results
+        raise error if row else InvalidError(error.what, fix=_AGAIN) from error
+    record = read_record(file.with_name(RECORD)) if file.name == SCORES else None
+    if record is not None:
+        same_run(record, file)
     return ScoredRun(
         label=row or _label(path, table),
         table=chosen(table, str(path), row),
-        record=read_record(file.with_name(RECORD)) if file.name == SCORES else None,
+        record=record,
         protocol_hash=stored_hash(file),
     )
 
@@ -95,19 +102,54 @@ def read_record(path: Path) -> Mapping[str, Any] | None:
     """
     if not path.is_file():
         return None
-    fix = "run `flashbench score --out` again; what is in the store is not measured again"
-    with on_disk(f"{path} cannot be read", fix=fix):
+    with on_disk(f"{path} cannot be read", fix=_AGAIN):
         content = path.read_bytes()
     try:
         record = json.loads(content)
     except ValueError as error:
-        raise InvalidError(f"{path} is no JSON: {error}", fix=fix) from error
+        raise InvalidError(f"{path} is no JSON: {error}", fix=_AGAIN) from error
     kinds = {"settings": dict, "metrics": dict, "versions": dict, "videos": list, "protocol_hash": str}
     if not isinstance(record, dict) or record.get("schema") != 1:
-        raise InvalidError(f"{path} is no record of a run of this version (schema 1)", fix=fix)
+        raise InvalidError(f"{path} is no record of a run of this version (schema 1)", fix=_AGAIN)
     if wrong := [name for name, kind in kinds.items() if not isinstance(record.get(name), kind)]:
-        raise InvalidError(f"{path} has no {', '.join(wrong)}", fix=fix)
+        raise InvalidError(f"{path} has no {', '.join(wrong)}", fix=_AGAIN)
+    if not isinstance(record.get("numerics", {}), dict):
+        raise InvalidError(f"{path}: numerics is of another form", fix=_AGAIN)
+    for name, about in record["metrics"].items():
+        if not _is_metric(about):
+            raise InvalidError(f"{path}: the metric {name} is of another form", fix=_AGAIN)
+    for number, video in enumerate(record["videos"], 1):
+        if not _is_video(video):
+            raise InvalidError(f"{path}: video {number} is of another form", fix=_AGAIN)
     return record
+
+
+def same_run(record: Mapping[str, Any], scores: Path) -> None:
+    """Refuse a run.json beside the scores.parquet of another run.
+
+    Raises:
+        InvalidError: their protocols' hashes differ.
+    """
+    if record["protocol_hash"] != stored_hash(scores):
+        raise InvalidError(f"{scores.parent}: {RECORD} and {SCORES} are of two runs", fix=_AGAIN)
+
+
+def _is_metric(about: Any) -> bool:
+    if not isinstance(about, dict) or not all(isinstance(about.get(x) or {}, dict) for x in ("identity", "assets")):
+        return False
+    return isinstance((about.get("identity") or {}).get("preprocessing") or {}, dict)
+
+
+def _is_video(video: Any) -> bool:
+    """Whether an entry has what is read of it; what could not be decoded has no clip, and no shape."""
+    if not isinstance(video, dict) or not isinstance(video.get("case"), str):
+        return False
+    if not all(isinstance(video.get(name) or {}, dict) for name in ("source", "reference")):
+        return False
+    if not all(isinstance(video.get(name) or "", str) for name in ("prompt", "reason", "clip")):
+        return False
+    shape = [video.get(name) for name in ("frames", "height", "width")]
+    return not video.get("clip") or (all(isinstance(x, int) for x in shape) and isinstance(video.get("fps"), str))
 
 
 def stored_hash(file: Path) -> str:

@@ -21,15 +21,14 @@ from flashbench import stats
 from flashbench.errors import InvalidError, UsageError, did_you_mean
 from flashbench.metrics.base import Metric
 from flashbench.reporting.runs import ScoredRun, chosen, is_run, read_run, split_row
-from flashbench.videos import pairing
+from flashbench.videos import pairing, preflight
 from flashbench.videos.paired import COLUMNS, Result, combined, judged, remarks, result, units
-from flashbench.videos.pairing import Pairing
+from flashbench.videos.pairing import Pairing, counted, plain
+from flashbench.videos.preflight import EVERY
 
 Source: TypeAlias = str | Path | pd.DataFrame | ScoredRun
 """Videos, a scored run, `FOLDER:ROW` of a protocol's results, or a table of scores."""
 Margins: TypeAlias = float | Mapping[str, float] | None
-EVERY = "*"
-"""In a mapping of margins: all metrics that it does not name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +82,7 @@ def compare(
     Columns: `flashbench.videos.paired.COLUMNS` and `sentence`. Fewer than three clusters give no verdict.
 
     Raises:
-        UsageError: something asked for is not there or not known.
+        UsageError: something asked for is not there or not known, or is for videos where all is scored already.
         InvalidError: averages instead of clips' scores, scores that mean different things, or nothing that pairs.
     """
     sources: list[tuple[str, Source]] = [("", a)]
@@ -112,11 +111,13 @@ def run(
         baseline: a label, or a source as it was written; the first source if empty.
     """
     asked = None if metrics is None else [metrics] if isinstance(metrics, str) else list(metrics)
-    names = [label or (str(source) if isinstance(source, str | Path) else "") for label, source in sources]
+    names = [label or (preflight.path(source) if isinstance(source, str | Path) else "") for label, source in sources]
+    notes = preflight.check(sources, names, baseline, margin=margin, metrics=asked, pairs=pairs, scoring=scoring)
     runs = labelled([load(source, label, metrics=asked, **scoring) for label, source in sources], names)
     written = {name: label for name, label in zip(names, runs, strict=True) if name}
-    first = written.get(baseline, baseline) or next(iter(runs), "")
-    return judge(runs, first, margin=margin, metrics=asked, pairs=pairs)
+    first = written.get(baseline) or written.get(preflight.path(baseline)) or plain(baseline) or next(iter(runs), "")
+    found = judge(runs, first, margin=margin, metrics=asked, pairs=pairs)
+    return replace(found, notes=(*notes, *found.notes))
 
 
 def load(
@@ -131,6 +132,8 @@ def load(
     else:
         path, row = split_row(str(source))
         if row or is_run(path):
+            if not row:
+                preflight.only_scores(path)
             run = read_run(path, row)
         else:
             from flashbench.videos import score
@@ -145,7 +148,7 @@ def labelled(runs: Sequence[ScoredRun], names: Sequence[str] = ()) -> dict[str, 
     shared = len({run.label for run in runs}) < len(runs)
     labels = list(names) if shared and len(set(names)) == len(runs) else [run.label for run in runs]
     found: dict[str, ScoredRun] = {}
-    for label, run in zip(labels, runs, strict=True):
+    for label, run in zip(map(plain, labels), runs, strict=True):
         number, unique = 1, label
         while unique in found:
             number += 1
@@ -178,12 +181,12 @@ def judge(
         notes += _same_meaning(runs[baseline], runs[label], names, (baseline, label))
     tables = {label: run.table for label, run in runs.items()}
     pairings = _pairings(tables, baseline, others, pairs)
-    found = []
+    found, tested = [], []
     for label in others:
-        both = combined(tables[baseline], tables[label], pairings[label])
-        notes += remarks(both, (baseline, label)) + _sizes(
-            runs[baseline], runs[label], pairings[label], (baseline, label)
-        )
+        one, two, names_of = runs[baseline], runs[label], (baseline, label)
+        _same_references(one, two, [x.name for x in kinds if x.scope == "pair"], pairings[label], names_of)
+        tested.append(both := combined(tables[baseline], tables[label], pairings[label]))
+        notes += remarks(both, names_of) + _sizes(one, two, pairings[label], names_of)
         found += [result(both, kind, baseline, label, margins[kind.name]) for kind in kinds]
     adjusted = stats.holm(np.array([one.p for one in found], dtype=np.float64))
     results = tuple(judged(one, float(p)) for one, p in zip(found, adjusted, strict=True))
@@ -191,7 +194,7 @@ def judge(
         baseline=baseline,
         results=results,
         pairings=pairings,
-        units=units(tables[baseline]),
+        units=units(pd.concat(tested)),
         notes=tuple(dict.fromkeys(notes)),
         unreadable=tuple(line for label, run in runs.items() for line in _unreadable(label, run)),
     )
@@ -221,7 +224,7 @@ def parse_margins(texts: Sequence[str]) -> dict[str, float] | None:
 
 def _unreadable(label: str, run: ScoredRun) -> list[str]:
     videos = run.record["videos"] if run.record else []
-    return [f"{label}: {video['case']}: {video['reason']}" for video in videos if video.get("reason")]
+    return [plain(f"{label}: {video['case']}: {video['reason']}") for video in videos if video.get("reason")]
 
 
 def _metrics(runs: Mapping[str, ScoredRun], baseline: str, asked: Sequence[str] | None) -> tuple[list[str], list[str]]:
@@ -245,12 +248,12 @@ def _margin(margin: Margins, kind: Metric, kinds: Sequence[Metric]) -> float:
     if margin is None:
         return math.nan
     if not isinstance(margin, Mapping):
-        margin = {EVERY: float(margin)}
+        margin = {EVERY: margin}
     for name, value in margin.items():
         if name != EVERY and name not in (one.name for one in kinds):
             raise did_you_mean("metric with a margin", name, [one.name for one in kinds])
-        if not value > 0:
-            raise UsageError(f"the margin {value!r} is not above 0", fix="give it in the metric's unit")
+        if not isinstance(value, int | float | np.number) or not value > 0:
+            raise UsageError(f"the margin {value!r} is no number above 0", fix="give it in the metric's unit")
     if kind.direction == "none":
         if kind.name in margin:
             raise UsageError(f"{kind.name} has no better or worse, so no margin", fix="leave it out")
@@ -282,6 +285,27 @@ def _meaning(record: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
     return {"settings": record["settings"], "numerics": record.get("numerics"), **parts}
 
 
+def _same_references(
+    one: ScoredRun, two: ScoredRun, names: Sequence[str], found: Pairing, labels: tuple[str, str]
+) -> None:
+    """Refuse metrics of a pair where paired videos were compared with different references.
+
+    Raises:
+        InvalidError: some were. Where only one has a reference there is no pair of scores, which the result tells.
+    """
+    if not names or one.record is None or two.record is None:
+        return
+    first, second = (
+        {video["case"]: (video.get("reference") or {}).get("clip") for video in run.record["videos"]}
+        for run in (one, two) if run.record is not None
+    )  # fmt: skip
+    beside = [(first.get(a[0]), second.get(b[0])) for a, b in found.pairs]
+    if apart := sum(bool(a and b and a != b) for a, b in beside):
+        what = f"the references of {counted(apart, 'pair')} of {labels[1]!r} and {labels[0]!r} differ, so there is no"
+        fix = "score both against the same --reference, or name other --metrics"
+        raise InvalidError(f"{what} comparing {', '.join(names)}", fix=fix)
+
+
 def _sizes(one: ScoredRun, two: ScoredRun, found: Pairing, labels: tuple[str, str]) -> list[str]:
     """A note where paired videos were scored at different sizes: most metrics depend on the size."""
     if one.record is None or two.record is None:
@@ -295,10 +319,10 @@ def _sizes(one: ScoredRun, two: ScoredRun, found: Pairing, labels: tuple[str, st
     if not known:
         return []
     mine, theirs = (f"{size[0]}×{size[1]}" for size in known[0])
-    text = (
-        f"{len(known)} pairs differ in size ({theirs} in `{labels[1]}`, {mine} in `{labels[0]}`), on which most metrics"
-    )
-    return [f"{text} depend: score both with the same --size to leave it out."]
+    verb = "differs" if len(known) == 1 else "differ"
+    where = f"{theirs} in `{labels[1]}`, {mine} in `{labels[0]}`"
+    text = f"{counted(len(known), 'pair')} {verb} in size ({where}), on which most metrics depend"
+    return [f"{text}: score both with the same --size to leave it out."]
 
 
 def _apart(where: str, old: Any, new: Any) -> list[tuple[str, str, str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from pathlib import Path
 
 from flashbench import stats
@@ -11,6 +12,7 @@ from flashbench.reporting.markup import Block, Cell, latex, markdown
 from flashbench.store import write_whole
 from flashbench.videos.compare import Compared
 from flashbench.videos.paired import MOST_CLUSTERS, Result
+from flashbench.videos.pairing import counted
 
 ARROW = {"higher": "↑", "lower": "↓", "none": ""}
 
@@ -47,7 +49,10 @@ def blocks(found: Compared) -> list[Block]:
         if len(others) > 1:
             document.append(Block("subheading", f"{label} against {found.baseline}"))
         if shown:
+            counts = Counter(result.verdict for result in shown)
+            summary = ", ".join(f"{verdict} on {count}" for verdict, count in counts.items())
             document += [
+                Block("text", f"{label}, of {counted(len(shown), 'metric')}: {summary}."),
                 Block("notes", notes=lines),
                 Block("grid", grid=_grid(shown, found.baseline, label), columns="lrrrrrrl"),
             ]
@@ -95,9 +100,9 @@ def _numbers(result: Result, units: str) -> str:
     unit = f" {result.unit}" if result.unit and not result.unit.startswith("×") else ""
     values = f"{_number(result.other_value, places)} against {_number(result.baseline_value, places)}{unit}"
     interval = f"[{_number(result.low, places)}, {_number(result.high, places)}]"
-    pairs = f"{result.n} pairs" if result.n == result.of else f"{result.n} of {result.of} pairs"
+    pairs = counted(result.of, "pair") if result.n == result.of else f"{result.n} of {counted(result.of, 'pair')}"
     if result.clusters != result.n:
-        pairs += f" of {result.clusters} {units}"
+        pairs += f" of {counted(result.clusters, units.removesuffix('s'))}"
     return f"{values}, difference {_number(result.effect, places)} {interval}, {_p(result)}, {pairs}"
 
 

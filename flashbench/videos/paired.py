@@ -10,7 +10,7 @@ import pandas as pd
 
 from flashbench import stats
 from flashbench.metrics.base import Metric
-from flashbench.videos.pairing import Clip, Pairing
+from flashbench.videos.pairing import Clip, Pairing, counted
 
 MOST_CLUSTERS = 100_000
 """Numbers of clusters above this are not told: nobody makes so many videos."""
@@ -114,13 +114,17 @@ def remarks(both: pd.DataFrame, labels: tuple[str, str]) -> list[str]:
     if same == len(joined):
         notes.append(f"Identical: every pair of `{labels[1]}` and `{labels[0]}` is the same clip.")
     elif same:
-        notes.append(f"{same} of {len(joined)} pairs of `{labels[1]}` and `{labels[0]}` are the same clip.")
-    if apart := int((joined["frames_a"] != joined["frames_b"]).sum()):
-        notes.append(f"{apart} pairs of `{labels[1]}` and `{labels[0]}` differ in their number of frames.")
+        verb = "is" if same == 1 else "are"
+        notes.append(f"{same} of {len(joined)} pairs of `{labels[1]}` and `{labels[0]}` {verb} the same clip.")
+    read = (joined["frames_a"] > 0) & (joined["frames_b"] > 0)
+    if apart := int((read & (joined["frames_a"] != joined["frames_b"])).sum()):
+        verb = "differs in its" if apart == 1 else "differ in their"
+        notes.append(f"{counted(apart, 'pair')} of `{labels[1]}` and `{labels[0]}` {verb} number of frames.")
     cases = joined.index.get_level_values("case")
     prompted = (joined["own_cluster_a"] != cases) & (joined["own_cluster_b"] != cases)
     if apart := int((prompted & (joined["own_cluster_a"] != joined["own_cluster_b"])).sum()):
-        notes.append(f"{apart} pairs of `{labels[1]}` and `{labels[0]}` have different prompts; the baseline's count.")
+        whose = f"{counted(apart, 'pair')} of `{labels[1]}` and `{labels[0]}`"
+        notes.append(f"{whose} {'has' if apart == 1 else 'have'} different prompts; the baseline's count.")
     return notes
 
 
@@ -135,6 +139,7 @@ def result(both: pd.DataFrame, kind: Metric, baseline: str, other: str, margin: 
     kept = lines[whole]
     values = [stats.estimate(kept, kind, row).value if len(kept) else math.nan for row in (_FIRST, _SECOND)]
     same = bool(len(kept)) and _same_clips(kept)
+    equal = found.effect == found.low == found.high == 0 and _equal(kept, kind)
     reason = found.reason
     if 0 < found.n < found.of:
         why = dict.fromkeys(str(text) for text in scored.loc[~scored["has"], "reason"] if text)
@@ -144,8 +149,8 @@ def result(both: pd.DataFrame, kind: Metric, baseline: str, other: str, margin: 
         metric=kind.name, baseline=baseline, other=other, direction=kind.direction, unit=kind.unit,
         baseline_value=values[0], other_value=values[1], effect=found.effect, low=found.low, high=found.high,
         p=found.p, adjusted=math.nan, n=found.n, of=found.of, clusters=found.clusters,
-        verdict="identical" if same else "", needed=needed(found.se, found.clusters, found.effect), margin=margin,
-        reason=reason,
+        verdict="identical" if same else "equal" if equal else "", margin=margin, reason=reason,
+        needed=needed(found.se, found.clusters, found.effect),
     )  # fmt: skip
 
 
@@ -162,6 +167,12 @@ def _same_clips(lines: pd.DataFrame) -> bool:
     return bool(((digests["nunique"] == 1) & (digests["first"] != "") & (pairs["value"].nunique() <= 1)).all())
 
 
+def _equal(lines: pd.DataFrame, kind: Metric) -> bool:
+    """Whether both clips of every pair have one score; differences may also cancel within a cluster."""
+    scores = lines["statistics"].map(tuple) if kind.scope == "set" else lines["value"]
+    return bool((scores.groupby([lines["case"], lines["seed"]]).nunique() <= 1).all())
+
+
 def judged(result: Result, adjusted: float) -> Result:
     """The result with its place in the family and its verdict."""
     verdict = result.verdict or _verdict(result, adjusted)
@@ -172,8 +183,6 @@ def judged(result: Result, adjusted: float) -> Result:
 def _verdict(result: Result, adjusted: float) -> str:
     if math.isnan(result.p):
         return "none"
-    if result.effect == result.low == result.high == 0:
-        return "equal"
     sign = stats.SIGN[result.direction]
     resolved = adjusted < 1 - stats.LEVEL
     if sign == 0:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -36,12 +37,22 @@ class Pairing:
     def describe(self, first: str, second: str) -> list[str]:
         """What was paired how, and what is unmatched, as sentences."""
         rule = {"name": "by name", "prompt": "by prompt and seed", "manifest": "as the manifest says"}[self.way]
-        lines = [f"{len(self.pairs)} pairs of `{second}` and `{first}`, {rule}."]
+        lines = [f"{counted(len(self.pairs), 'pair')} of `{second}` and `{first}`, {rule}."]
         for label, clips in zip((first, second), self.alone, strict=True):
             if clips:
                 shown = ", ".join(case for case, _ in clips[:_LISTED]) + (", …" if len(clips) > _LISTED else "")
-                lines.append(f"{len(clips)} unmatched in `{label}`: {shown}.")
+                lines.append(f"{len(clips)} unmatched in `{label}`: {plain(shown)}.")
         return lines
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 pair`, `2 pairs`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def plain(name: str) -> str:
+    """A name that can stand between backticks, or beside some."""
+    return name.replace("`", "'")
 
 
 def pair(first: pd.DataFrame, second: pd.DataFrame, way: str, labels: tuple[str, str]) -> Pairing:
@@ -95,7 +106,7 @@ def manifest(path: Path, tables: Mapping[str, pd.DataFrame]) -> dict[str, dict[i
         InvalidError: the file cannot be read, has other columns, or names a video that a run does not have, or twice.
     """
     lines = _lines(path)
-    columns = list(lines[0]) if lines else []
+    columns = [name for name in lines[0] if name is not None] if lines else []  # None: cells without a head
     labels = list(tables)
     if not all(label in columns for label in labels):
         if len(columns) != len(labels):
@@ -189,8 +200,8 @@ def _lines(path: Path) -> list[dict[str, Any]]:
     try:
         text = content.decode("utf-8-sig")
         if path.suffix.lower() == ".csv":
-            return list(csv.DictReader(text.splitlines(), strict=True))
-        lines = [json.loads(line) for line in text.splitlines() if line.strip()]
+            return list(csv.DictReader(io.StringIO(text, newline=""), strict=True))
+        lines = [json.loads(line) for line in text.split("\n") if line.strip()]
     except (ValueError, csv.Error) as error:
         raise InvalidError(f"{path} is no manifest: {error}", fix=_MANIFEST) from error
     if not all(isinstance(line, dict) for line in lines):
