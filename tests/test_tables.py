@@ -263,3 +263,12 @@ def test_broken_published_files_are_refused(tmp_path: Path, text: str, message: 
 def test_a_missing_published_file_is_a_usage_error(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="cannot be read"):
         published("Table 8", tmp_path)
+
+
+def test_markdown_holds_no_tag_and_no_line_of_a_name() -> None:
+    from flashbench.reporting.markup import Block, Cell, markdown
+
+    grid = [[Cell("video"), Cell("n")], [Cell("x\n# H1<img src=x>\\|y"), Cell("a<br>b < c")]]
+    text = markdown([Block("grid", grid=grid), Block("notes", notes=["<script>\nalert"])])
+    assert text.splitlines()[2] == "| x # H1&lt;img src=x>\\\\\\|y | a<br>b < c |"
+    assert text.splitlines()[4:] == ["- &lt;script> alert"]

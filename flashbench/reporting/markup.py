@@ -89,8 +89,8 @@ class _Markdown:
 
 
 def _inert(text: str) -> str:
-    """On one line, and without tags of HTML."""
-    return re.sub(r"<(?=[A-Za-z/!?])", "&lt;", " ".join(text.split("\n")))
+    """On one line, and without tags of HTML but for the break of a line."""
+    return re.sub(r"<(?!br>)(?=[A-Za-z/!?])", "&lt;", " ".join(text.split("\n")))
 
 
 class _Latex:
