@@ -230,7 +230,7 @@ def test_scores_of_another_machine_are_not_called_forged(
     careful: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.rmtree(careful / "store")
-    monkeypatch.setattr(keys, "scoring_class", lambda: {"isa": "another"})
+    monkeypatch.setattr(keys, "scoring_class", lambda *_, **__: {"isa": "another"})
     assert _findings() == []
     assert "another numerics class: keys not recomputed" in capsys.readouterr().err
 
