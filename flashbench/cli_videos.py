@@ -171,12 +171,13 @@ def vbench_name(
     long: Annotated[bool, typer.Option("--long", help="Leave room for what VBench-Long appends to names.")] = False,
 ) -> None:
     """Put videos under the names by which VBench finds them, `{prompt}-{index}.mp4`, with a manifest."""
+    from flashbench.metrics.vbench.naming import hazards
     from flashbench.videos.vbench import name
 
     named = name(videos, prompts, folder, long=long)
     for one in named:
-        if not one.official:
-            typer.echo(f"{one.file}: {one.reason}")
+        for remark in [one.reason] if one.reason else hazards(one.prompt):
+            typer.echo(f"{one.file}: {remark}")
     typer.echo(f"{len(named)} videos and manifest.jsonl in {folder}")
 
 
