@@ -13,8 +13,10 @@ override PYTHON := $(or $(PYTHON),$(shell for p in python3.11 python3 /usr/bin/p
 	$$p $(IS_311) 2>/dev/null && echo $$p && break; done),python3)
 REPLICAS ?= 1
 JOBS ?= 2
-SMOKE ?= flashbench run nfe strength degradation --tier smoke && flashbench claims --tier smoke && \
-	flashbench audit results nfe strength degradation --tier smoke --clips
+BASE ?= HEAD
+PROTOCOLS := nfe strength degradation enhancers guidance positions preference resolution stages tuning vbench cost
+SMOKE ?= flashbench run $(PROTOCOLS) --tier smoke && flashbench claims --tier smoke && \
+	flashbench audit results $(PROTOCOLS) --tier smoke --clips
 
 # Stages call `flashbench` and `dvc` by name: take those of .venv.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
@@ -59,8 +61,10 @@ repro: setup  ## every table, figure and claim of params.yaml's tier; REPLICAS=3
 	dvc repro
 	$(if $(filter 3,$(REPLICAS)),cd replicas && dvc repro)
 
-smoke: setup  ## the smoke tier of all three protocols, in a temporary folder
-	@dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && cd "$$dir" && export FLASHBENCH_STORE="$$dir/store" && $(SMOKE)
+smoke: setup  ## the smoke tier of all protocols in a temporary folder, gated against the scores of BASE=HEAD
+	@dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && cd "$$dir" && export FLASHBENCH_STORE="$$dir/store" && $(SMOKE) && \
+	  cd "$(CURDIR)" && flashbench gate --baseline "$(BASE)" --tier smoke --results "$$dir/results/smoke" --regenerate \
+	    --out "$(or $(OUT),$$dir)"
 
 test: setup  ## the fast tests, JOBS=2 processes
 	python -m pytest -q -n $(JOBS)

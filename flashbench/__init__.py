@@ -11,16 +11,20 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from flashbench.protocol import load_protocol
+    from flashbench.reporting.read import claims, figure, results
     from flashbench.videos.compare import compare
     from flashbench.videos.score import score
     from flashbench.videos.scorer import Scorer
 
-__all__ = ["Scorer", "__version__", "compare", "load_protocol", "score"]
+__all__ = ["Scorer", "__version__", "claims", "compare", "figure", "load_protocol", "results", "score"]
 
 _HOMES = {
     "Scorer": "flashbench.videos.scorer",
+    "claims": "flashbench.reporting.read",
     "compare": "flashbench.videos.compare",
+    "figure": "flashbench.reporting.read",
     "load_protocol": "flashbench.protocol",
+    "results": "flashbench.reporting.read",
     "score": "flashbench.videos.score",
 }
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
 
 import flashbench
-from flashbench import cli_assets, cli_videos
-from flashbench.cli_words import examples
-from flashbench.errors import CheckFailed, Exit, FlashBenchError, Interrupted, InvalidError, missing_dependency
+from flashbench import cli_assets, cli_checks, cli_videos
+from flashbench.cli_words import Overrides, Results, Tier, examples
+from flashbench.errors import Exit, FlashBenchError, Interrupted, InvalidError, missing_dependency
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -24,12 +25,11 @@ app = typer.Typer(
 )
 app.add_typer(cli_assets.app, name="assets")
 cli_videos.register(app)
+cli_checks.register(app)
 
-Tier = Annotated[str, typer.Option("--tier", "-t", help="smoke, laptop or another file of protocols/tier/.")]
-Overrides = Annotated[
-    list[str] | None, typer.Option("--set", "-S", help="Override a field, e.g. `-S cases.split=dev`. May be repeated.")
+Budget = Annotated[
+    str | None, typer.Option("--budget", help="GPU-hours, e.g. 2gpuh: as many of the first prompts as they allow.")
 ]
-Results = Annotated[Path | None, typer.Option("--results", help="Folder of the results (default: results/TIER).")]
 Replicas = Annotated[str, typer.Option("--replicas", help="Training seeds, e.g. `0` or `0,1,2`.")]
 
 
@@ -65,11 +65,25 @@ def _options(
     )
 
 
+def _within(options: Any, protocols: list[str], budget: str | None) -> Any:
+    """The options with the largest limit that the budget allows."""
+    if budget is None:
+        return options
+    from flashbench.checks import planning
+    from flashbench.errors import UsageError
+
+    if len(protocols) > 1 or options.limit is not None:
+        raise UsageError("a budget is for one protocol without --limit", fix="give each protocol its own budget")
+    return replace(options, limit=planning.within_budget(protocols[0], options, planning.parse_budget(budget)))
+
+
 @app.command(
     epilog=examples(
         "flashbench run nfe",
         "flashbench run nfe strength --phase train",
         "flashbench run nfe --tier smoke --limit 1 --results out",
+        "flashbench run nfe --tier paper --dry-run",
+        "flashbench run nfe --weights my-stage2 --results out",
     )
 )
 def run(
@@ -81,13 +95,24 @@ def run(
     replicas: Replicas = "0",
     results: Results = None,
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only the first N cases.")] = None,
+    budget: Budget = None,
     workers: Annotated[int | None, typer.Option("--workers", min=0, help="Processes; 0 runs in this one.")] = None,
+    system: Annotated[str, typer.Option("--system", help="System that --weights are given to.")] = "flashvideo",
+    weights: Annotated[
+        Path | None, typer.Option("--weights", help="A checkpoint of your own (file or folder): one more row.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, make nothing.")] = False,
     overrides: Overrides = None,
 ) -> None:
     """Train, generate, score and tabulate protocols; what is in the store already is not made again."""
     from flashbench import run as runner
 
     options = _options(tier, replicas, results, limit, workers, overrides)
+    options = _within(replace(options, system=system, weights=weights), protocols, budget)
+    if dry_run:
+        from flashbench.checks import rehearsal
+
+        return typer.echo("\n".join(rehearsal.dry_run(protocols, options)))
     runner.run(protocols, tuple(phase or runner.PHASES), options)  # type: ignore[arg-type]
 
 
@@ -103,18 +128,26 @@ def claims(
     runner.summarise(_options(tier, "0", results, None, None, overrides))
 
 
-@app.command(epilog=examples("flashbench plan nfe", "flashbench plan strength --replicas 0,1,2"))
+@app.command(
+    epilog=examples(
+        "flashbench plan nfe",
+        "flashbench plan strength --replicas 0,1,2",
+        "flashbench plan nfe --tier paper --budget 2gpuh",
+    )
+)
 def plan(
     protocol: Annotated[str, typer.Argument(help="A protocol.")],
     tier: Tier = "laptop",
     replicas: Replicas = "0",
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only the first N cases.")] = None,
+    budget: Budget = None,
     overrides: Overrides = None,
 ) -> None:
-    """Print what a run would do: models and clips that are there, and those to be made."""
-    from flashbench.planning import describe
+    """Print what a run would do and take: models, clips, GPU-hours, disk, absent assets, what its design can show."""
+    from flashbench.checks.planning import describe
 
-    typer.echo(describe(protocol, _options(tier, replicas, None, limit, None, overrides)))
+    options = _options(tier, replicas, None, limit, None, overrides)
+    typer.echo(describe(protocol, _within(options, [protocol], budget)))
 
 
 @app.command(name="list", epilog=examples("flashbench list", "flashbench list metrics"))
@@ -136,58 +169,6 @@ def list_(
         raise did_you_mean("kind", kind, [*known, "all"])
     for name in known if kind == "all" else [kind]:
         typer.echo(f"{name}: {', '.join(known[name])}")
-
-
-@app.command(
-    epilog=examples(
-        "flashbench audit results nfe",
-        "flashbench audit published",
-        "flashbench audit table.csv",
-    )
-)
-def audit(
-    what: Annotated[str, typer.Argument(help="results, published (the paper's tables), or a CSV of VBench scores.")],
-    protocols: Annotated[list[str] | None, typer.Argument(help="Of results: protocols.")] = None,
-    tier: Tier = "laptop",
-    results: Results = None,
-    clips: Annotated[bool, typer.Option("--clips", help="Decode every clip and check its digest.")] = False,
-    overrides: Overrides = None,
-) -> None:
-    """Check numbers against each other: exit 1, and one line per finding, if any contradict.
-
-    Results: against the store, dvc.lock and themselves. Published tables and a CSV (name, total, quality, semantic and
-    VBench's dimensions in percent): totals from their dimensions, and copied rows.
-    """
-    from flashbench.audit import audit_results
-    from flashbench.errors import UsageError, did_you_mean
-    from flashbench.run import results_folder
-
-    if what == "published" or what.lower().endswith(".csv"):
-        return _audit_tables(what)
-    if what != "results":
-        raise did_you_mean("audit", what, ["results", "published", "FILE.csv"])
-    if not protocols:
-        raise UsageError("audit results of which protocols?", fix="flashbench audit results nfe")
-    options = _options(tier, "0", results, None, None, overrides)
-    results_folder(options)
-    findings = audit_results(protocols, options, clips=clips)
-    for finding in findings:
-        typer.echo(finding)
-    if findings:
-        raise CheckFailed(f"findings: {len(findings)}", fix="rerun the protocol, or restore the files from git")
-    typer.echo("no findings")
-
-
-def _audit_tables(what: str) -> None:
-    from flashbench.reporting.audit_published import audit_published, audit_table
-
-    lines, findings = audit_published() if what == "published" else audit_table(Path(what))
-    for line in lines:
-        typer.echo(f"finding: {line}" if line in findings else line)
-    if findings:
-        fix = "a finding says that numbers contradict each other, not which of them is wrong"
-        raise CheckFailed(f"findings: {len(findings)}", fix=fix)
-    typer.echo("no findings")
 
 
 @app.command(

@@ -1,4 +1,4 @@
-"""Commands on anybody's videos: score, compare, cite, doctor, vbench."""
+"""Commands on anybody's videos: score, compare, cite, vbench."""
 
 from __future__ import annotations
 
@@ -34,7 +34,6 @@ def register(app: typer.Typer) -> None:
     vbench.command("export", epilog=examples("flashbench vbench export run submission.zip"))(vbench_export)
     vbench.command("name", epilog=examples("flashbench vbench name samples named --prompts prompts.csv"))(vbench_name)
     app.add_typer(vbench, name="vbench")
-    app.command(epilog=examples("flashbench doctor", "flashbench doctor --calibrate"))(doctor)
 
 
 def score(
@@ -76,17 +75,6 @@ def score(
     if bad := done.unreadable:
         what = f"{len(bad)} of {len(done.videos)} videos could not be scored whole, {bad[0][0]} among them"
         raise InvalidError(what, fix="see the list above; the rest is scored")
-
-
-def doctor(
-    calibrate: Annotated[
-        bool, typer.Option("--calibrate", help="Score pyiqa's calibration images and compare with its table.")
-    ] = False,
-) -> None:
-    """Say what this machine can measure, what the rest needs, and whether it measures right; exit 1 if it does not."""
-    from flashbench.doctor import doctor as examine
-
-    examine(calibrate=calibrate)
 
 
 def compare(

@@ -1,6 +1,17 @@
-"""What the modules of the command line share in wording."""
+"""What the modules of the command line share: wording, and the options that several commands have."""
 
 from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Tier = Annotated[str, typer.Option("--tier", "-t", help="smoke, laptop or another file of protocols/tier/.")]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", "-S", help="Override a field, e.g. `-S cases.split=dev`. May be repeated.")
+]
+Results = Annotated[Path | None, typer.Option("--results", help="Folder of the results (default: results/TIER).")]
 
 
 def examples(*lines: str) -> str:

@@ -10,23 +10,27 @@ import json
 import resource
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from flashbench import keys, systems
 from flashbench.engine import Engine, Report, Task, say_made
 from flashbench.errors import InvalidError
+from flashbench.laptop.settings import FOREIGN
 from flashbench.protocol import own_settings
 from flashbench.store import Store
+from flashbench.systems import weights
 from flashbench.systems.base import Request, counted_evaluations
-from flashbench.types import Case, Clip, Protocol, Trial, Variant
+from flashbench.types import Case, Clip, Protocol, Settings, Trial, Variant
 
 NOISE_RECIPE = 1
 """Version of `systems.inputs`: how a case's noise and low-quality input are drawn."""
 
-TRAINED = ("flow", "regression")
+TRAINED = ("flow", "regression", "vanilla", "stage1")
 """Kinds of recipe that depend on the training replica; the others are fitted without randomness."""
+BUILT = (*TRAINED, "codec", "pool", "labels", "scenes", "text", "official", "given")
+"""Kinds of recipe that become a model in the store: of somebody else's weights, what they are or a copy."""
 
 
 # --- keys -------------------------------------------------------------------------------------------------------
@@ -38,15 +42,17 @@ def recipe_key(protocol: Protocol, name: str, replica: int) -> str:
     from flashbench.laptop import settings as recipe_settings
 
     settings = protocol.recipes[name]
-    synthetic = settings.get("material") == "synthetic"
+    synthetic = settings.get("material") == "synthetic" or settings["kind"] in FOREIGN
+    read = {"assets": weights.identity(settings["component"])} if settings["kind"] == "official" else {}
     return keys.key(
         "model",
-        settings=recipe_settings.resolve(own_settings(settings)),
+        settings=recipe_settings.identity(own_settings(settings)),
         version=recipe_settings.VERSION,
         material=None if synthetic else [material.VERSION, material.material_hash("train")],
         needs=_need_keys(protocol, name, replica),
         replica=replica if settings["kind"] in TRAINED else None,
         numerics=keys.numerics_class(threads=1),  # `recipes.build` trains on one thread, whatever the tier
+        **read,
     )
 
 
@@ -60,8 +66,10 @@ def threads(protocol: Protocol) -> int:
     return protocol.budget.get("threads", 1)
 
 
-def _numerics(protocol: Protocol) -> dict[str, str | int]:
-    return keys.numerics_class(threads=threads(protocol))
+def _numerics(protocol: Protocol, settings: Settings) -> dict[str, str | int]:
+    """The numerics class of a clip: a system may have settings `device` and `dtype`."""
+    how = {name: str(settings[name]) for name in ("device", "dtype") if name in settings}
+    return keys.numerics_class(threads=threads(protocol), **how)
 
 
 def _source_identity(case: Case) -> Any:
@@ -73,17 +81,17 @@ def _source_identity(case: Case) -> Any:
     return [material.VERSION, case.source, material.source_hash(case.source)]
 
 
-def clip_key(trial: Trial, *, store: Store, models: Mapping[str, str], original: str | None, numerics: Any) -> str:
-    """Key of a trial's clip. `models` are keys of finished models; `original` is the digest of the case's original."""
+def clip_key(trial: Trial, *, store: Store, models: Mapping[str, str], given: str | None, numerics: Any) -> str:
+    """Key of a trial's clip. `models` are keys of finished models; `given`: digest of the clip it is made from."""
     system = systems.get(trial.variant.system)
     prompt = trial.case.prompt
     return keys.key(
         "clip",
         system=[system.name, system.version],
-        settings=trial.variant.settings,
+        settings=system.identity(trial.variant.settings),
         models={name: store.model_digest(key) for name, key in models.items()},
-        input=_source_identity(trial.case) if original is None else original,
-        low=trial.case.low if original is not None else None,
+        input=_source_identity(trial.case) if given is None else given,
+        low=trial.case.low if given is not None else None,
         case=trial.case.id,
         seed=trial.case.seed,
         prompt=prompt.text if prompt else None,
@@ -110,7 +118,10 @@ def build_model(
     record: dict[str, Any] = {"settings": settings, "replica": replica, "needs": needs}
     with store.new_model(key, record) as folder:
         state = store.training_state(key)
-        made = recipes.build(settings, inputs=inputs, out=folder, state=state, replica=replica, report=report)
+        if settings["kind"] in FOREIGN:
+            made = weights.build(settings, folder)
+        else:
+            made = recipes.build(settings, inputs=inputs, out=folder, state=state, replica=replica, report=report)
         record.update(made=made, seconds=round(time.monotonic() - started, 3), megabytes=_peak_megabytes())
     return store.model_record(key)
 
@@ -121,6 +132,8 @@ def train(protocols: Sequence[Protocol], *, store: Store, engine: Engine, replic
     for protocol in protocols:
         for replica in replicas:
             for name, settings in protocol.recipes.items():
+                if settings["kind"] not in BUILT or weights.obstacle(settings):
+                    continue
                 key = recipe_key(protocol, name, replica)
                 if store.has_model(key) or key in tasks:
                     continue
@@ -135,10 +148,26 @@ def train(protocols: Sequence[Protocol], *, store: Store, engine: Engine, replic
                     steps=True,
                 )
     if tasks:
-        # Longest first among what is ready keeps both workers busy to the end.
-        longest = sorted(tasks.values(), key=lambda task: -(task.arguments["settings"].get("steps") or 0))
-        engine.run(longest, store=store, title="models", unit="models")
+        # What the longest chain waits for comes first among what is ready: that keeps both workers busy to the end.
+        chain = _chains(tasks)
+        engine.run(
+            sorted(tasks.values(), key=lambda task: -chain[task.key]), store=store, title="models", unit="models"
+        )
     return len(tasks)
+
+
+def _chains(tasks: Mapping[str, Task]) -> dict[str, int]:
+    """Task to the steps of the longest chain of trainings that begins with it."""
+    found: dict[str, int] = {}
+
+    def steps(key: str) -> int:
+        if key not in found:
+            after = [other for other, task in tasks.items() if key in task.needs]
+            own = int(tasks[key].arguments["settings"].get("steps") or 0)
+            found[key] = own + max(map(steps, after), default=0)
+        return found[key]
+
+    return {key: steps(key) for key in tasks}
 
 
 # --- clips ------------------------------------------------------------------------------------------------------
@@ -146,16 +175,17 @@ def train(protocols: Sequence[Protocol], *, store: Store, engine: Engine, replic
 
 @dataclass(frozen=True)
 class PlannedClip:
-    """A trial with its key, the keys of what it reads, and the key of the case's original clip."""
+    """A trial with its key, the keys of what it reads, and the key of the clip that it is made from."""
 
     trial: Trial
     key: str
     models: Mapping[str, str]
-    original: str | None
+    given: str | None
+    """The case's original, or Stage I's clip of its prompt; None for what is made from nothing."""
 
 
 def make_clip(
-    *, store: Store, key: str, report: Report, trial: Trial, models: Mapping[str, str], original: str | None
+    *, store: Store, key: str, report: Report, trial: Trial, models: Mapping[str, str], given: str | None
 ) -> Mapping[str, Any]:
     """Task: make one trial's clip, checking that the declared number of evaluations was the real one."""
     if store.has_clip(key):
@@ -165,7 +195,8 @@ def make_clip(
         case=trial.case,
         settings=trial.variant.settings,
         geometry=trial.geometry,
-        reference=store.clip(original) if original else None,
+        reference=store.clip(given) if given and trial.case.source else None,
+        preview=store.clip(given) if given and not trial.case.source else None,
         models={name: store.model(model) for name, model in models.items()},
     )
     started = time.monotonic()
@@ -199,44 +230,86 @@ def _check(trial: Trial, clip: Clip, *, declared: int, counted: int) -> None:
 
 
 def plan(protocol: Protocol, trials: Iterable[Trial], *, store: Store) -> list[PlannedClip]:
-    """Keys for `trials`; every model and every case's original must be in the store already."""
-    numerics = _numerics(protocol)
+    """Keys for `trials`; every model and every clip that they are made from must be in the store already."""
+    found: dict[Any, PlannedClip] = {}
     planned = []
-    originals: dict[tuple[str, int], tuple[str, str]] = {}
     for trial in trials:
-        system = systems.get(trial.variant.system)
-        names = system.models(trial.variant.settings)
-        models = {name: recipe_key(protocol, name, trial.replica) for name in names}
-        at = (trial.case.id, trial.case.seed)
-        if at not in originals:
-            original = original_clip(protocol, trial.case, store=store).key
-            originals[at] = (original, store.clip_record(original)["digest"])
-        key, digest = originals[at]
+        before = source_clip(protocol, trial, store=store, found=found)
         if trial.variant.system == "original":
-            planned.append(PlannedClip(trial, key, {}, None))
+            assert before is not None
+            planned.append(PlannedClip(trial, before.key, {}, None))
             continue
-        own = clip_key(trial, store=store, models=models, original=digest, numerics=numerics)
-        planned.append(PlannedClip(trial, own, models, key))
+        models = _model_keys(protocol, trial)
+        given = None if before is None else before.key
+        digest = None if given is None else store.clip_record(given)["digest"]
+        numerics = _numerics(protocol, trial.variant.settings)
+        key = clip_key(trial, store=store, models=models, given=digest, numerics=numerics)
+        planned.append(PlannedClip(trial, key, models, given))
     return planned
 
 
-def original_clip(protocol: Protocol, case: Case, *, store: Store) -> PlannedClip:
-    """The case's original clip: the reference, and what the low-quality input is made from."""
-    settings = systems.resolve(systems.get("original"), {})
-    variant = Variant(row="original", system="original", settings=settings)
-    trial = Trial(variant=variant, case=case, geometry=protocol.geometry)
-    key = clip_key(trial, store=store, models={}, original=None, numerics=_numerics(protocol))
-    return PlannedClip(trial, key, {}, None)
+def source_clip(
+    protocol: Protocol, trial: Trial, *, store: Store, found: dict[Any, PlannedClip] | None = None
+) -> PlannedClip | None:
+    """What a trial's clip is made from: the case's original at its size, Stage I's clip of the prompt, or nothing.
+
+    `found` remembers those of trials before.
+    """
+    case, remembered = trial.case, {} if found is None else found
+    if not systems.get(trial.variant.system).enhances:
+        return None
+    if case.source is not None:
+        settings = systems.resolve(systems.get("original"), {})
+        made = Trial(
+            variant=Variant(row="original", system="original", settings=settings), case=case, geometry=trial.geometry
+        )
+        at: Any = (case.id, case.seed, trial.geometry)
+    else:
+        preview = next(part.preview for part in protocol.parts if part.preview)
+        made = replace(trial, variant=preview.variant, geometry=preview.geometry)
+        at = (case.id, case.seed, trial.replica)
+    if at not in remembered:
+        models = _model_keys(protocol, made)
+        numerics = _numerics(protocol, made.variant.settings)
+        key = clip_key(made, store=store, models=models, given=None, numerics=numerics)
+        remembered[at] = PlannedClip(made, key, models, None)
+    return remembered[at]
+
+
+def _model_keys(protocol: Protocol, trial: Trial) -> dict[str, str]:
+    names = systems.get(trial.variant.system).models(trial.variant.settings)
+    return {name: recipe_key(protocol, name, trial.replica) for name in names}
+
+
+def obstacle(protocol: Protocol, trial: Trial) -> str:
+    """Why a trial's clip cannot be made on any machine of this tier; empty if it can."""
+    system = systems.get(trial.variant.system)
+    why = system.obstacle(trial.variant.settings, protocol.recipes)
+    if not why and trial.case.source is None and system.enhances:
+        before = next(part.preview for part in protocol.parts if part.preview).variant
+        why = systems.get(before.system).obstacle(before.settings, protocol.recipes)
+    if why or trial.case.source is None or trial.case.source.startswith("synthetic-"):
+        return why
+    from flashbench.laptop import material
+
+    return material.too_small(trial.case.source, trial.geometry.height, trial.geometry.width)
 
 
 def generate(protocol: Protocol, trials: Sequence[Trial], *, store: Store, engine: Engine) -> list[dict[str, Any]]:
-    """Make every missing clip of `trials`; returns one manifest line per trial, in order."""
-    originals = [original_clip(protocol, trial.case, store=store) for trial in trials]
-    _make(originals, store=store, engine=engine, title=f"{protocol.name}: originals")
-    planned = plan(protocol, trials, store=store)
+    """Make every missing clip of `trials`; returns one manifest line per trial, in order.
+
+    A trial that cannot be made (`obstacle`) has a line without a clip, with its reason.
+    """
+    why = [obstacle(protocol, trial) for trial in trials]
+    able = [trial for trial, reason in zip(trials, why, strict=True) if not reason]
+    found: dict[Any, PlannedClip] = {}
+    sources = [source_clip(protocol, trial, store=store, found=found) for trial in able]
+    _make([item for item in sources if item], store=store, engine=engine, title=f"{protocol.name}: originals")
+    planned = plan(protocol, able, store=store)
     made = _make(planned, store=store, engine=engine, title=f"{protocol.name}: clips")
     say_made(protocol.name, "clips", made, len(planned))
-    return [_line(protocol, item, store) for item in planned]
+    lines = iter([_line(protocol, item, store) for item in planned])
+    return [_about(protocol, t) | {"reason": r} if r else next(lines) for t, r in zip(trials, why, strict=True)]
 
 
 def _make(planned: Iterable[PlannedClip], *, store: Store, engine: Engine, title: str) -> int:
@@ -248,7 +321,7 @@ def _make(planned: Iterable[PlannedClip], *, store: Store, engine: Engine, title
             key=item.key,
             label=f"{item.trial.variant.row} · {item.trial.case.id}",
             function="flashbench.generate:make_clip",
-            arguments={"trial": item.trial, "models": dict(item.models), "original": item.original},
+            arguments={"trial": item.trial, "models": dict(item.models), "given": item.given},
         )
         for item in ordered
     ]
@@ -257,8 +330,9 @@ def _make(planned: Iterable[PlannedClip], *, store: Store, engine: Engine, title
     return len(tasks)
 
 
-def _line(protocol: Protocol, item: PlannedClip, store: Store) -> dict[str, Any]:
-    record, trial, original_key = store.clip_record(item.key), item.trial, item.original or item.key
+def _about(protocol: Protocol, trial: Trial) -> dict[str, Any]:
+    """What a manifest line says of a trial before its clip is made."""
+    system = systems.get(trial.variant.system)
     return {
         "protocol": protocol.name,
         "row": trial.variant.row,
@@ -268,11 +342,26 @@ def _line(protocol: Protocol, item: PlannedClip, store: Store) -> dict[str, Any]
         "replica": trial.replica,
         "system": trial.variant.system,
         "settings": keys.plain(trial.variant.settings),
+        "prompt": None if trial.case.prompt is None else trial.case.prompt.original,
+        "evaluations": 0,
+        "cost": dict(system.cost(trial.variant.settings, trial.geometry, protocol.recipes)),
+        "key": "",
+        "digest": "",
+        "original_key": "",
+        "original": "",
+        "reason": "",
+    }
+
+
+def _line(protocol: Protocol, item: PlannedClip, store: Store) -> dict[str, Any]:
+    record, given = store.clip_record(item.key), item.given or item.key
+    return _about(protocol, item.trial) | {
         "evaluations": record["evaluations"],
         "key": item.key,
         "digest": record["digest"],
-        "original_key": original_key,
-        "original": store.clip_record(original_key)["digest"],
+        "original_key": given,
+        "original": store.clip_record(given)["digest"],
+        "numerics": _numerics(protocol, item.trial.variant.settings),
     }
 
 

@@ -8,25 +8,30 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
 import yaml
 
-from flashbench import keys, systems
+from flashbench import cases, keys, systems
 from flashbench.errors import FlashBenchError, UsageError, did_you_mean
 from flashbench.paths import protocol_root, read_yaml
 from flashbench.published import published
-from flashbench.types import Case, Claim, Geometry, Protocol, Trial, Variant
+from flashbench.types import Case, Claim, Geometry, Preview, Protocol, Scalar, Trial, Variant
 
-_TIER_FIELDS = {"tier", "geometry", "cases", "low", "recipes", "budget", "tier_seeds", "controls"}
+_TIER_FIELDS = {"tier", "geometry", "cases", "low", "recipes", "budget", "tier_seeds", "controls", "preview", "cascade"}
 _FIELDS = _TIER_FIELDS | {
     "name", "title", "table", "system", "settings", "rows", "metrics", "primary", "baseline", "margins", "claims",
-    "curve", "seeds", "tiers",
+    "curve", "seeds", "tiers", "beside",
 }  # fmt: skip
 _KNOWN = {
     "geometry": ("frames", "height", "width", "fps", "scale"),
-    "cases": ("set", "split", "count", "per_source"),
+    "cases": (
+        "set", "split", "count", "per_source", "sources", "captions", "suite", "rewrite", "limit", "flicker_seeds",
+    ),
+    "preview": ("system", "settings", "height", "width"),
+    "cascade": ("geometry", "cases", "metrics", "primary", "controls"),
     "budget": ("workers", "threads"),
     "low": (
         "blur_probability", "blur_sigma", "resize_factor", "kernels", "noise_probability", "noise_sigma",
@@ -55,7 +60,13 @@ def load_protocol(name: str, *, tier: str = "laptop", overrides: Sequence[str] =
 
     Raises:
         UsageError: no such protocol or tier, a broken YAML, an unknown field, system, metric, row or setting.
+        MissingAsset: VBench's prompts are not here.
     """
+    return load(name, tier, overrides)
+
+
+def load(name: str, tier: str, overrides: Sequence[str], suite: cases.Suite | None = None) -> Protocol:
+    """As `load_protocol`; `suite` is asked for prompts in place of `prompts.suite`."""
     if name not in names():
         raise did_you_mean("protocol", name, names())
     if tier not in tiers():
@@ -64,7 +75,7 @@ def load_protocol(name: str, *, tier: str = "laptop", overrides: Sequence[str] =
     config = _compose(name, tier, overrides)
     _check_fields(config, name, where)
     try:
-        return _build(config, tier)
+        return _build(config, tier, suite)
     except FlashBenchError as error:
         raise type(error)(f"{where}: {error.what}", fix=error.fix) from error
     except (TypeError, KeyError, ValueError, AttributeError) as error:
@@ -118,7 +129,33 @@ def _compose(name: str, tier: str, overrides: Sequence[str]) -> dict[str, Any]:
     return {str(field): value for field, value in plain.items()}
 
 
-def _build(config: Mapping[str, Any], tier: str) -> Protocol:
+def _build(config: Mapping[str, Any], tier: str, suite: cases.Suite | None) -> Protocol:
+    main = _part(config, tier, suite)
+    whole = {name: value for name, value in config.items() if name not in ("budget", "recipes", "title")}
+    cascade = None if not config.get("cascade") else _part(_cascade_of(config), tier, suite)
+    recipes = _needed_recipes([main, *([] if cascade is None else [cascade])], config.get("recipes") or {})
+    versions = [
+        [v.row, v.system, systems.get(v.system).version, systems.get(v.system).identity(v.settings)]
+        for v in main.variants
+    ]
+    found = keys.key("protocol", config=whole, recipes=_in_keys(recipes), variants=versions)
+    if cascade is not None:
+        cascade = replace(cascade, recipes=recipes, hash=found, published={}, exploratory=True)
+    return replace(main, recipes=recipes, hash=found, cascade=cascade)
+
+
+def _cascade_of(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration of the protocol on prompts: its own cases and metrics, no claims."""
+    own = dict(config["cascade"])
+    own["geometry"] = {**config["geometry"], **(own.get("geometry") or {})}
+    limits = [block.get("limit") for block in (own["cases"], config["cases"]) if block.get("limit") is not None]
+    own["cases"] = {**own["cases"], "limit": min(limits, default=None)}
+    own.setdefault("primary", list(own["metrics"])[:1])
+    return {**config, "claims": (), "margins": {}, **own}
+
+
+def _part(config: Mapping[str, Any], tier: str, suite: cases.Suite | None) -> Protocol:
+    """The protocol on one set of cases, without recipes and hash."""
     variants = _variants(config)
     rows = [variant.row for variant in variants]
     claims = tuple(map(_claim, config.get("claims") or ()))
@@ -127,37 +164,91 @@ def _build(config: Mapping[str, Any], tier: str) -> Protocol:
             raise did_you_mean("row", row, rows)
     metrics = _metrics(config["metrics"], config["primary"])
     _whole_numbers(config)
-    recipes = _needed_recipes(variants, config.get("recipes") or {})
     geometry = Geometry(**{**config["geometry"], "fps": Fraction(str(config["geometry"]["fps"]))})
     for variant in variants:
-        systems.get(variant.system).check(variant.settings, geometry)
-    identity = {name: value for name, value in config.items() if name not in ("budget", "recipes", "title")}
-    versions = [[v.row, v.system, systems.get(v.system).version, v.settings] for v in variants]
+        systems.get(variant.system).check(variant.settings, sized(geometry, variant))
+    chosen, subset = cases.build(config, suite)
+    preview = _preview(config, geometry) if chosen[0].source is None else None
+    _check_reach(variants, metrics, chosen, preview)
     return Protocol(
         name=config["name"],
         title=config["title"],
         tier=tier,
         table=config["table"],
         variants=variants,
-        cases=_cases(config),
+        cases=chosen,
         geometry=geometry,
         metrics=metrics,
         primary=tuple(config["primary"]),
         baseline=config["baseline"],
-        margins=dict(config.get("margins") or {}),
+        margins={name: margin for name, margin in (config.get("margins") or {}).items() if margin is not None},
         claims=claims,
-        published=published(config["table"]),
+        published=_published(config, rows),
         curve=config.get("curve"),
-        recipes=recipes,
+        recipes={},
         budget={name: value for name, value in (config.get("budget") or {}).items() if value is not None},
-        hash=keys.key("protocol", config=identity, recipes=recipes, variants=versions),
+        hash="",
+        preview=preview,
+        subset=subset,
     )
+
+
+def _published(config: Mapping[str, Any], rows: Sequence[str]) -> dict[str, dict[str, dict[str, float]]]:
+    """The paper's numbers of the table; `beside` says which of its rows stands beside one that is called otherwise."""
+    found = published(config["table"])
+    beside = {row: theirs for row, theirs in (config.get("beside") or {}).items() if theirs is not None}
+    for row, theirs in beside.items():
+        if row not in rows:
+            raise did_you_mean("row in `beside`", row, rows)
+        if not any(theirs in cells for cells in found.values()):
+            raise did_you_mean(f"published row of {config['table']}", theirs, {r for c in found.values() for r in c})
+    return {
+        version: cells | {row: cells[theirs] for row, theirs in beside.items() if theirs in cells}
+        for version, cells in found.items()
+    }
+
+
+def sized(geometry: Geometry, variant: Variant) -> Geometry:
+    """The geometry of a variant's clips."""
+    if variant.size is None:
+        return geometry
+    return replace(geometry, height=variant.size[0], width=variant.size[1])
+
+
+def _preview(config: Mapping[str, Any], geometry: Geometry) -> Preview | None:
+    spec = config.get("preview")
+    if not spec:
+        return None
+    system = systems.get(spec["system"])
+    settings = systems.resolve(system, spec.get("settings") or {})
+    own = replace(geometry, height=spec["height"], width=spec["width"])
+    system.check(settings, own)
+    return Preview(variant=Variant(row="preview", system=system.name, settings=settings), geometry=own)
+
+
+def _check_reach(
+    variants: Sequence[Variant], metrics: Sequence[str], chosen: Sequence[Case], preview: Preview | None
+) -> None:
+    """Refuse rows and metrics that read a clip which the cases do not have."""
+    from flashbench import metrics as known
+
+    if chosen[0].source is not None:
+        return
+    for name in metrics:
+        if known.get(name).scope == "pair":
+            raise UsageError(f"metric {name!r} needs a reference, which prompts do not have", fix="leave it out")
+    for variant in variants:
+        system = systems.get(variant.system)
+        if system.name in ("original", "codec") or (system.enhances and preview is None):
+            fix = "leave it out, or name the Stage I that makes clips of prompts under `preview`"
+            raise UsageError(f"row {variant.row!r} enhances a clip, and the cases are prompts", fix=fix)
 
 
 def _whole_numbers(config: Mapping[str, Any]) -> None:
     """Refuse counts and sizes that are no whole numbers, or too small."""
     least = {"geometry.frames": 1, "geometry.height": 1, "geometry.width": 1, "geometry.scale": 1, "seeds": 1}
     least |= {"cases.count": 1, "cases.per_source": 1, "budget.workers": 0, "budget.threads": 1, "tier_seeds": 1}
+    least |= {"cases.limit": 1, "cases.flicker_seeds": 1, "preview.height": 16, "preview.width": 16}
     for place, low in least.items():
         field, _, inner = place.partition(".")
         value = (config.get(field) or {}).get(inner) if inner else config.get(field)
@@ -171,17 +262,14 @@ def row_id(settings: Mapping[str, Any]) -> str:
 
 
 def _variants(config: Mapping[str, Any]) -> tuple[Variant, ...]:
-    common = config.get("settings") or {}
-    system = systems.get(config["system"])
     found: list[Variant] = []
     for block in config["rows"]:
-        fixed = block.get("with") or {}
+        fixed, label = block.get("with") or {}, block.get("label") or {}
         swept = {name: values if isinstance(values, list) else [values] for name, values in block.items()}
-        swept.pop("with", None)
+        for name in ("with", "label"):
+            swept.pop(name, None)
         for values in itertools.product(*swept.values()):
-            shown = dict(zip(swept, values, strict=True))
-            settings = systems.resolve(system, {**common, **fixed, **shown})
-            found.append(Variant(row=row_id(shown), system=system.name, settings=settings))
+            found.append(_variant(config, dict(zip(swept, values, strict=True)), fixed, label))
     for name in config.get("controls") or ():
         control = systems.get(name)
         found.append(Variant(row=name, system=name, settings=systems.resolve(control, {})))
@@ -191,26 +279,35 @@ def _variants(config: Mapping[str, Any]) -> tuple[Variant, ...]:
     return tuple(found)
 
 
-def _cases(config: Mapping[str, Any]) -> tuple[Case, ...]:
-    spec = config["cases"]
-    seeds = config["seeds"] if config.get("seeds") is not None else config.get("tier_seeds", 1)
-    low = config["low"]
-    if spec["set"] == "material":
-        from flashbench.laptop.material import read_sources
+def _variant(
+    config: Mapping[str, Any], shown: Mapping[str, Any], fixed: Mapping[str, Any], label: Mapping[str, Any]
+) -> Variant:
+    """A row from its block: `row` names it, `system` and `size` are its own, the rest are settings of the system.
 
-        sources = [source.id for source in read_sources() if source.split == spec["split"]]
-        if not sources:
-            raise UsageError(f"no source has split {spec['split']!r}", fix="use train, dev or test")
-    elif spec["set"] == "synthetic":
-        sources = [f"synthetic-{index}" for index in range(spec["count"])]
-    else:
-        raise did_you_mean("case set", spec["set"], ("material", "synthetic"))
-    return tuple(
-        Case(id=f"{source}/{index}", cluster=source, seed=seed, source=source, low=low)
-        for source in sources
-        for index in range(spec.get("per_source", 1))
-        for seed in range(seeds)
+    `label` stands in the row's id and is no setting; what is `with` the row is one and stands not. The protocol's
+    common settings hold for its own system; of another, those that it knows.
+    """
+    chosen = {name: value for name, value in {**fixed, **shown}.items() if name not in ("row", "system", "size")}
+    names = {**fixed, **shown}
+    system = systems.get(str(names.get("system", config["system"])))
+    common = config.get("settings") or {}
+    if system.name != config["system"]:
+        common = {name: value for name, value in common.items() if name in system.defaults}
+    size = names.get("size")
+    return Variant(
+        row=str(shown["row"]) if "row" in shown else row_id({**shown, **label}),
+        system=system.name,
+        settings=systems.resolve(system, {**common, **chosen}),
+        size=None if size is None else _size(size),
     )
+
+
+def _size(size: Scalar) -> tuple[int, int]:
+    """Height and width of `192` or `1072x1920`."""
+    parts = str(size).split("x")
+    if len(parts) > 2 or not all(part.isdigit() for part in parts):
+        raise UsageError(f"size {size!r} is none", fix="write a side in pixels, or HEIGHTxWIDTH such as 1072x1920")
+    return int(parts[0]), int(parts[-1])
 
 
 def _metrics(chosen: Sequence[str], primary: Sequence[str]) -> tuple[str, ...]:
@@ -236,14 +333,15 @@ def _claim(spec: Mapping[str, Any]) -> Claim:
     return claim
 
 
-def _needed_recipes(variants: Iterable[Variant], recipes: Mapping[str, Any]) -> dict[str, Any]:
-    """Recipes that the variants read, and those that these need in turn, in the tier's order.
+def _needed_recipes(parts: Iterable[Protocol], recipes: Mapping[str, Any]) -> dict[str, Any]:
+    """Recipes that the parts' variants and previews read, and those that these need in turn, in the tier's order.
 
     They come resolved, so that a default spelt out is the same protocol.
     """
     from flashbench.laptop.settings import resolve
 
-    queue = [name for v in variants for name in systems.get(v.system).models(v.settings)]
+    read = [v for part in parts for v in (*part.variants, *([part.preview.variant] if part.preview else []))]
+    queue = [name for v in read for name in systems.get(v.system).models(v.settings)]
     needed: set[str] = set()
     while queue:
         name = queue.pop()
@@ -266,11 +364,19 @@ def own_settings(recipe: Mapping[str, Any]) -> dict[str, Any]:
     return {field: value for field, value in recipe.items() if field != "needs"}
 
 
-def trials(protocol: Protocol, *, replicas: Iterable[int] = (0,), limit: int | None = None) -> list[Trial]:
-    """Every clip that the protocol asks for, in every replica: its variants on its (first `limit`) cases."""
+def _in_keys(recipes: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """The recipes as they enter the protocol's hash."""
+    from flashbench.laptop.settings import identity
+
+    return {name: [identity(own_settings(recipe)), recipe["needs"]] for name, recipe in recipes.items()}
+
+
+def trials(protocol: Protocol, *, replicas: Iterable[int] = (0,)) -> list[Trial]:
+    """Every clip that the protocol asks for, in every replica: its variants on its cases, then on the cascade's."""
     return [
-        Trial(variant=variant, case=case, geometry=protocol.geometry, replica=replica)
+        Trial(variant=variant, case=case, geometry=sized(part.geometry, variant), replica=replica)
+        for part in protocol.parts
         for replica in replicas
-        for variant in protocol.variants
-        for case in protocol.cases[:limit]
+        for variant in part.variants
+        for case in part.cases
     ]

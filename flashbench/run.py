@@ -10,16 +10,19 @@ from __future__ import annotations
 import difflib
 import importlib.util
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from flashbench import assets, generate, metrics, scoring
+from flashbench import assets, generate, metrics, scoring, systems
+from flashbench.cases import Suite
 from flashbench.engine import Engine, LocalEngine
 from flashbench.errors import InvalidError, MissingAsset, UsageError, did_you_mean, on_disk
+from flashbench.laptop.settings import FOREIGN, TEXT_ENCODER
+from flashbench.own import with_weights
 from flashbench.progress import say
-from flashbench.protocol import load_protocol, trials
+from flashbench.protocol import load, trials
 from flashbench.protocol import names as known_protocols
 from flashbench.store import Store, write_whole
 from flashbench.types import Phase, Protocol
@@ -40,8 +43,19 @@ class Options:
     replicas: tuple[int, ...] = (0,)
     results: Path | None = None
     limit: int | None = None
+    """Only the first prompts of the suite, or sources: the override `cases.limit`."""
     workers: int | None = None
     overrides: tuple[str, ...] = ()
+    system: str = "flashvideo"
+    """What `weights` are given to."""
+    weights: Path | None = None
+    """A checkpoint of one's own: one more row."""
+
+    def protocol(self, name: str, suite: Suite | None = None) -> Protocol:
+        """The protocol `name` under these options; `suite` as in `protocol.load`."""
+        limit = () if self.limit is None else (f"cases.limit={self.limit}",)
+        found = load(name, self.tier, (*self.overrides, *limit), suite)
+        return found if self.weights is None else with_weights(found, self.system, self.weights)
 
     @property
     def root(self) -> Path:
@@ -59,8 +73,8 @@ def run(names: Sequence[str], phases: Sequence[Phase] = PHASES, options: Options
     for phase in phases:
         if phase not in PHASES:
             raise did_you_mean("phase", phase, PHASES)
-    protocols = [load_protocol(name, tier=options.tier, overrides=options.overrides) for name in names]
-    if (options.limit or options.overrides) and options.results is None:
+    protocols = [options.protocol(name) for name in names]
+    if (options.limit or options.overrides or options.weights) and options.results is None:
         what = "a limited or changed protocol would replace the tier's results"
         raise UsageError(what, fix="give its results a folder of their own: --results DIR")
     making = bool({"train", "generate"} & set(phases))
@@ -108,21 +122,33 @@ def write(path: Path, content: bytes) -> None:
 
 
 def ensure_assets(protocols: Sequence[Protocol], *, material: bool) -> None:
-    """Fetch what the protocols read and this machine lacks: parameters of metrics and, if asked, the material."""
-    wanted = {name for protocol in protocols for metric in protocol.metrics for name in metrics.get(metric).assets}
-    cases = [case for protocol in protocols for case in protocol.cases]
-    if material and any(not (case.source or "").startswith("synthetic-") for case in cases):
+    """Fetch what the protocols read and this machine lacks: parameters of metrics; if asked, what clips are made of.
+
+    A metric without its parameters is a reason, not a failure. So is a released cascade: nobody fetches that unasked.
+    """
+    parts = [part for protocol in protocols for part in protocol.parts]
+    try:
+        _fetch({name for part in parts for metric in part.metrics for name in metrics.get(metric).assets})
+    except MissingAsset as error:
+        say(f"{error.what}: their rows will be NaN")
+    if not material:
+        return
+    wanted = {name for part in parts for row in part.variants for name in systems.get(row.system).assets}
+    kinds = {recipe["kind"] for protocol in protocols for recipe in protocol.recipes.values()}
+    if "text" in kinds:
+        wanted |= set(TEXT_ENCODER)
+    sets = {part.case_set for part in parts}
+    if "material" in sets or (sets != {"synthetic"} and kinds - set(FOREIGN)):
         from flashbench.laptop.material import read_sources
 
         wanted |= {source.asset for source in read_sources()}
-    missing = [name for name in sorted(wanted) if not assets.present(name)]
-    try:
-        if missing:
-            assets.pull(missing, report=say)
-    except MissingAsset as error:
-        if material:
-            raise
-        say(f"{error.what}: its rows will be NaN")  # a metric without its parameters is a reason, not a failure
+    _fetch(wanted)
+
+
+def _fetch(names: Iterable[str]) -> None:
+    missing = [name for name in sorted(names) if not assets.present(name)]
+    if missing:
+        assets.pull(missing, report=say)
 
 
 def _train(protocols: Sequence[Protocol], store: Store, options: Options, engine: Engine) -> None:
@@ -131,8 +157,8 @@ def _train(protocols: Sequence[Protocol], store: Store, options: Options, engine
     folder = options.root / "models"
     for protocol in protocols:
         for name, settings in protocol.recipes.items():
-            if settings["kind"] == "pool":
-                continue  # hundreds of megabytes that only training reads
+            if settings["kind"] not in (*generate.TRAINED, "codec"):
+                continue  # hundreds of megabytes that only training reads, or somebody else's weights
             for replica in options.replicas if settings["kind"] in generate.TRAINED else (0,):
                 place = folder / (f"{name}-{replica}" if settings["kind"] in generate.TRAINED else name)
                 _publish(store, generate.recipe_key(protocol, name, replica), place)
@@ -151,7 +177,7 @@ def _publish(store: Store, key: str, folder: Path) -> None:
 
 
 def _generate(protocol: Protocol, store: Store, options: Options, engine: Engine) -> None:
-    wanted = trials(protocol, replicas=options.replicas, limit=options.limit)
+    wanted = trials(protocol, replicas=options.replicas)
     lines = generate.generate(protocol, wanted, store=store, engine=engine)
     write(options.root / protocol.name / "clips.jsonl", generate.manifest(lines))
 
@@ -159,23 +185,28 @@ def _generate(protocol: Protocol, store: Store, options: Options, engine: Engine
 def _score(protocol: Protocol, store: Store, options: Options, engine: Engine) -> None:
     manifest = generate.read_manifest(options.root / protocol.name / "clips.jsonl")
     table = scoring.score(protocol, manifest, store=store, engine=engine)
-    write(options.root / protocol.name / "scores.parquet", scoring.to_parquet(table, protocol.hash))
+    content = scoring.to_parquet(table, protocol.hash, scoring.numerics(protocol, manifest))
+    write(options.root / protocol.name / "scores.parquet", content)
 
 
 def render(protocol: Protocol, scores: pd.DataFrame) -> dict[str, bytes]:
     """Everything that follows from scores alone: path under the tier's results → content."""
     from flashbench.reporting import claims, figures, tables
+    from flashbench.reporting.headline import headline
 
     table, found = tables.build(protocol, scores), tables.comparisons(protocol, scores)
-    judged = json.dumps(claims.evaluate(protocol, scores), sort_keys=True, indent=1, allow_nan=False)
+    judged = claims.evaluate(protocol, scores)
+    text = json.dumps(judged, sort_keys=True, indent=1, allow_nan=False)
     drawn = {}
     if importlib.util.find_spec("matplotlib"):  # of the extra `repro`: without it, everything but the figure
-        drawn[f"figures/{protocol.name}.svg"] = figures.draw(protocol, table)
+        own = table[table["cases"] == protocol.case_set]
+        drawn[f"figures/{protocol.name}.svg"] = figures.draw(protocol, own)
     return drawn | {
         f"tables/{protocol.name}.csv": tables.to_csv(table).encode(),
         f"tables/{protocol.name}.md": tables.to_markdown(protocol, table, found).encode(),
         f"tables/{protocol.name}.tex": tables.to_latex(protocol, table, found).encode(),
-        f"{protocol.name}/claims.json": f"{judged}\n".encode(),
+        f"{protocol.name}/claims.json": f"{text}\n".encode(),
+        f"{protocol.name}/metrics.json": headline(protocol, table, judged).encode(),
     }
 
 
@@ -187,14 +218,19 @@ def _tables(protocol: Protocol, store: Store, options: Options, engine: Engine) 
         write(options.root / name, content)
         say(f"{protocol.name}: wrote {options.root / name}")
     manifest = generate.read_manifest(options.root / protocol.name / "clips.jsonl")
-    cases = list(dict.fromkeys(line["case"] for line in manifest))[:SHEET_CASES]
-    first = min(options.replicas)
-    shown: dict[str, dict[str, Any]] = {variant.row: {} for variant in protocol.variants}
-    for line in manifest:
-        if line["case"] in cases and line["replica"] == first and line["seed"] == 0:
-            shown[line["row"]][line["case"]] = store.clip(line["key"])
-    sheet = contact.contact_sheet(shown, cases, of=len(protocol.cases))
-    write(options.root / protocol.name / "contact.png", contact.png(sheet))
+    sheets = []
+    for part in protocol.parts:
+        cases = list(dict.fromkeys(case.id for case in part.cases))
+        shown: dict[str, dict[str, Any]] = {variant.row: {} for variant in part.variants}
+        for line in manifest:
+            first = (line["replica"], line["seed"]) == (min(options.replicas), 0)
+            if line["case"] in cases[:SHEET_CASES] and first and line["key"]:
+                shown[line["row"]][line["case"]] = store.clip(line["key"])
+        shown = {row: clips for row, clips in shown.items() if clips}
+        if shown:
+            sheets.append(contact.contact_sheet(shown, cases[:SHEET_CASES], of=len(cases)))
+    if sheets:
+        write(options.root / protocol.name / "contact.png", contact.png(contact.below(sheets)))
 
 
 _BODIES: Mapping[Phase, Callable[[Protocol, Store, Options, Engine], None]] = {
@@ -213,7 +249,7 @@ def summary(names: Sequence[str], options: Options) -> dict[str, bytes]:
     """claims.md and metrics.json of a tier, from the protocols' tables and claims."""
     from flashbench.reporting import claims, tables
 
-    protocols = [load_protocol(name, tier=options.tier, overrides=options.overrides) for name in names]
+    protocols = [options.protocol(name) for name in names]
     ensure_assets(protocols, material=False)
     results, built = [], []
     for protocol in protocols:

@@ -12,13 +12,14 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flashbench import assets, keys, metrics
+from flashbench import assets, keys, metrics, prompts
 from flashbench.engine import Engine, Report, Task, say_made
 from flashbench.errors import IntegrityError, InvalidError
 from flashbench.metrics import calibration, device
 from flashbench.metrics.base import Metric, measure
+from flashbench.metrics.recorded import Recorded
 from flashbench.store import Store
-from flashbench.types import Measurement, Protocol
+from flashbench.types import Case, Measurement, Protocol
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -63,24 +64,27 @@ def score_clip(
         what = f"the store's clip of {line['row']} · {line['case']} is not the one that clips.jsonl names"
         raise IntegrityError(what, fix="run `flashbench run PROTOCOL --phase generate` again")
     absent = [metric for metric, own_key in wanted.items() if store.score(own_key) is None]
-    measured = measure([metrics.get(metric) for metric in absent], clip, reference)
+    measured = measure([metrics.get(metric) for metric in absent], clip, reference, line["prompt"])
     for metric, measurement in zip(absent, measured, strict=True):
         store.put_score(wanted[metric], measurement, {"metric": metric, "clip": clip.digest})
     return {}
 
 
 def score(protocol: Protocol, manifest: Sequence[Mapping[str, Any]], *, store: Store, engine: Engine) -> pd.DataFrame:
-    """Measure every clip of the manifest; returns the protocol's scores, sorted."""
+    """Measure every clip of the manifest; returns the scores, sorted. Without a clip: NaN with the line's reason."""
     import pandas as pd
 
     # Without what it needs a metric is not asked, so that a passing absence is never kept.
-    absent = {name: metrics.get(name).obstacle for name in protocol.metrics}
-    keyed, tasks = [], dict[str, Task]()
+    absent = {name: metrics.get(name).obstacle for part in protocol.parts for name in part.metrics}
+    keyed, tasks, wished = [], dict[str, Task](), asked(protocol)
     for line in manifest:
-        clips = {"clip": line["digest"], "reference": line["original"]}
-        own = {name: score_key(name, **clips) for name in protocol.metrics}
+        if line["case"] not in wished:
+            fix = "run `flashbench run PROTOCOL --phase generate` with the same options"
+            raise InvalidError(f"{line['case']!r} is no case of {protocol.name}", fix=fix)
+        about = {"clip": line["digest"], "reference": line["original"], "prompt": line["prompt"]}
+        own = {name: score_key(name, **about) if _measured(name, line) else "" for name in wished[line["case"]]}
         keyed.append((line, own))
-        wanted = {name: key for name, key in own.items() if not absent[name] and store.score(key) is None}
+        wanted = {name: key for name, key in own.items() if key and not absent[name] and store.score(key) is None}
         if wanted:
             tasks[line["key"]] = Task(
                 key=keys.key("scores", clip=line["key"]),
@@ -91,17 +95,45 @@ def score(protocol: Protocol, manifest: Sequence[Mapping[str, Any]], *, store: S
     if tasks:
         engine.run(list(tasks.values()), store=store, title=f"{protocol.name}: scores", unit="clips")
     made = sum(len(task.arguments["wanted"]) for task in tasks.values())
-    say_made(protocol.name, "scores", made, len(manifest) * len(protocol.metrics))
+    say_made(protocol.name, "scores", made, sum(len(own) for _, own in keyed))
     rows = [_row(protocol, line, name, key, absent[name], store) for line, own in keyed for name, key in own.items()]
     table = pd.DataFrame(rows, columns=list(COLUMNS))
     return table.sort_values(ORDER, kind="stable", ignore_index=True)
+
+
+def _measured(metric: str, line: Mapping[str, Any]) -> bool:
+    """Whether a clip is there and the metric looks at it."""
+    return bool(line["key"]) and not isinstance(metrics.get(metric), Recorded)
+
+
+def _recorded(metric: str, line: Mapping[str, Any]) -> Measurement:
+    """What the manifest says where no clip is looked at."""
+    known = dict(line["cost"]) | ({"evaluations": float(line["evaluations"])} if line["key"] else {})
+    if isinstance(metrics.get(metric), Recorded) and metric in known:
+        return Measurement(value=known[metric])
+    return Measurement.missing(line["reason"] or "not known of this system")
+
+
+def asked(protocol: Protocol) -> dict[str, tuple[str, ...]]:
+    """Case to the metrics that it is scored with: its set's, of VBench's dimensions those that its prompt serves."""
+    return {case.id: asked_of(part, case) for part in protocol.parts for case in part.cases}
+
+
+def asked_of(part: Protocol, case: Case) -> tuple[str, ...]:
+    """Metrics that a case of `part` is scored with."""
+    return tuple(name for name in part.metrics if prompts.serves(case, name))
+
+
+def of_part(part: Protocol, scores: pd.DataFrame) -> pd.DataFrame:
+    """The scores of one set of a protocol's cases."""
+    return scores[scores["case"].isin({case.id for case in part.cases})]
 
 
 def _row(
     protocol: Protocol, line: Mapping[str, Any], metric: str, key: str, absent: str, store: Store
 ) -> dict[str, Any]:
     """One row of the table; its score must be in the store unless `absent` says why the metric cannot run."""
-    found = store.score(key)
+    found = store.score(key) if key else _recorded(metric, line)
     if found is None and absent:
         found = Measurement.missing(absent)
     if found is None:
@@ -133,8 +165,19 @@ def noted(metric: str | Metric, found: Measurement) -> str:
     return "; ".join(filter(None, (found.reason, unofficial, uncalibrated)))
 
 
-def to_parquet(scores: pd.DataFrame, protocol_hash: str) -> bytes:
-    """Content of scores.parquet: sorted, typed, no times, with the hash of the protocol that asked for them.
+def numerics(protocol: Protocol, manifest: Sequence[Mapping[str, Any]]) -> str:
+    """Canonical JSON of the numerics classes that made a manifest's clips, and of the one that scores them here.
+
+    Only within them are scores the same to the last bit. `scores` has the libraries of all the protocol's metrics.
+    """
+    made = {keys.canonical_json(line.get("numerics")): line.get("numerics") for line in manifest if line["key"]}
+    libraries = {name for part in protocol.parts for metric in part.metrics for name in metrics.get(metric).libraries}
+    scores = keys.scoring_class(*sorted(libraries), device=device.current())
+    return keys.canonical_json({"clips": [made[text] for text in sorted(made)], "scores": scores})
+
+
+def to_parquet(scores: pd.DataFrame, protocol_hash: str, numerics: str = "") -> bytes:
+    """Content of scores.parquet: sorted, typed, no times, with the hash of the protocol and the `numerics` if known.
 
     Statistics of set metrics are the bulk of the file, which is in git, so they are kept as float32: that moves pooled
     NIQE by less than 1e-5 (measured on the laptop tier), far below its intervals. Tables are made from the file.
@@ -147,7 +190,7 @@ def to_parquet(scores: pd.DataFrame, protocol_hash: str) -> bytes:
     kinds |= {"per_frame": floats, "statistics": pa.list_(pa.float32())}
     schema = pa.schema([(name, kinds.get(name, pa.string())) for name in COLUMNS])
     table = pa.Table.from_pandas(scores, schema=schema, preserve_index=False)
-    table = table.replace_schema_metadata({"protocol": protocol_hash})
+    table = table.replace_schema_metadata({"protocol": protocol_hash} | ({"numerics": numerics} if numerics else {}))
     stream = BytesIO()
     lists = {f"{name}.list.element": "BYTE_STREAM_SPLIT" for name in ("per_frame", "statistics")}
     words = [name for name in COLUMNS if name not in kinds]

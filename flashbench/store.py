@@ -107,12 +107,16 @@ class Store:
             IntegrityError: the file or the record was changed since it was made.
         """
         record = self.clip_record(key)
-        path = self._entry("clips", key) / "clip.mkv"
+        path = self.clip_path(key)
         clip = video.read(path, fps=Fraction(record["fps"]))
         if (found := clip.digest) != (recorded := record["digest"]):
             what = f"the clip {path} is not the one that was made: digest {found[:12]}, recorded {recorded[:12]}"
             raise IntegrityError(what, fix=f"remove {path.parent}; the next run makes it again")
         return clip
+
+    def clip_path(self, key: str) -> Path:
+        """The file of a clip."""
+        return self._entry("clips", key) / "clip.mkv"
 
     # --- scores -------------------------------------------------------------------------------------------------
 

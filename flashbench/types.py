@@ -35,7 +35,13 @@ class Prompt:
     text: str
     original: str
     dimensions: tuple[str, ...] = ()
+    """VBench's dimensions that it serves; empty for other prompts, which are scored with everything."""
     line: int | None = None
+    """Its place in the suite's file, from 0; of one that is there twice the first."""
+    suites: tuple[str, ...] = ()
+    """The parts of its suite that it stands in."""
+    labels: Mapping[str, Any] = field(default_factory=dict)
+    """Of VBench by dimension: what its detectors look for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,8 +53,9 @@ class Case:
     """The prompt or the material's source: the unit of statistics."""
     seed: int
     source: str | None = None
-    """Id of the material's source that the low-quality input is made from."""
+    """Id of the material's source that the low-quality input is made from; None for a case that is a prompt alone."""
     prompt: Prompt | None = None
+    """What the clip shows; of material its source's caption, where the protocol conditions on it."""
     low: Settings = field(default_factory=dict)
     """How the low-quality input is made from the source (`cascade.degrade`)."""
 
@@ -72,6 +79,8 @@ class Variant:
     row: str
     system: str
     settings: Settings = field(default_factory=dict)
+    size: tuple[int, int] | None = None
+    """Height and width of its clips, where they are not the protocol's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,6 +165,27 @@ class Claim:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Preview:
+    """One clip of Stage I for a case, shared by everything that enhances it."""
+
+    variant: Variant
+    geometry: Geometry
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subset:
+    """The first prompts of a suite's fixed order."""
+
+    suite: str
+    chosen: int
+    """Prompts chosen."""
+    of: int
+    """Prompts that the suite has."""
+    hash: str
+    """Of the chosen prompts' ids."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Protocol:
     """A table or figure of the paper as data: who answers what, and how it is judged."""
 
@@ -181,3 +211,31 @@ class Protocol:
     budget: Mapping[str, int]
     """The tier's workers and threads: not part of any key except through the numerics class."""
     hash: str
+    """Of everything that decides a number; one for both sets of cases."""
+    preview: Preview | None = None
+    """Stage I's clip that all systems enhance where a case is a prompt alone."""
+    cascade: Protocol | None = None
+    """The same rows on prompts: Stage I's clip enlarged, without a reference, so exploratory; None without one."""
+    subset: Subset | None = None
+    """Which part of a suite of prompts the cases are; None for material."""
+    exploratory: bool = False
+    """Whether this is another protocol's `cascade`."""
+
+    @property
+    def parts(self) -> tuple[Protocol, ...]:
+        """The protocol on its own cases, and on those of the cascade."""
+        return (self,) if self.cascade is None else (self, self.cascade)
+
+    @property
+    def case_set(self) -> str:
+        """`material`, `synthetic` or `prompts`: what its cases are; `cascade` for another protocol's cascade."""
+        source = self.cases[0].source
+        return (
+            "cascade"
+            if self.exploratory
+            else "prompts"
+            if source is None
+            else "synthetic"
+            if source.startswith("synthetic-")
+            else "material"
+        )

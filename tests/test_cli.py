@@ -13,7 +13,7 @@ from flashbench import cli
 
 COMMANDS = [
     ("run",), ("plan",), ("claims",), ("list",), ("audit",), ("cost",), ("score",), ("compare",),
-    ("cite",), ("doctor",),
+    ("cite",), ("doctor",), ("gate",), ("show",),
     ("assets", "list"), ("assets", "pull"), ("assets", "verify"), ("assets", "path"),
     ("assets", "convert"), ("assets", "import"),
     ("vbench", "import"), ("vbench", "export"), ("vbench", "name"),

@@ -16,7 +16,8 @@ import pytest
 import yaml
 from registry_entry import entry, wheel_source
 
-from flashbench import assets, doctor, metrics
+from flashbench import assets, metrics
+from flashbench.checks import doctor
 from flashbench.errors import CheckFailed, IntegrityError
 from flashbench.metrics import base, calibration, readiness
 from flashbench.metrics.calibration import Check
@@ -131,7 +132,7 @@ def test_absent_packages_are_named_with_their_extra(monkeypatch: pytest.MonkeyPa
 
 def test_torch_is_not_imported_where_it_is_absent() -> None:
     program = (
-        "import sys; from flashbench import doctor, keys; real = keys.package_version\n"
+        "import sys; from flashbench import keys; from flashbench.checks import doctor; real = keys.package_version\n"
         "keys.package_version = lambda name: 'absent' if name == 'torch' else real(name)\n"
         "list(doctor._devices()); list(doctor._versions()); print('torch' in sys.modules)"
     )

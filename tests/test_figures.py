@@ -14,7 +14,7 @@ import pytest
 from fake_scores import metric, protocol, synthetic
 
 from flashbench.errors import InvalidError
-from flashbench.reporting import contact, figures, tables
+from flashbench.reporting import contact, figures, panels, tables
 from flashbench.types import Clip, Protocol
 
 CONTROLS = {"original": (2.0, 0.0), "bicubic": (14.0, 23.2)}
@@ -85,14 +85,14 @@ def test_a_far_control_does_not_flatten_the_curve_and_niqe_spans_are_equal(monke
 
 @pytest.mark.parametrize("levels", [[1.0, 1.01, 1.02, 5.0], [-9.0, -8.0, 20.0, 21.0], [3.0] * 6, []])
 def test_names_keep_their_order_and_distance_within_the_axis(levels: list[float]) -> None:
-    places = figures._apart(levels, 0.1, (0.0, 10.0))
+    places = panels.apart(levels, 0.1, (0.0, 10.0))
     assert len(places) == len(levels) and all(b - a > 1 - 1e-9 for a, b in zip(places, places[1:], strict=False))
     assert all(-1e-9 <= place <= 10 + 1e-9 for place in places)
 
 
 def test_measured_lines_are_the_tables_values_in_order_of_the_setting() -> None:
     asked, table = made(NFE)
-    (line,) = figures.measured_lines(asked, table.sample(frac=1, random_state=4), "niqe_pooled")
+    (line,) = panels.measured_lines(asked, table.sample(frac=1, random_state=4), "niqe_pooled")
     part = table[table["metric"] == "niqe_pooled"].set_index("row")
     assert line.x == (1.0, 2.0, 4.0, 8.0) and line.label == ""
     assert line.y == tuple(part.loc[list(NFE), "value"])
@@ -102,9 +102,9 @@ def test_measured_lines_are_the_tables_values_in_order_of_the_setting() -> None:
 def test_other_settings_make_a_line_each() -> None:
     numbers = {"v4": {row: {"niqe": 4.5 + i / 10} for i, row in enumerate(STRENGTH)}}
     asked, table = made(STRENGTH, curve="degradation_step", published=numbers)
-    lines = {line.label: line.x for line in figures.measured_lines(asked, table, "psnr")}
+    lines = {line.label: line.x for line in panels.measured_lines(asked, table, "psnr")}
     assert lines == {"training wide": (650.0, 675.0, 900.0), "training narrow": (650.0, 675.0)}
-    assert [line.label for line in figures.published_lines(asked)] == ["training wide, v4", "training narrow, v4"]
+    assert [line.label for line in panels.published_lines(asked)] == ["training wide, v4", "training narrow, v4"]
     shown = texts(figures.draw(asked, table))
     assert shown.count("● training wide") == shown.count("■ training narrow") == 3
 
@@ -112,20 +112,20 @@ def test_other_settings_make_a_line_each() -> None:
 def test_versions_that_differ_are_two_lines() -> None:
     other = {**PUBLISHED, "v4": {"nfe=1": {"niqe": 5.2}, "nfe=4": {"niqe": 4.6}}}
     asked, _ = made(NFE, published=other)
-    assert {line.label: line.y for line in figures.published_lines(asked)} == {"v1": (5.148, 4.501), "v4": (5.2, 4.6)}
+    assert {line.label: line.y for line in panels.published_lines(asked)} == {"v1": (5.148, 4.501), "v4": (5.2, 4.6)}
 
 
 def test_missing_values_are_left_out_of_a_line() -> None:
     asked, table = made(NFE)
     table.loc[table["row"] == "nfe=2", ["value", "low", "high"]] = math.nan
-    (line,) = figures.measured_lines(asked, table, "psnr")
+    (line,) = panels.measured_lines(asked, table, "psnr")
     assert line.x == (1.0, 4.0, 8.0)
     assert figures.draw(asked, table)
 
 
 def test_replicas_are_lines_of_their_own() -> None:
     asked, table = made(NFE, replicas=2)
-    assert [line.label for line in figures.measured_lines(asked, table, "psnr")] == ["r0", "r1"]
+    assert [line.label for line in panels.measured_lines(asked, table, "psnr")] == ["r0", "r1"]
 
 
 def test_without_a_curve_rows_are_listed_with_their_intervals() -> None:

@@ -14,24 +14,24 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "flashbench"
-ROOMS = ("cascade", "systems", "metrics", "laptop", "reporting", "videos")
+ROOMS = ("cascade", "systems", "metrics", "laptop", "reporting", "videos", "checks")
 
 # The core, lowest first: a module may import modules of the lines above its own, never of its own line or below.
 LAYERS = """
 types
 errors
-paths progress markup
-keys video fetch
-published assets prompts
-store
+paths progress scenes
+keys video fetch cost
+published assets
+store prompts
+cases
 protocol
-engine
+engine own
 generate scoring
 stats
 run
-planning gate audit doctor cost
 cli_words
-cli_assets cli_videos
+cli_assets cli_checks cli_videos
 cli
 """
 RANK = {name: rank for rank, line in enumerate(LAYERS.split("\n")) for name in line.split()}
@@ -39,14 +39,17 @@ RANK = {name: rank for rank, line in enumerate(LAYERS.split("\n")) for name in l
 _DOWN_TO_STATS = {name for name, rank in RANK.items() if rank <= RANK["stats"]} | {"metrics"}
 ROOM_IMPORTS = {
     "cascade": {"types", "errors"},
-    "metrics": {"types", "errors", "paths", "keys", "assets", "video", "cascade"},
-    "laptop": {"types", "errors", "paths", "keys", "assets", "video", "cascade"},
-    "systems": {"types", "errors", "keys", "assets", "video", "cascade", "laptop"},
+    "metrics": {"types", "errors", "paths", "keys", "assets", "video", "scenes", "cascade"},
+    "laptop": {"types", "errors", "paths", "keys", "assets", "video", "scenes", "cascade", "metrics"},
+    "systems": {"types", "errors", "keys", "assets", "video", "cost", "cascade", "laptop"},
     "reporting": _DOWN_TO_STATS,
+    "checks": {name for name, rank in RANK.items() if rank <= RANK["run"]}
+    | {"metrics", "systems", "laptop", "reporting", "cascade"},
     "videos": _DOWN_TO_STATS | {"reporting"},
 }
 # The lowest module of the core that may import a room; cascade is for the command line and the cost model.
-ROOM_USERS = {"reporting": "run", "videos": "planning"} | dict.fromkeys(("systems", "metrics", "laptop"), "protocol")
+ROOM_USERS = {"reporting": "run", "videos": "cli_words", "checks": "cli_words"}
+ROOM_USERS |= dict.fromkeys(("systems", "metrics", "laptop"), "cases")
 HEAVY = {"torch", "torchvision", "diffusers", "transformers", "accelerate", "peft", "pyiqa", "ray"}
 
 

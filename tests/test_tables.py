@@ -49,10 +49,10 @@ def cells(text: str, row: str) -> list[str]:
     return [cell.strip() for cell in found.strip("|").split("|")]
 
 
-def test_columns_and_order_are_the_designs() -> None:
+def test_columns_and_order() -> None:
     table = built()
     assert tuple(table.columns) == (
-        "tier", "protocol", "row", "replica", "metric", "unit", "direction", "value", "low", "high", "n", "of",
+        "tier", "protocol", "cases", "row", "replica", "metric", "unit", "direction", "value", "low", "high", "n", "of",
         "published_v1", "published_v4", "reason",
     )  # fmt: skip
     names = [*PROTOCOL.metrics, "musiq"]
@@ -157,7 +157,7 @@ def test_an_unresolved_best_is_not_bold() -> None:
 
 
 def test_the_sentence_counts_what_the_tests_resolve() -> None:
-    found = tables.comparisons(PROTOCOL, SCORES, metric=metric)[0]
+    found = tables.comparisons(PROTOCOL, SCORES, metric=metric)["material"][0]
     own, controls = (
         [t.resolved for t in found if tables.is_control(t.contrast.first) == control and not t.primary]
         for control in (False, True)

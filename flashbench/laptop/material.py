@@ -25,7 +25,7 @@ import yaml
 
 from flashbench import assets
 from flashbench.errors import InvalidError, UsageError, did_you_mean
-from flashbench.laptop.views import Picture, cut, shrink
+from flashbench.laptop.views import MARGIN, Picture, cut, shrink
 from flashbench.paths import protocol_root
 from flashbench.types import Clip, Frames
 
@@ -58,6 +58,8 @@ class Source:
     member: str
     licence: str
     caption: str
+    size: tuple[int, int] | None = None
+    """Height and width as decoded (`picture`), for `too_small`."""
     frames: tuple[int, int] | None = None
     """Of a video: first frame of the scene, and the one after its last."""
 
@@ -98,8 +100,9 @@ def _read(path: Path, changed: int) -> tuple[Source, ...]:
 
 
 def _source(path: Path, entry: Any) -> Source:
-    if not isinstance(entry, dict) or entry.keys() - {"frames"} != _FIELDS:
-        raise UsageError(f"{path}: a source has the fields {', '.join(sorted(_FIELDS))} (and frames), not {entry}")
+    if not isinstance(entry, dict) or entry.keys() - {"frames", "size"} != _FIELDS:
+        known = ", ".join(sorted(_FIELDS))
+        raise UsageError(f"{path}: a source has the fields {known} (and frames, size), not {entry}")
     where = f"{path}: source {entry['id']!r}"
     for field in _FIELDS:
         if not isinstance(entry[field], str) or not entry[field].strip():
@@ -116,7 +119,10 @@ def _source(path: Path, entry: Any) -> Source:
         if not whole or not 0 <= frames[0] < frames[1]:
             raise UsageError(f"{where}: frames is [first, one after the last], not {frames}")
         frames = (frames[0], frames[1])
-    return Source(**(entry | {"frames": frames}))
+    size = entry.get("size")
+    if size is not None and (not isinstance(size, list) or [type(side) for side in size] != [int, int]):
+        raise UsageError(f"{where}: size is [height, width], not {size}")
+    return Source(**(entry | {"frames": frames, "size": None if size is None else (size[0], size[1])}))
 
 
 def source(name: str) -> Source:
@@ -125,6 +131,17 @@ def source(name: str) -> Source:
     if name not in known:
         raise did_you_mean("source of material", name, known)
     return known[name]
+
+
+def too_small(name: str, height: int, width: int) -> str:
+    """Why source `name` has no clip of `height` x `width` pixels; empty if it has: nothing is ever enlarged."""
+    found = source(name)
+    if found.size is None:
+        return ""  # then cutting the clip says so
+    edge = 2 * math.ceil(MARGIN) if found.kind == "image" else 0
+    if found.size[0] >= height + edge and found.size[1] >= width + edge:
+        return ""
+    return f"its source has {found.size[0]}x{found.size[1]} pixels, and material is never enlarged"
 
 
 def source_hash(name: str) -> str:
@@ -230,16 +247,21 @@ def training_clips(
     return (training_clip(index, frames, height, width, seed, sources) for index in range(count))
 
 
-def training_clip(
-    index: int, frames: int, height: int, width: int, seed: int, sources: Sequence[Source] | None = None
-) -> Frames:
-    """Clip `index` of the endless training set of `seed`: uint8 [T, H, W, 3]."""
+def training_source(index: int, seed: int, sources: Sequence[Source] | None = None) -> Source:
+    """What clip `index` of the endless training set of `seed` is cut out of; reads no pixel."""
     chosen = [found for found in read_sources() if found.split == "train"] if sources is None else list(sources)
     if any(found.split != "train" for found in chosen) or not chosen:
         raise UsageError("training takes sources of the split train", fix="leave dev and test alone")
     turn, place = divmod(index, len(chosen))
     order = _generator("training order", seed, turn).permutation(len(chosen))
-    shown = picture(chosen[int(order[place])])
+    return chosen[int(order[place])]
+
+
+def training_clip(
+    index: int, frames: int, height: int, width: int, seed: int, sources: Sequence[Source] | None = None
+) -> Frames:
+    """Clip `index` of the endless training set of `seed`: uint8 [T, H, W, 3]."""
+    shown = picture(training_source(index, seed, sources))
     draw = _generator("training", seed, index)
     # From the smallest picture that still leaves room to move, to the source's own pixels.
     smallest = min(1.0, 1.3 * max(height, width) / min(shown.size))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -39,22 +39,40 @@ def write_pool(
 class Pool:
     """Pairs of one degradation mode as random crops; an instance is a `flashbench.cascade.training.Pairs`."""
 
-    def __init__(self, folder: Path, codec: Codec, *, mode: str, crop: int) -> None:
-        """`crop` in pixels (a multiple of 16), at most the clips' size."""
+    def __init__(
+        self,
+        folder: Path,
+        codec: Codec,
+        *,
+        mode: str,
+        crop: int,
+        chosen: Sequence[int] | None = None,
+        contexts: Tensor | None = None,
+    ) -> None:
+        """`crop` in pixels (a multiple of 16), at most the clips' size; `chosen` clips are drawn from, None means all.
+
+        `contexts` (clips, L, D) are the texts of all clips; without them batches have none.
+        """
         with safe_open(folder / "pool.safetensors", "pt") as file:
             self.high: Tensor = file.get_tensor("high")
             self.low: Tensor = file.get_tensor(f"low.{mode}")
         self.codec, self.crop = codec, crop // codec.stride[1]
+        self.chosen = range(len(self.high)) if chosen is None else chosen
+        self.contexts = contexts
 
     def __len__(self) -> int:
-        return len(self.high)
+        return len(self.chosen)
 
-    def __call__(self, batch: int, draw: torch.Generator) -> tuple[Tensor, Tensor]:
-        """A batch of (high, low) latents, (B, T, C, crop/8, crop/8), clips drawn without replacement."""
-        chosen = torch.randperm(len(self), generator=draw)[:batch].tolist()
-        pairs = [self._pair(index, draw) for index in chosen]
-        high, low = (torch.stack(side) for side in zip(*pairs, strict=True))
-        return high, low
+    def __call__(self, batch: int, draw: torch.Generator) -> tuple[Tensor, ...]:
+        """A batch of (high, low) latents, (B, T, C, crop/8, crop/8), clips drawn without replacement.
+
+        Behind them come the clips' contexts, if the pool was given any.
+        """
+        places = torch.randperm(len(self), generator=draw)[:batch].tolist()
+        indices = [self.chosen[place] for place in places]
+        pairs = [self._pair(index, draw) for index in indices]
+        sides = tuple(torch.stack(side) for side in zip(*pairs, strict=True))
+        return sides if self.contexts is None else (*sides, self.contexts[indices])
 
     def moments(self, limit: int = 128) -> Tensor:
         """The preconditioner's moments (3, C) over the first `limit` clips."""

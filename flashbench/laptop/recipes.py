@@ -20,12 +20,18 @@ from flashbench.cascade.codec import Codec, to_frames, to_tensor
 from flashbench.cascade.training import Phase, Training, context_for, from_pairs, generator, train
 from flashbench.cascade.transformer import Stage2Transformer
 from flashbench.errors import UsageError, did_you_mean
+from flashbench.laptop import stage1, text
 from flashbench.laptop.klt import KLTCodec
+from flashbench.laptop.labels import Labels, captions, write_labels
 from flashbench.laptop.pool import MODES, Pool, write_pool
+from flashbench.laptop.scene_clips import scene_clip, training_scene
 from flashbench.laptop.settings import Value, resolve
 from flashbench.laptop.synthetic import synthetic_clip
+from flashbench.laptop.vanilla import VanillaTransformer, closed_form, from_noise, vanilla_sample
 from flashbench.types import Frames
 
+POSITIONS = ("rope", "absolute")
+"""FlashVideo's rotary positions, or CogVideoX-2B's sin-cos table (Figure 8 of the paper)."""
 Record: TypeAlias = dict[str, float | int | str]
 Report: TypeAlias = Callable[[int, int, str], None]
 
@@ -42,9 +48,10 @@ def build(
     """Make the artifact of a recipe in the empty folder `out` and return what is worth recording about it.
 
     `settings["kind"]` is one of `KINDS`, the rest are its `DEFAULTS` with changes. `inputs` holds the finished
-    artifacts it reads: a pool needs `codec`; flow and regression need `codec` and `pool`, and go on from `init` if it
-    is there. `state` survives a kill: training goes on from its checkpoint. `replica` is the training seed's other
-    half; codec and pool are the same for every replica. Runs on one thread. Raises UsageError for a wrong setting.
+    artifacts it reads: a pool needs `codec`; labels keep captions if `text` is there; flow, regression and vanilla need
+    `codec` and `pool`; a flow with `text` or `best` needs `labels`, and goes on from `init` if it is there. `state`
+    survives a kill: training goes on from its checkpoint. `replica` is the training seed's other half; codec, pool and
+    labels are the same for every replica. Runs on one thread. Raises UsageError for a wrong setting.
     """
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
@@ -53,6 +60,16 @@ def build(
         return _codec(resolved, out, report)
     if kind == "pool":
         return _pool(resolved, load_codec(inputs["codec"]), out, report)
+    if kind == "labels":
+        return _labels(resolved, inputs, out, report)
+    if kind == "text":
+        return {**text.write(out)}
+    if kind == "scenes":
+        return {**stage1.write_scenes(resolved, load_codec(inputs["codec"]), out, report)}
+    if kind == "stage1":
+        seed = 1000 * resolved["seed"] + replica
+        losses = stage1.build(resolved, inputs, out, state, seed, report, _identity(inputs))
+        return {"steps": len(losses)}
     return _network(kind, resolved, inputs, out, state, replica, report)
 
 
@@ -64,6 +81,12 @@ def load_codec(folder: Path) -> KLTCodec:
 def load_network(folder: Path) -> Stage2Transformer:
     """The network of a finished `flow` or `regression` recipe, in eval mode."""
     network: Stage2Transformer = Stage2Transformer.from_pretrained(folder, use_safetensors=True)
+    return network.eval()
+
+
+def load_vanilla(folder: Path) -> VanillaTransformer:
+    """The network of a finished `vanilla` recipe, in eval mode."""
+    network: VanillaTransformer = VanillaTransformer.from_pretrained(folder, use_safetensors=True)
     return network.eval()
 
 
@@ -85,23 +108,45 @@ def enhance(
     degradation_step: int | None,
     noise: Tensor | None,
     shift: float = 2.5,
+    guidance: float = 1.0,
+    context: Tensor | None = None,
 ) -> tuple[Frames, int]:
     """Enhance a low-quality clip uint8 [T, h, w, 3] of any size to (uint8 [T, height, width, 3], evaluations made).
 
     Enlarge, encode, degrade with `noise` (shape: `latent_shape`) at `degradation_step` (None: not at all, for networks
-    trained without), follow the flow for `nfe` evaluations, decode. Raises UsageError for sides not divisible by 16.
+    trained without), follow the flow for `nfe` evaluations, decode. `context` (1, L, D) is the prompt's; None is the
+    unconditional one, on which `guidance` has no hold: it must then be 1. Raises UsageError for sides not divisible by
+    16 and a context that the network does not take.
     """
+    _check_context(network, context, guidance)
     latent = _encode_low(codec, low, height, width)
     sample = sampling.refine(
         network,
         latent,
-        context_for(network, 1),
+        context_for(network, 1) if context is None else context,
         nfe=nfe,
         shift=shift,
-        guidance=1.0,
+        guidance=guidance,
         degradation_step=degradation_step,
         noise=noise,
     )
+    return to_frames(codec.decode(sample.latent)), sample.evaluations
+
+
+@torch.no_grad()
+def enhance_vanilla(
+    network: VanillaTransformer,
+    codec: Codec,
+    low: Frames,
+    height: int,
+    width: int,
+    *,
+    nfe: int,
+    noise: Tensor,
+    shift: float = 2.5,
+) -> tuple[Frames, int]:
+    """The vanilla cascade, from `noise` of the latent's shape: arguments and result as in `enhance`."""
+    sample = vanilla_sample(network, _encode_low(codec, low, height, width), nfe=nfe, noise=noise, shift=shift)
     return to_frames(codec.decode(sample.latent)), sample.evaluations
 
 
@@ -120,6 +165,17 @@ def reconstruct(codec: Codec, frames: Frames) -> Frames:
     return to_frames(codec.decode(codec.encode(to_tensor(frames))))
 
 
+def _check_context(network: Stage2Transformer, context: Tensor | None, guidance: float) -> None:
+    if context is None:
+        if guidance != 1:
+            raise UsageError(f"guidance {guidance} without a prompt", fix="give a context, or guidance 1")
+        return
+    length, width = network.config.max_text_seq_length, network.config.text_embed_dim
+    if context.ndim != 3 or context.shape[0] != 1 or context.shape[1] > length or context.shape[2] != width:
+        what = f"a context of shape {tuple(context.shape)} for a network that takes (1, at most {length}, {width})"
+        raise UsageError(what, fix="use a training with `text: true` and the text encoder of its labels")
+
+
 def _encode_low(codec: Codec, low: Frames, height: int, width: int) -> Tensor:
     sampling.check_size(height, width)
     return codec.encode(degrade.resize(to_tensor(low), height, width))
@@ -130,11 +186,13 @@ def _clips(settings: Mapping[str, Any]) -> Iterator[Frames]:
     shape = (settings["frames"], settings["size"], settings["size"])
     if settings["material"] == "synthetic":
         return (synthetic_clip(*shape, settings["seed"] + number) for number in range(settings["clips"]))
+    if settings["material"] == "scenes":
+        return (scene_clip(training_scene(number)[0], number, *shape) for number in range(settings["clips"]))
     if settings["material"] == "sources":
         from flashbench.laptop.material import training_clips
 
         return training_clips(settings["clips"], *shape, settings["seed"])
-    raise did_you_mean("material", str(settings["material"]), ("sources", "synthetic"))
+    raise did_you_mean("material", str(settings["material"]), ("scenes", "sources", "synthetic"))
 
 
 def _codec(settings: Mapping[str, Any], out: Path, report: Report) -> Record:
@@ -167,6 +225,23 @@ def _pool(settings: Mapping[str, Any], codec: KLTCodec, out: Path, report: Repor
     return {**counts}
 
 
+def _labels(settings: Mapping[str, Any], inputs: Mapping[str, Path], out: Path, report: Report) -> Record:
+    encode = None
+    if "text" in inputs:
+        text.check(inputs["text"])
+        encode = text.encode
+    counts = write_labels(
+        captions(settings["material"], settings["clips"], settings["seed"]),
+        _clips(settings),
+        score=settings["score"],
+        encode=encode,
+        folder=out,
+        report=lambda done: report(done, settings["clips"], "scoring clips"),
+    )
+    (out / "config.json").write_text(json.dumps({"class": "Labels", **counts}, indent=2, sort_keys=True) + "\n")
+    return {**counts}
+
+
 def _network(
     kind: str,
     settings: Mapping[str, Any],
@@ -177,22 +252,23 @@ def _network(
     report: Report,
 ) -> Record:
     latent = settings["degradation"] == "pixel+latent"
-    if settings["degradation"] not in (*MODES, "pixel+latent") or (latent and kind == "regression"):
+    if settings["degradation"] not in (*MODES, "pixel+latent") or (latent and kind != "flow"):
         known = (*MODES, "pixel+latent") if kind == "flow" else MODES
         raise did_you_mean(f"degradation of a {kind} recipe", str(settings["degradation"]), known)
+    if (positions := settings.get("positions", "rope")) not in POSITIONS:
+        raise did_you_mean(f"positions of a {kind} recipe", positions, POSITIONS)
     if settings["crop"] % sampling.MULTIPLE:
         raise UsageError(f"crop {settings['crop']} is not a multiple of 16", fix="use 128 or 192")
     codec = load_codec(inputs["codec"])
-    pool = Pool(
-        inputs["pool"], codec, mode="none" if settings["degradation"] == "none" else "pixel", crop=settings["crop"]
-    )
+    pool = _pairs(settings, codec, inputs)
     seed = 1000 * settings["seed"] + replica
-    network = load_network(inputs["init"]) if "init" in inputs else _fresh(settings, codec, pool, seed)
+    load = load_vanilla if kind == "vanilla" else load_network
+    network = load(inputs["init"]) if "init" in inputs else _fresh(kind, settings, codec, pool, seed)
     phase = Phase(name=kind, steps=settings["steps"], batch=settings["batch"], degradation=settings["degradation"])
     if latent:
         phase = replace(phase, degradation_steps=(settings["degradation_low"], settings["degradation_high"]))
     training = Training(
-        objective="flow" if kind == "flow" else "l1",
+        objective="l1" if kind == "regression" else "flow",
         phases=(phase,),
         time_shift=settings.get("time_shift", 1.0),
         learning_rate=settings["learning_rate"],
@@ -200,7 +276,7 @@ def _network(
     )
     losses = train(
         network,
-        from_pairs(pool),
+        from_noise(pool, settings["noise_scale"]) if kind == "vanilla" else from_pairs(pool),
         training,
         seed=seed,
         state=state,
@@ -222,20 +298,56 @@ def _network(
     return record | ({"loss": sum(tail) / len(tail)} if tail else {})
 
 
-def _fresh(settings: Mapping[str, Any], codec: KLTCodec, pool: Pool, seed: int) -> Stage2Transformer:
+def _pairs(settings: Mapping[str, Any], codec: KLTCodec, inputs: Mapping[str, Path]) -> Pool:
+    """The pool as a training sees it: its degradation, its crop, the best of its clips, and their captions."""
+    text, best = settings.get("text", False), settings.get("best", 1.0)
+    known = Labels.read(inputs["labels"]) if "labels" in inputs else Labels(None, None)
+    if text and known.contexts is None:
+        raise UsageError("text: true without captions", fix="give the recipe labels that were made with a text encoder")
+    chosen = None if best == 1 else known.best(best)
+    if chosen is not None and len(chosen) < settings["batch"]:
+        what = f"best {best} leaves {len(chosen)} clips for a batch of {settings['batch']}"
+        raise UsageError(what, fix="take more of the pool, or a smaller batch")
+    mode = "none" if settings["degradation"] == "none" else "pixel"
+    contexts = known.contexts if text else None
+    return Pool(inputs["pool"], codec, mode=mode, crop=settings["crop"], chosen=chosen, contexts=contexts)
+
+
+def _fresh(
+    kind: str, settings: Mapping[str, Any], codec: KLTCodec, pool: Pool, seed: int
+) -> Stage2Transformer | VanillaTransformer:
     """An untrained network whose every weight is a function of `seed`; the global generator is left as it was."""
+    channels, moments = codec.channels, pool.moments()
+    options: dict[str, Any] = {
+        "num_attention_heads": settings["heads"],
+        "num_layers": settings["layers"],
+        "time_embed_dim": settings["time_embed_dim"],
+        "text_embed_dim": 8,
+        "max_text_seq_length": 1,
+    }
+    if pool.contexts is not None:
+        options |= {"max_text_seq_length": pool.contexts.shape[1], "text_embed_dim": pool.contexts.shape[2]}
+    if settings.get("positions", "rope") != "rope":
+        options["use_rotary_positional_embeddings"] = False
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(generator(seed, "initial weights", 0).initial_seed())
-        network = Stage2Transformer(
-            num_attention_heads=settings["heads"],
-            num_layers=settings["layers"],
-            in_channels=codec.channels,
-            out_channels=codec.channels * (2 if settings["local_gain"] else 1),
-            time_embed_dim=settings["time_embed_dim"],
-            text_embed_dim=8,
-            max_text_seq_length=1,
-            moments=pool.moments().tolist(),
-        )
+        network: Stage2Transformer | VanillaTransformer
+        if kind == "vanilla":
+            scale = settings["noise_scale"]
+            network = VanillaTransformer(
+                in_channels=2 * channels,
+                out_channels=channels * (3 if settings["local_gain"] else 1),
+                noise_scale=scale,
+                **closed_form(moments, scale),
+                **options,
+            )
+        else:
+            network = Stage2Transformer(
+                in_channels=channels,
+                out_channels=channels * (2 if settings["local_gain"] else 1),
+                moments=moments.tolist(),
+                **options,
+            )
     with torch.no_grad():
         network.proj_out.weight.mul_(0.1)
         network.proj_out.bias.zero_()

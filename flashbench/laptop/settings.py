@@ -10,13 +10,18 @@ from flashbench.types import Scalar
 
 VERSION = 1
 """Grows whenever the same settings would train other numbers."""
-KINDS = ("codec", "pool", "flow", "regression")
+FOREIGN = ("official", "given", "unreleased")
+"""Kinds whose weights nobody trains here: released ones, one's own, and those that were never released (`why`)."""
+KINDS = ("codec", "pool", "labels", "flow", "regression", "vanilla", "text", "scenes", "stage1", *FOREIGN)
+TEXT_ENCODER = ("minilm/config", "minilm/model", "minilm/tokenizer")
+"""Assets of the text encoder."""
 Value: TypeAlias = Scalar | list[Any]
 
 _MATERIAL: dict[str, Value] = {"material": "sources", "clips": 400, "frames": 9, "size": 192, "seed": 0}
 DEFAULTS: dict[str, dict[str, Value]] = {
     "codec": _MATERIAL | {"clips": 150, "channels": 128, "latent_scale": 12.0, "blocks": 512},
     "pool": _MATERIAL | {"scale": 4},
+    "labels": _MATERIAL | {"score": "niqe"},
     "flow": {
         "degradation": "pixel+latent",
         "degradation_low": 300,
@@ -32,14 +37,38 @@ DEFAULTS: dict[str, dict[str, Value]] = {
         "time_shift": 2.5,
         "ema": 0.99,
         "seed": 0,
+        "positions": "rope",
+        "text": False,
+        "best": 1.0,
     },
 }
 DEFAULTS["regression"] = {
     name: value
     for name, value in DEFAULTS["flow"].items()
-    if name not in ("degradation_low", "degradation_high", "time_shift")
+    if name not in ("degradation_low", "degradation_high", "time_shift", "positions", "text", "best")
 } | {"degradation": "pixel", "steps": 200}
+DEFAULTS["vanilla"] = DEFAULTS["regression"] | {"steps": 400, "time_shift": 2.5, "noise_scale": 1.0}
+DEFAULTS["text"] = {"encoder": "minilm"}
+DEFAULTS["scenes"] = {"clips": 1080, "frames": 5, "size": 64}
+DEFAULTS["stage1"] = {
+    "heads": 3,
+    "layers": 6,
+    "time_embed_dim": 128,
+    "steps": 1200,
+    "batch": 16,
+    "learning_rate": 2e-3,
+    "ema": 0.99,
+    "adaptation": "full",
+    "rank": 16,
+    "alpha": 16.0,
+    "seed": 0,
+}
+DEFAULTS["official"] = {"component": "stage2"}
+DEFAULTS["given"] = {"component": "stage2", "path": "", "sha256": ""}
+DEFAULTS["unreleased"] = {"component": "stage2", "why": ""}
 """Every setting of every kind, with its default."""
+ADDED: dict[str, dict[str, Value]] = {"flow": {"positions": "rope", "text": False, "best": 1.0}}
+"""Settings that a kind got later, with the values at which it trains what it trained before: in no key at these."""
 
 
 def resolve(settings: Mapping[str, Value]) -> tuple[str, dict[str, Value]]:
@@ -56,3 +85,14 @@ def resolve(settings: Mapping[str, Value]) -> tuple[str, dict[str, Value]]:
             fix = f"give a value like {DEFAULTS[kind][name]!r}"
             raise UsageError(f"{name} of a {kind} recipe is {given[name]!r}, not of type {wanted.__name__}", fix=fix)
     return kind, DEFAULTS[kind] | given
+
+
+def identity(settings: Mapping[str, Value]) -> tuple[str, dict[str, Value]]:
+    """What of a recipe's settings enters keys: all of them, without those of `ADDED` at their first values.
+
+    Where weights of one's own lie (`path`) does not: their sha256 does.
+    """
+    kind, resolved = resolve(settings)
+    added = ADDED.get(kind, {})
+    resolved.pop("path", None)
+    return kind, {name: v for name, v in resolved.items() if name not in added or v != added[name]}

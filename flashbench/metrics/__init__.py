@@ -14,6 +14,7 @@ from importlib.metadata import EntryPoint, entry_points
 from types import MappingProxyType
 
 from flashbench.errors import UsageError, did_you_mean
+from flashbench.metrics.attributes import BACKGROUND, COLOR, MOTION, SHAPE, SINGLE_OBJECT
 from flashbench.metrics.base import Metric, PairMetric, SetMetric
 from flashbench.metrics.distortion import MS_SSIM, MS_SSIM_Y, PSNR_Y, SSIM_Y
 from flashbench.metrics.fidelity import PSNR, SSIM
@@ -27,6 +28,7 @@ from flashbench.metrics.motion import (
 )
 from flashbench.metrics.naturalness import NIQE, NIQE_POOLED
 from flashbench.metrics.raft import EWARP_RAFT
+from flashbench.metrics.recorded import EVALUATIONS, PREDICTED_SECONDS, TFLOP
 from flashbench.metrics.sharpness import LAPLACIAN_VARIANCE, SPECTRAL_SLOPE
 from flashbench.metrics.texture import SHARPNESS, TEMPORAL_ERROR
 from flashbench.metrics.vbench.flicker import TEMPORAL_FLICKERING
@@ -47,8 +49,10 @@ _OVER_TIME = (
     WARPING_ERROR,
 )
 _WITH_REFERENCE = (PSNR, PSNR_Y, SSIM, SSIM_Y, MS_SSIM, MS_SSIM_Y, SHARPNESS, TEMPORAL_ERROR, LPIPS, LPIPS_VGG, DISTS)
+_ATTRIBUTES = (COLOR, SHAPE, MOTION, BACKGROUND, SINGLE_OBJECT)
+_RECORDED = (EVALUATIONS, TFLOP, PREDICTED_SECONDS)
 _OURS: Mapping[str, Metric] = MappingProxyType(
-    {metric.name: metric for metric in (*_ALONE, *_OVER_TIME, *_WITH_REFERENCE)}
+    {metric.name: metric for metric in (*_ALONE, *_OVER_TIME, *_WITH_REFERENCE, *_ATTRIBUTES, *_RECORDED)}
 )
 
 

@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeAlias
 
 import pandas as pd
 
-from flashbench import metrics, stats
+from flashbench import metrics, scoring, stats
 from flashbench.reporting.markup import Block, Cell, markdown
 from flashbench.types import Claim, Direction, Protocol
 
@@ -61,6 +61,7 @@ def evaluate(protocol: Protocol, scores: pd.DataFrame, *, metric: stats.Lookup =
     A result holds the claim's own fields, `outcome`, `why` (not `holds`, with what the scores note) and `replicas`: for
     each training its outcome, effect (first − second), low, high, p, n, of, clusters, and the rows' PSNR difference.
     """
+    scores = scoring.of_part(protocol, scores)
     replicas = sorted({int(replica) for replica in scores["replica"]})
     return [_evaluate(claim, protocol, scores, replicas, metric) for claim in protocol.claims]
 

@@ -52,10 +52,15 @@ def contact_sheet(
     columns = math.ceil(len(rows) / blocks)
     parts = [list(rows)[i * columns : (i + 1) * columns] for i in range(blocks)]
     sheets = [_block(rows, part, cases, names, head, (high, wide), frame) for part in parts]
-    full = max(sheet.shape[1] for sheet in sheets)
     if of is not None and of > len(cases):
-        sheets.insert(0, np.full((GAP + LINE, full, 3), PAPER, dtype=np.uint8))
+        sheets.insert(0, np.full((GAP + LINE, sheets[0].shape[1], 3), PAPER, dtype=np.uint8))
         _write(sheets[0], f"{len(cases)} of {of} cases", GAP, GAP)
+    return below(sheets)
+
+
+def below(sheets: Sequence[Image]) -> Image:
+    """Sheets one below the other, each uint8 [H, W, 3]."""
+    full = max(sheet.shape[1] for sheet in sheets)
     return np.concatenate([_pad(sheet, full) for sheet in sheets])
 
 

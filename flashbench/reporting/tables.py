@@ -15,50 +15,59 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from flashbench import metrics, stats
+from flashbench import metrics, scoring, stats
 from flashbench.published import VERSIONS
+from flashbench.reporting import totals
 from flashbench.reporting.markup import Block, Cell, Notes, latex, markdown
-from flashbench.types import Protocol
+from flashbench.types import Protocol, Subset
 
 COLUMNS = (
-    "tier", "protocol", "row", "replica", "metric", "unit", "direction", "value", "low", "high", "n", "of",
+    "tier", "protocol", "cases", "row", "replica", "metric", "unit", "direction", "value", "low", "high", "n", "of",
     "published_v1", "published_v4", "reason",
 )  # fmt: skip
 _NUMBERS = ("value", "low", "high", *(f"published_{version}" for version in VERSIONS))
 _ESTIMATED = ("value", "low", "high", "n", "of", "reason")
 _PERCENT = ("dover_technical", "dover_aesthetic")
+CONTROLS = ("original", "codec", "bicubic", "unsharp", "noise", "l1")
 ORACLES = ("original", "codec")
 """Controls made from the reference itself: shown, but not in the contest for the best of a column."""
 ARROW = {"higher": "↑", "lower": "↓", "none": ""}
 
 Comparisons = Mapping[int, Sequence[stats.Comparison]]
-"""Replica → comparisons with the baseline, as `comparisons` finds them."""
+"""Replica → comparisons with the baseline, on one set of cases."""
 Lines = Mapping[tuple[str, str], Mapping[str, Any]]
 """(row, metric) → line of the long table."""
 
 
 def is_control(row: str) -> bool:
-    """Whether a row id is a control's name (`bicubic`) rather than settings (`nfe=4`)."""
-    return "=" not in row
+    """Whether a row is one of the controls (`bicubic`), which say what a metric can be trusted with."""
+    return row in CONTROLS
 
 
 def build(protocol: Protocol, scores: pd.DataFrame, *, metric: stats.Lookup = metrics.get) -> pd.DataFrame:
-    """The long table: a line for each replica, row and metric, in the protocol's order.
+    """The long table: a line for each set of cases, replica, row and metric, in the protocol's order.
 
     Metrics that the paper published and the protocol does not measure follow with a NaN value and that reason, so
-    that the published numbers always stand beside. Row, metric and case order of `scores` play no part.
+    that the published numbers always stand beside; the cascade's rows have none. Row, metric and case order of `scores`
+    play no part.
     """
-    absent = {"n": 0, "of": len(protocol.cases), "reason": f"not scored at the {protocol.tier} tier"}
-    rows, names = [variant.row for variant in protocol.variants], [*protocol.metrics, *_published_only(protocol)]
+    parts = [_part(totals.view(part, scoring.of_part(part, scores), metric)) for part in protocol.parts]
+    return parts[0] if len(parts) == 1 else pd.concat(parts, ignore_index=True)
+
+
+def _part(seen: totals.View) -> pd.DataFrame:
+    part, scores = seen.part, seen.scores
+    absent = {"n": 0, "of": len(part.cases), "reason": f"not scored at the {part.tier} tier"}
+    names = [*part.metrics, *_published_only(part)]
     lines = []
-    for replica, row, name in itertools.product(_replicas(scores), rows, names):
-        line: dict[str, Any] = dict(tier=protocol.tier, protocol=protocol.name, row=row, replica=replica, metric=name)
-        line |= dict.fromkeys(_NUMBERS, math.nan)
-        for version, published in protocol.published.items():
-            line[f"published_{version}"] = published.get(row, {}).get(name, math.nan)
-        if name in protocol.metrics:
-            kind = metric(name)
-            found = stats.estimate(scores, kind, row, replica=replica, of=len(protocol.cases))
+    for replica, variant, name in itertools.product(_replicas(scores), part.variants, names):
+        line: dict[str, Any] = dict(tier=part.tier, protocol=part.name, cases=part.case_set, row=variant.row)
+        line |= {"replica": replica, "metric": name} | dict.fromkeys(_NUMBERS, math.nan)
+        for version, published in part.published.items():
+            line[f"published_{version}"] = published.get(variant.row, {}).get(name, math.nan)
+        if name in part.metrics:
+            kind = seen.metric(name)
+            found = stats.estimate(scores, kind, variant.row, replica=replica, of=seen.of[name])
             line |= {"unit": kind.unit, "direction": kind.direction} | {key: getattr(found, key) for key in _ESTIMATED}
         else:
             direction = "lower" if name.startswith("niqe") else "higher"
@@ -69,14 +78,17 @@ def build(protocol: Protocol, scores: pd.DataFrame, *, metric: stats.Lookup = me
 
 def comparisons(
     protocol: Protocol, scores: pd.DataFrame, *, metric: stats.Lookup = metrics.get
-) -> dict[int, list[stats.Comparison]]:
-    """Replica → every row against the protocol's baseline on every measured metric, adjusted for their number."""
-    kinds = [metric(name) for name in protocol.metrics]
-    rows = [variant.row for variant in protocol.variants]
-    return {
-        replica: stats.against_baseline(scores, kinds, rows, protocol.baseline, protocol.primary, replica=replica)
-        for replica in _replicas(scores)
-    }
+) -> dict[str, dict[int, list[stats.Comparison]]]:
+    """Set of cases → replica → every row against the baseline on every measured metric, adjusted for their number."""
+    found: dict[str, dict[int, list[stats.Comparison]]] = {}
+    for part in protocol.parts:
+        seen = totals.view(part, scoring.of_part(part, scores), metric)
+        kinds, rows = [seen.metric(name) for name in seen.part.metrics], [variant.row for variant in part.variants]
+        found[part.case_set] = {
+            replica: stats.against_baseline(seen.scores, kinds, rows, part.baseline, seen.part.primary, replica=replica)
+            for replica in _replicas(seen.scores)
+        }
+    return found
 
 
 def to_csv(table: pd.DataFrame) -> str:
@@ -100,32 +112,55 @@ def metrics_json(tables: Iterable[pd.DataFrame]) -> str:
     return json.dumps(nested, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def to_markdown(protocol: Protocol, table: pd.DataFrame, found: Comparisons) -> str:
+def to_markdown(protocol: Protocol, table: pd.DataFrame, found: Mapping[str, Comparisons]) -> str:
     """The table to read: rows × metrics with value ± half of the interval, the paper's numbers beside."""
     return markdown(_blocks(protocol, table, found))
 
 
-def to_latex(protocol: Protocol, table: pd.DataFrame, found: Comparisons) -> str:
+def to_latex(protocol: Protocol, table: pd.DataFrame, found: Mapping[str, Comparisons]) -> str:
     """The same as `to_markdown` as LaTeX for the package booktabs."""
     return latex(_blocks(protocol, table, found))
 
 
-def _blocks(protocol: Protocol, table: pd.DataFrame, found: Comparisons) -> list[Block]:
+def _blocks(protocol: Protocol, table: pd.DataFrame, found: Mapping[str, Comparisons]) -> list[Block]:
     blocks = [Block("heading", f"{protocol.title} ({protocol.table} of the paper), {protocol.tier} tier")]
-    if len(found) > 1:
-        blocks += _over_replicas(protocol, table, found)
+    for part in map(totals.shown, protocol.parts):
+        own, tests = table[table["cases"] == part.case_set], found[part.case_set]
+        if part.exploratory:
+            blocks += [Block("subheading", "Cascade: prompt, Stage I, Stage II"), Block("text", _EXPLORATORY)]
+        blocks += _measured_blocks(part, own, tests)
+        if quoted := _published_only(part):
+            head = f"Published in {part.table}, not scored at the {part.tier} tier"
+            blocks += [Block("subheading", head), Block("grid", grid=_quoted(part, quoted))]
+        if part.subset is not None:
+            blocks.append(Block("text", _subset(part.subset)))
+    return [*blocks, Block("text", _footer(protocol, found))]
+
+
+def _measured_blocks(part: Protocol, table: pd.DataFrame, found: Comparisons) -> list[Block]:
+    blocks = _over_replicas(part, table, found) if len(found) > 1 else []
     for replica, tests in found.items():
         if len(found) > 1:
-            blocks.append(Block("subheading", f"Replica {replica}"))
+            blocks.append(Block("subheading", f"{'Cascade, r' if part.exploratory else 'R'}eplica {replica}"))
         notes = Notes()
-        part = {(line["row"], line["metric"]): line for line in records(table, replica=replica)}
-        grid = _measured(protocol, part, tests, notes)
-        blocks += [Block("text", _sentence(protocol, tests)), Block("grid", grid=grid)]
+        lines = {(line["row"], line["metric"]): line for line in records(table, replica=replica)}
+        grid = _measured(part, lines, tests, notes)
+        blocks += [Block("text", _sentence(part, tests)), Block("grid", grid=grid)]
         blocks += [Block("text", _LEGEND), Block("notes", notes=notes.lines())]
-    if quoted := _published_only(protocol):
-        head = f"Published in {protocol.table}, not scored at the {protocol.tier} tier"
-        blocks += [Block("subheading", head), Block("grid", grid=_quoted(protocol, quoted))]
-    return [*blocks, Block("text", _footer(protocol, found))]
+    return blocks
+
+
+_EXPLORATORY = (
+    "Exploratory: no reference to compare with, one clip of Stage I for each prompt, which all rows enhance, and few "
+    "prompts. Decides no claim."
+)
+
+
+def _subset(subset: Subset) -> str:
+    """What part of its suite the prompts are."""
+    which = f"all {subset.of} prompts" if subset.chosen == subset.of else f"the first {subset.chosen} of {subset.of}"
+    text = f"Prompts: {which} of the suite `{subset.suite}` in its fixed order, subset {subset.hash[:12]}."
+    return text if subset.chosen == subset.of else f"{text} No score of a part of VBench's suite is a VBench score."
 
 
 _LEGEND = (
@@ -256,13 +291,17 @@ def _versions(protocol: Protocol, row: str, name: str) -> str:
     return ", ".join(f"{text} ({version})" for version, text in shown.items()) or "–"
 
 
-def _footer(protocol: Protocol, found: Comparisons) -> str:
-    clusters = len({case.cluster for case in protocol.cases})
-    unit = "source of material" if any(case.source for case in protocol.cases) else "prompt"
-    which = ", ".join(map(str, found))
+def _footer(protocol: Protocol, found: Mapping[str, Comparisons]) -> str:
+    units = []
+    for part in protocol.parts:
+        clusters = len({case.cluster for case in part.cases})
+        unit = "prompt" if part.cases[0].source is None else "source of material"
+        cascade = "cascade: " if part.exploratory else ""
+        units.append(f"{cascade}{unit}, {clusters} clusters, {len(part.cases)} clips a row")
+    which = ", ".join(map(str, found[protocol.case_set]))
     return (
         f"Protocol `{protocol.name}`, hash `{protocol.hash}` · tier {protocol.tier} · replica {which} · unit of "
-        f"statistics: {unit}, {clusters} clusters, {len(protocol.cases)} clips a row · intervals: Student's t over "
+        f"statistics: {'; '.join(units)} · intervals: Student's t over "
         "clusters; set metrics: delete-one-cluster jackknife-t; differences paired by case and seed."
     )
 

@@ -16,9 +16,10 @@ __all__ = ["Request", "System", "get", "names", "resolve"]
 
 @lru_cache(maxsize=1)
 def _registry() -> dict[str, System]:
-    from flashbench.systems import controls, flashvideo
+    from flashbench.systems import controls, cost_model, elsewhere, flashvideo, realesrgan, released, stage1, vanilla
 
-    found: dict[str, System] = {system.name: system for system in (*controls.SYSTEMS, *flashvideo.SYSTEMS)}
+    rooms = (controls, flashvideo, vanilla, realesrgan, stage1, released, cost_model, elsewhere)
+    found: dict[str, System] = {system.name: system for room in rooms for system in room.SYSTEMS}
     for entry in entry_points(group="flashbench.systems"):
         system = entry.load()
         if not isinstance(system, System) or system.name != entry.name or entry.name in found:

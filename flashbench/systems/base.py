@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from flashbench.errors import InvalidError, did_you_mean
 from flashbench.types import Case, Clip, Geometry, Scalar, Settings
@@ -22,6 +22,8 @@ class Request:
     geometry: Geometry
     reference: Clip | None
     """The case's original, which the low-quality input is made from; None where a prompt is all there is."""
+    preview: Clip | None = None
+    """Stage I's clip of a prompt, which is the low-quality input; None for material."""
     models: Mapping[str, Path]
     """Folder of each trained model that `System.models` named."""
 
@@ -33,6 +35,12 @@ class System(ABC):
     version: ClassVar[int]
     defaults: ClassVar[Settings] = {}
     """Every setting the system knows, with its default."""
+    added: ClassVar[Settings] = {}
+    """Settings that came later, with the values at which clips are as before: at these they are in no key."""
+    assets: ClassVar[tuple[str, ...]] = ()
+    """Names in the asset registry of what it reads besides the recipes' models."""
+    enhances: ClassVar[bool] = True
+    """Whether it reads a clip (`reference` or `preview`); False for what makes one from a prompt alone."""
 
     def models(self, settings: Settings) -> tuple[str, ...]:
         """Names of the recipes whose trained models it reads; none unless overridden."""
@@ -41,6 +49,21 @@ class System(ABC):
     def evaluations(self, settings: Settings) -> int:
         """Network evaluations that the settings declare; the harness counts the real ones and compares."""
         return 0
+
+    def identity(self, settings: Settings) -> dict[str, Scalar]:
+        """What of `settings` enters keys."""
+        return {name: v for name, v in settings.items() if name not in self.added or v != self.added[name]}
+
+    def obstacle(self, settings: Settings, recipes: Mapping[str, Mapping[str, Any]]) -> str:
+        """Why the tier, whose recipes are given, cannot make such clips; empty if it can. Its rows are then NaN."""
+        kinds = [recipes[name] for name in self.models(settings) if name in recipes]
+        return "; ".join(dict.fromkeys(str(recipe["why"]) for recipe in kinds if recipe["kind"] == "unreleased"))
+
+    def cost(
+        self, settings: Settings, geometry: Geometry, recipes: Mapping[str, Mapping[str, Any]]
+    ) -> Mapping[str, float]:
+        """What a clip costs, as the metrics of `metrics.recorded` call it; computed from shapes, never timed."""
+        return {}
 
     def check(self, settings: Settings, geometry: Geometry) -> None:  # noqa: B027 - most systems make anything
         """Raise a `UsageError` for settings or a geometry that the system cannot make, before any work starts."""

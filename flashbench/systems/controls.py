@@ -6,14 +6,15 @@ scores without adding anything true; `l1` is the same network trained to regress
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
 
 from flashbench.systems import inputs
 from flashbench.systems.base import Request, System, reference_of
-from flashbench.systems.flashvideo import check_geometry, codec, network
+from flashbench.systems.flashvideo import check_geometry, codec, network, transformer_cost
 from flashbench.types import Clip, Frames, Geometry, Settings
 
 
@@ -27,7 +28,7 @@ def _to_uint8(frames: np.ndarray) -> Frames:
 
 def _bicubic(request: Request) -> Frames:
     geometry = request.geometry
-    low = inputs.low_quality(request.case, reference_of(request), geometry)
+    low = inputs.low(request)
     size = (geometry.width, geometry.height)
     return np.stack([cv2.resize(frame, size, interpolation=cv2.INTER_CUBIC) for frame in low])
 
@@ -129,12 +130,18 @@ class Regression(System):
         """Sides are multiples of 16 pixels, frames are 4n + 1."""
         check_geometry(geometry)
 
+    def cost(
+        self, settings: Settings, geometry: Geometry, recipes: Mapping[str, Mapping[str, Any]]
+    ) -> Mapping[str, float]:
+        """TFLOP of the pass."""
+        return transformer_cost(recipes[str(settings["training"])], geometry, 1, guided=False)
+
     def make(self, request: Request) -> Clip:
         """One pass."""
         from flashbench.laptop import recipes
 
         geometry = request.geometry
-        low = inputs.low_quality(request.case, reference_of(request), geometry)
+        low = inputs.low(request)
         model = network(request.models[str(request.settings["training"])])
         frames, _ = recipes.regress(model, codec(request.models["codec"]), low, geometry.height, geometry.width)
         return Clip(frames, geometry.fps)

@@ -1,20 +1,22 @@
-"""FlashVideo's Stage II as a system: the low-quality clip is encoded, degraded in the latent, flows to high quality.
-
-Stage II here has no text condition of its own kind: guidance stays at 1 (arXiv 2502.05179, section 3.3 for the flow).
+"""FlashVideo's Stage II as a system: the low-quality clip is encoded, degraded in the latent, flows to high quality
+(arXiv 2502.05179, section 3.3).
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from flashbench.errors import UsageError
+from flashbench.errors import InvalidError, UsageError
 from flashbench.systems import inputs
-from flashbench.systems.base import Request, System, reference_of
+from flashbench.systems.base import Request, System
 from flashbench.types import Clip, Geometry, Scalar, Settings
 
 if TYPE_CHECKING:
+    import torch
+
     from flashbench.cascade.codec import Codec
     from flashbench.cascade.transformer import Stage2Transformer
 
@@ -35,12 +37,23 @@ def codec(folder: Path) -> Codec:
     return recipes.load_codec(folder)
 
 
+def context(request: Request) -> torch.Tensor:
+    """Token states (1, L, D) of the text that the case is made from; an `InvalidError` where it has none."""
+    from flashbench.laptop import text
+
+    if request.case.prompt is None:
+        fix = "set `cases.captions: true` for material, or use cases of set `prompts`"
+        raise InvalidError(f"case {request.case.id} has no prompt, which this system reads", fix=fix)
+    return text.encode([request.case.prompt.text])
+
+
 class FlashVideo(System):
     """Stage II by flow matching from the degraded low-quality latent, `nfe` Euler steps.
 
     Settings: `training` (the recipe), `nfe` (≥ 1), `degradation` (`pixel+latent`: noise is added to the latent at
     `degradation_step`; `pixel` or `none`: the flow starts from the clean latent), `degradation_step` (0–999),
-    `shift` (of the time grid; 1 is uniform).
+    `shift` (of the time grid; 1 is uniform), `prompted` (the recipe was trained with texts: the case's prompt is its
+    condition) and `guidance` (1: none).
     """
 
     name = "flashvideo"
@@ -51,11 +64,14 @@ class FlashVideo(System):
         "degradation": "pixel+latent",
         "degradation_step": 675,
         "shift": 2.5,
+        "prompted": False,
+        "guidance": 1.0,
     }
+    added: ClassVar[Settings] = {"prompted": False, "guidance": 1.0}
 
     def models(self, settings: Settings) -> tuple[str, ...]:
-        """The recipe named by `training`, and the codec."""
-        return (str(settings["training"]), "codec")
+        """The recipe named by `training`, the codec and, where texts are read, their encoder."""
+        return (str(settings["training"]), "codec", *(["text"] if settings["prompted"] else []))
 
     def evaluations(self, settings: Settings) -> int:
         """One network evaluation per step."""
@@ -69,15 +85,26 @@ class FlashVideo(System):
             value = settings[name]
             if not isinstance(value, int) or not low <= value <= high:
                 raise UsageError(f"{name} is {value!r}, not a whole number from {low} to {high}", fix=f"correct {name}")
+        if settings["guidance"] != 1 and not settings["prompted"]:
+            raise UsageError(
+                "guidance without a prompt", fix="name a recipe trained with texts, and set prompted: true"
+            )
+
+    def cost(
+        self, settings: Settings, geometry: Geometry, recipes: Mapping[str, Mapping[str, Any]]
+    ) -> Mapping[str, float]:
+        """TFLOP of its evaluations, where the network is a recipe's."""
+        recipe = recipes.get(str(settings["training"]), {})
+        if "layers" not in recipe:
+            return {}
+        return transformer_cost(recipe, geometry, self.evaluations(settings), guided=settings["guidance"] != 1)
 
     def make(self, request: Request) -> Clip:
         """Enhance the case's low-quality input to the trial's geometry."""
         from flashbench.laptop import recipes
 
-        chosen = request.settings
-        low = inputs.low_quality(request.case, reference_of(request), request.geometry)
-        geometry = request.geometry
-        size = (geometry.height, geometry.width)
+        chosen, geometry = request.settings, request.geometry
+        low, size = inputs.low(request), (geometry.height, geometry.width)
         model, coder = network(request.models[str(chosen["training"])]), codec(request.models["codec"])
         shape = recipes.latent_shape(model, coder, geometry.frames, *size)
         latent = _has_latent_noise(chosen["degradation"])
@@ -90,6 +117,8 @@ class FlashVideo(System):
             degradation_step=int(str(chosen["degradation_step"])) if latent else None,
             noise=inputs.noise(request.case, "degrade", shape) if latent else None,
             shift=float(str(chosen["shift"])),
+            guidance=float(str(chosen["guidance"])),
+            context=context(request) if chosen["prompted"] else None,
         )
         return Clip(frames, geometry.fps)
 
@@ -105,6 +134,18 @@ def check_geometry(geometry: Geometry) -> None:
                 f"cannot generate {geometry.height}x{geometry.width}: sides must be multiples of 16",
                 fix=f"use {max(16, round(side / 16) * 16)} for {side}; the low-quality input may have any size",
             )
+
+
+def transformer_cost(
+    recipe: Mapping[str, Any], geometry: Geometry, evaluations: int, *, guided: bool
+) -> Mapping[str, float]:
+    """TFLOP of `evaluations` of a recipe's network on a clip of the geometry."""
+    from flashbench.cascade.flops import Architecture, Stage
+
+    text = 20 if recipe.get("text") or recipe["kind"] == "stage1" else 1
+    network = Architecture("network", int(recipe["layers"]), 64 * int(recipe["heads"]), 0, text_tokens=text)
+    stage = Stage(network, (geometry.height, geometry.width), geometry.frames, evaluations, guided)
+    return {"tflop": (stage.linear + stage.attention) / 1e12}
 
 
 def _has_latent_noise(degradation: Scalar) -> bool:

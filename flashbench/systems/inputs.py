@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from flashbench.systems.base import Request, reference_of
 from flashbench.types import Case, Clip, Frames, Geometry
 
 if TYPE_CHECKING:
@@ -29,6 +30,13 @@ def noise(case: Case, purpose: str, shape: Sequence[int]) -> torch.Tensor:
     import torch
 
     return torch.randn(tuple(shape), generator=generator(case, purpose), dtype=torch.float32)
+
+
+def low(request: Request) -> Frames:
+    """The low-quality input of a request, uint8 [T, h, w, 3]: Stage I's clip, or one made from the original."""
+    if request.preview is not None:
+        return request.preview.frames
+    return low_quality(request.case, reference_of(request), request.geometry)
 
 
 def low_quality(case: Case, reference: Clip, geometry: Geometry) -> Frames:

@@ -5,13 +5,9 @@ A video's name (its `case`) is its path below what was asked for, so that the sa
 
 from __future__ import annotations
 
-import csv
 import glob
-import io
-import json
 import os
 import re
-import stat
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from flashbench.errors import InvalidError, UsageError, on_disk
+from flashbench.prompts import read
 
 SUFFIXES = (".mp4", ".mkv", ".webm", ".mov", ".avi", ".gif", ".m4v", ".mpg", ".mpeg", ".ts", ".y4m")
 """Of videos that are looked for in folders; a file that is named may have any."""
@@ -230,24 +227,7 @@ def _by_name(path: Path) -> tuple[str, int] | None:
 
 def _entries(path: Path) -> list[tuple[str, str, int]]:
     """(path, prompt, seed) of every entry of a file of prompts."""
-    with on_disk(f"the prompts {path} cannot be read", fix=_FIX):
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise InvalidError(f"the prompts {path}: is no regular file", fix=_FIX)
-        content = path.read_bytes()
-    try:
-        text = content.decode("utf-8-sig")
-        if path.suffix.lower() == ".csv":
-            lines: list[Any] = list(csv.DictReader(io.StringIO(text, newline=""), strict=True))
-        elif text.lstrip().startswith("{") and isinstance(whole := _json(text), dict) and "path" not in whole:
-            lines = [{"path": name, "prompt": prompt} for name, prompt in whole.items()]
-        else:
-            lines = [json.loads(line) for line in text.split("\n") if line.strip()]
-        if any(None in line for line in lines):
-            raise ValueError("a line has more fields than the first; a prompt with commas needs quotes")
-        entries = [(line["path"], line["prompt"], _seed(line)) for line in lines]
-    except (ValueError, KeyError, TypeError, AttributeError, csv.Error, RecursionError) as error:
-        raise InvalidError(f"{path} is no file of prompts: {error!r}", fix=_FIX) from error
-    return _checked(str(path), entries)
+    return _checked(str(path), read(path, lambda line: (line["path"], line["prompt"], _seed(line)), fix=_FIX))
 
 
 def _checked(source: str, entries: list[tuple[Any, Any, int]]) -> list[tuple[str, str, int]]:
@@ -269,13 +249,6 @@ def _seed(line: Mapping[str, Any]) -> int:
     if type(seed) is not int or not -(2**63) <= seed < 2**63:
         raise ValueError(f"a seed is an integer of 64 bits, not {str(given)[:40]}")
     return seed
-
-
-def _json(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return None  # JSON lines
 
 
 def _matched(

@@ -14,7 +14,8 @@ import pandas as pd
 import pytest
 import smoke
 
-from flashbench import audit, generate, keys, scoring, systems, video
+from flashbench import generate, keys, scoring, systems, video
+from flashbench.checks import audit
 from flashbench.errors import IntegrityError, InvalidError
 from flashbench.protocol import load_protocol, trials
 from flashbench.run import Options

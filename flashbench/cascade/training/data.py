@@ -39,8 +39,9 @@ class Pixels(NamedTuple):
 
 Source: TypeAlias = Callable[[Phase, torch.Generator], Batch]
 """Gives `phase.batch` samples as `phase` orders them; all its randomness comes from the generator."""
-Pairs: TypeAlias = Callable[[int, torch.Generator], tuple[Tensor, Tensor]]
-"""(batch size, generator) to clean scaled latents (high quality, low quality), each (B, T, C, H, W)."""
+Pairs: TypeAlias = Callable[[int, torch.Generator], tuple[Tensor, ...]]
+"""(batch size, generator) to clean scaled latents (high quality, low quality), each (B, T, C, H, W), and, if there are
+any, the contexts (B, L, D) behind them."""
 Clips: TypeAlias = Callable[[Phase, torch.Generator], Pixels]
 """Gives `phase.batch` clips of the phase's size and frames; images (drawn with share `phase.images`) have one frame."""
 

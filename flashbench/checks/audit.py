@@ -23,7 +23,6 @@ import yaml
 from flashbench import generate, keys, metrics, scoring
 from flashbench.errors import IntegrityError, InvalidError
 from flashbench.progress import say
-from flashbench.protocol import load_protocol
 from flashbench.run import Options, ensure_assets, render, scored, summary
 from flashbench.store import Store
 from flashbench.types import Measurement, Protocol
@@ -49,7 +48,7 @@ def audit_results(names: Sequence[str], options: Options, *, clips: bool = False
     findings, compared = _against_lock(options.root, names)
     whole, total, checked = True, 0, 0
     for name in names:
-        protocol = load_protocol(name, tier=options.tier, overrides=options.overrides)
+        protocol = options.protocol(name)
         ensure_assets([protocol], material=False)
         path, manifest = options.root / name / "scores.parquet", options.root / name / "clips.jsonl"
         table = scoring.read_scores(path, protocol.hash)
@@ -118,10 +117,11 @@ def _grid(
     fields = (*_LINE, "metric", "frames") if measured else _LINE
     expected = {
         (protocol.name, variant.row, case.id, case.cluster, case.seed, replica, *more)
-        for variant in protocol.variants
-        for case in protocol.cases
+        for part in protocol.parts
+        for case in part.cases
+        for variant in part.variants
         for replica in replicas
-        for more in ([(metric, protocol.geometry.frames) for metric in protocol.metrics] if measured else [()])
+        for more in ([(name, part.geometry.frames) for name in scoring.asked_of(part, case)] if measured else [()])
     }
     found = Counter(tuple(row[field] for field in fields) for row in rows)
     for what, wrong in (
@@ -141,19 +141,22 @@ def _scores(
     path: Path, protocol: Protocol, rows: Sequence[Row], lines: Sequence[Row], store: Store
 ) -> tuple[list[str], int]:
     """Findings about each score, its clip, its key and the store's record, and how many records there were."""
-    controls = {variant.row for variant in protocol.variants if variant.system == "original"}
+    controls = {variant.row for variant in protocol.variants if variant.system == "original" and not variant.size}
     by_clip = {tuple(line[field] for field in _CLIP): line for line in lines}
     references = {(row["case"], row["seed"], row["replica"]): row["clip"] for row in rows if row["row"] in controls}
-    references |= {at[1:]: line["original"] for at, line in by_clip.items()}
+    texts = {case.id: case.prompt.original for part in protocol.parts for case in part.cases if case.prompt}
+    measured = {name for part in protocol.parts for name in part.metrics}
     findings, forged, right, checked = list[str](), list[str](), 0, 0
     for row in rows:
-        if row["metric"] not in protocol.metrics:
-            continue  # the grid says so
+        if row["metric"] not in measured or not row["key"]:
+            continue  # the grid says so, or no clip was made
         where, at = _where(path, row), tuple(row[field] for field in _CLIP)
         if at in by_clip and row["clip"] != by_clip[at]["digest"]:
             findings.append(f"{where}: the score is of another clip than clips.jsonl names")
-        if at[1:] in references or metrics.get(row["metric"]).scope != "pair":
-            key = scoring.score_key(row["metric"], clip=row["clip"], reference=references.get(at[1:], ""))
+        reference = by_clip[at]["original"] if at in by_clip else references.get(at[1:])
+        if reference or metrics.get(row["metric"]).scope != "pair":
+            about = {"clip": row["clip"], "reference": reference, "prompt": texts.get(row["case"])}
+            key = scoring.score_key(row["metric"], **about)
             right += key == row["key"]
             forged += [f"{where}: the key is not that of metric, clip and reference"] if key != row["key"] else []
         try:
@@ -163,8 +166,8 @@ def _scores(
             continue
         if found:  # else it was never measured here (a clone): then dvc.lock vouches, and the count says so
             checked += 1
-            about = json.loads(store.score_path(row["key"]).read_text(encoding="utf-8"))["body"]
-            edited = _edited(row, found, about)
+            record = json.loads(store.score_path(row["key"]).read_text(encoding="utf-8"))["body"]
+            edited = _edited(row, found, record)
             findings += [f"{where}: {field} differs from the store's sealed record" for field in edited]
     if forged and not right:  # keys hold the machine's numerics class
         say(f"{path}: scores are of another numerics class: keys not recomputed")
@@ -184,8 +187,14 @@ def _edited(row: Row, found: Measurement, about: Row) -> Iterator[str]:
 
 def _manifest(path: Path, protocol: Protocol, lines: Iterable[Row], store: Store, *, decode: bool) -> Iterator[str]:
     """Each line names a clip of its row's system and settings, with the digests that the store has."""
-    variants = {variant.row: (variant.system, keys.plain(variant.settings)) for variant in protocol.variants}
+    variants = {
+        variant.row: (variant.system, keys.plain(variant.settings))
+        for part in protocol.parts
+        for variant in part.variants
+    }
     for line in lines:
+        if not line["key"]:
+            continue  # no clip was made, and the line says why
         where, made = _where(path, line), (line["system"], line["settings"])
         if made != variants.get(line["row"], made):
             yield f"{where}: the clip's system or settings are not those of the protocol's row"
@@ -200,7 +209,8 @@ def _manifest(path: Path, protocol: Protocol, lines: Iterable[Row], store: Store
                 continue
             if found != line[digest]:
                 yield f"{where}: the store's {digest} is {found[:12]}, the manifest says {line[digest][:12]}"
-            about = (*(made if key == "key" else ("original", record.get("settings"))), line["case"], line["seed"])
+            source = (record.get("system"), record.get("settings"))  # the original, or Stage I's clip
+            about = (*(made if key == "key" else source), line["case"], line["seed"])
             if about != tuple(record.get(field) for field in ("system", "settings", "case", "seed")):
                 yield f"{where}: the store's clip is of another system, settings, case or seed"
 

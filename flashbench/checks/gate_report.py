@@ -1,0 +1,131 @@
+"""A gate's verdict to read and to keep: verdict.md for people (a pull request's summary), verdict.json for programs."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from flashbench import stats
+from flashbench.checks.gate import Finding, Verdict
+from flashbench.reporting.markup import Block, Cell, markdown
+from flashbench.run import write
+
+_SHOWN = 40
+"""Lines of a list or grid in verdict.md; verdict.json has all."""
+_RULES = {
+    "exact": (
+        "Every sample must be what it was. An effect is current − baseline, paired by case and seed, with its 95 % "
+        "interval over clusters."
+    ),
+    "margins": (
+        "Pass: the 95 % interval of current − baseline, paired by case and seed, stays clear of the margin on the bad "
+        "side. Regression: it lies wholly beyond. Inconclusive: neither."
+    ),
+}
+
+
+def keep(verdict: Verdict, folder: Path) -> None:
+    """Write verdict.json and verdict.md into `folder`."""
+    write(folder / "verdict.json", to_json(verdict).encode())
+    write(folder / "verdict.md", markdown(blocks(verdict)).encode())
+
+
+def to_json(verdict: Verdict) -> str:
+    """The whole verdict, null for what is missing; no times."""
+    about = {"schema": 1, "code": int(verdict.code), **asdict(verdict)}
+    return json.dumps(_plain(about), sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def blocks(verdict: Verdict) -> list[Block]:
+    """The verdict as a document."""
+    found = [Block("heading", f"Gate: {verdict.outcome}"), Block("text", sentence(verdict))]
+    if verdict.problems:
+        found.append(Block("notes", notes=_cut(verdict.problems)))
+    if verdict.findings:
+        found.append(Block("grid", grid=[_HEAD, *map(_line, verdict.findings[:_SHOWN])], columns="llllrrl"))
+        samples = [line for finding in verdict.findings for line in _samples(finding)]
+        if samples:
+            found += [Block("subheading", "Worst samples")]
+            found.append(Block("grid", grid=[_SAMPLE_HEAD, *samples[:_SHOWN]], columns="lllrrrrl"))
+        if len(verdict.findings) > _SHOWN or len(samples) > _SHOWN:
+            found.append(Block("text", f"Shown: the first {_SHOWN} lines; verdict.json has all."))
+    if verdict.notes:
+        found.append(Block("notes", notes=_cut(verdict.notes)))
+    return [*found, Block("text", _RULES[verdict.kind])]
+
+
+def sentence(verdict: Verdict) -> str:
+    """What was compared with what, and what came of it."""
+    where = f"`{verdict.current}` against `{verdict.baseline}`, {verdict.tier} tier"
+    total = sum(verdict.compared.values())
+    allowed = ", ".join(f"{metric} {value:g}" for metric, value in sorted(verdict.tolerance.items()))
+    tolerance = f" (tolerance: {allowed})" if allowed else ""
+    if verdict.kind == "margins":
+        counts = [f"{sum(f.outcome == what for f in verdict.findings)} {what}" for what in _OUTCOMES]
+        return f"{where}: {len(verdict.findings)} tests of no worse than the margin: {', '.join(counts)}{tolerance}."
+    changed, rows = sum(f.changed for f in verdict.findings), {(f.protocol, f.row) for f in verdict.findings}
+    inside = f", in {len(rows)} row{'s' if len(rows) != 1 else ''}" if rows else ""
+    protocols = ", ".join(verdict.compared) or "no protocol"
+    return f"{where}: {changed} of {total} scores changed{inside} ({protocols}){tolerance}."
+
+
+_OUTCOMES = ("pass", "regression", "inconclusive")
+_HEAD = tuple(map(Cell, ("protocol", "row", "metric", "verdict", "changed", "clusters", "effect [interval]")))
+_SAMPLE_HEAD = tuple(
+    map(Cell, ("row", "metric", "case", "seed", "before", "after", "difference", "what differs")),
+)
+
+
+def _cut(lines: Sequence[str]) -> list[str]:
+    more = len(lines) - _SHOWN
+    return [*lines[:_SHOWN], *([f"and {more} more: see verdict.json"] if more > 0 else [])]
+
+
+def _line(finding: Finding) -> list[Cell]:
+    margin = "" if math.isnan(finding.margin) else f" (margin {finding.margin:g})"
+    return [
+        Cell(f"{finding.protocol} ({finding.cases})"),
+        Cell(_row(finding), code=True),
+        Cell(finding.metric, code=True),
+        Cell(finding.outcome, bold=finding.outcome != "pass"),
+        Cell(f"{finding.changed}/{finding.of}"),
+        Cell(str(finding.effect.clusters)),
+        Cell(_effect(finding.effect) + margin),
+    ]
+
+
+def _row(finding: Finding) -> str:
+    return f"{finding.row} r{finding.replica}" if finding.replica else finding.row
+
+
+def _effect(found: stats.Contrast) -> str:
+    if math.isnan(found.effect):
+        return f"– ({found.reason})"
+    if math.isnan(found.low):
+        return f"{found.effect:+.3g} ({found.reason})"
+    width = (found.high - found.low) / 2
+    places = min(max(1 - math.floor(math.log10(width)), 0), 9) if width > 0 else 3
+    return f"{found.effect:+.{places}f} [{found.low:+.{places}f}, {found.high:+.{places}f}]"
+
+
+def _samples(finding: Finding) -> list[list[Cell]]:
+    return [
+        [
+            Cell(_row(finding), code=True), Cell(finding.metric, code=True), Cell(one.case, code=True),
+            Cell(str(one.seed)), Cell(f"{one.before:.6g}"), Cell(f"{one.after:.6g}"), Cell(f"{one.difference:+.3g}"),
+            Cell(one.differs),
+        ]
+        for one in finding.worst
+    ]  # fmt: skip

@@ -1,0 +1,25 @@
+"""What a run knows of a clip without looking at it: counted evaluations, FLOP and seconds that follow from shapes."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from flashbench.metrics.base import Metric
+from flashbench.types import Clip, Measurement, Scope
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recorded(Metric):
+    """A quantity of the manifest's line: the same for every clip of a row."""
+
+    scope: Scope = "video"
+
+    def measure(self, clip: Clip, reference: Clip | None = None, prompt: str | None = None) -> Measurement:
+        """Missing: nobody wrote down how a clip from elsewhere was made."""
+        return Measurement.missing("known only of clips that a protocol made")
+
+
+EVALUATIONS = Recorded(name="evaluations", direction="lower", unit="", range=(0.0, math.inf))
+TFLOP = Recorded(name="tflop", direction="lower", unit="TFLOP", range=(0.0, math.inf))
+PREDICTED_SECONDS = Recorded(name="predicted_seconds", direction="lower", unit="s", range=(0.0, math.inf))
