@@ -92,5 +92,6 @@ def held_out(scene: Scene) -> bool:
 def captions(split: str) -> tuple[str, ...]:
     """Captions of held-out scenes, each scene once: `test` 48 of them, `dev` the other 24."""
     held = [scene for scene in SCENES if held_out(scene)]
-    chosen = [(place, scene) for place, scene in enumerate(held) if (place % 3 == 0) == (split == "dev")]
-    return tuple(caption(scene, place % len(TEMPLATES)) for place, scene in chosen)
+    # Both splits have every shape, motion and pair of the two, and every template, equally often.
+    chosen = [(at, scene) for at, scene in enumerate(held) if ((at + at // 12) % 3 == 0) == (split == "dev")]
+    return tuple(caption(scene, (at // 3) % len(TEMPLATES)) for at, scene in chosen)

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from flashbench.laptop import scene_clips
+from flashbench.laptop import material, scene_clips
 from flashbench.laptop.views import Picture
 
 SIDE = 160
@@ -28,7 +28,7 @@ def picture(found: Any) -> Picture:
 @pytest.fixture
 def textures(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Scenes are made over the stand-ins."""
-    monkeypatch.setattr(scene_clips.material, "picture", picture)
+    monkeypatch.setattr(material, "picture", picture)
     scene_clips._texture.cache_clear()
     yield
     scene_clips._texture.cache_clear()

@@ -76,7 +76,7 @@ def test_training_draws_no_scene_that_is_held_out() -> None:
 def test_a_clip_is_a_function_of_its_arguments() -> None:
     scene = Scene("red", "square", "left", "grass")
     clip = scene_clip(scene, 3, 5, 48, 64)
-    assert (clip.shape, clip.dtype) == ((5, 48, 64, 3), np.uint8)
+    assert clip.shape == (5, 48, 64, 3) and clip.dtype == np.uint8
     assert np.array_equal(clip, scene_clip(scene, 3, 5, 48, 64))
     assert not np.array_equal(clip, scene_clip(scene, 4, 5, 48, 64))
 

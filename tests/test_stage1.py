@@ -20,7 +20,7 @@ from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 from flashbench import scenes
 from flashbench.cascade.training import TARGETS
 from flashbench.errors import IntegrityError, UsageError
-from flashbench.laptop import recipes, scene_clips, stage1, text
+from flashbench.laptop import material, recipes, scene_clips, stage1, text
 from flashbench.laptop.scene_clips import training_scene
 
 CLIPS: dict[str, Any] = {"clips": 6, "frames": 5, "size": 32}
@@ -51,7 +51,7 @@ def make(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Make]:
         return out
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(scene_clips.material, "picture", picture)
+        patch.setattr(material, "picture", picture)
         scene_clips._texture.cache_clear()
         yield build
         scene_clips._texture.cache_clear()
@@ -138,7 +138,7 @@ def test_a_clip_is_a_function_of_noise_and_prompt(make: Make, inputs: dict[str, 
         noise = torch.randn(shape, generator=draw)
         options: dict[str, Any] = {"steps": 3, "guidance": guidance, "noise": noise, "step_noise": draw}
         frames, evaluations = stage1.generate_clip(network, codec, encode([prompt]), **options)
-        assert (frames.shape, frames.dtype, evaluations) == ((5, 32, 48, 3), np.uint8, 3)
+        assert frames.shape == (5, 32, 48, 3) and frames.dtype == np.uint8 and evaluations == 3
         return frames
 
     first = clip()
@@ -156,14 +156,14 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     words = {"[PAD]": 0, "[UNK]": 1, "red": 2, "circle": 3}
     made = Tokenizer(models.WordLevel(words, unk_token="[UNK]"))
     made.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=made, pad_token="[PAD]")
+    tokenizer: Any = PreTrainedTokenizerFast(tokenizer_object=made, pad_token="[PAD]")  # type: ignore[no-untyped-call]
     tokenizer.model_input_names = ["input_ids", "attention_mask"]
     config = BertConfig(vocab_size=4, hidden_size=text.WIDTH, num_hidden_layers=1, num_attention_heads=2,
                         intermediate_size=8, max_position_embeddings=32)  # fmt: skip
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model = BertModel(config, add_pooling_layer=False).eval()
-    monkeypatch.setattr(text, "_encoder", lambda: (tokenizer, model))
+        model: Any = BertModel(config, add_pooling_layer=False)
+    monkeypatch.setattr(text, "_encoder", lambda: (tokenizer, model.eval()))
 
 
 @pytest.mark.usefixtures("tiny")

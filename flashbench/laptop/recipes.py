@@ -67,8 +67,7 @@ def build(
     if kind == "scenes":
         return {**stage1.write_scenes(resolved, load_codec(inputs["codec"]), out, report)}
     if kind == "stage1":
-        seed = 1000 * resolved["seed"] + replica
-        losses = stage1.build(resolved, inputs, out, state, seed, report, _identity(inputs))
+        losses = stage1.build(resolved, inputs, out, state, replica, report, _identity(inputs))
         return {"steps": len(losses)}
     return _network(kind, resolved, inputs, out, state, replica, report)
 

@@ -53,7 +53,7 @@ def _texture(background: str, height: int, width: int) -> Floats:
     kind = cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC
     grey = cv2.resize(photograph, size, interpolation=kind).astype(np.float32)
     grey = CONTRAST * (grey - grey.mean()) / grey.std()
-    return np.clip(np.float32(colour) + grey[..., None], 0, 255)
+    return np.clip(np.array(colour, dtype=np.float32) + grey[..., None], 0, 255)
 
 
 def training_scene(index: int) -> tuple[Scene, int]:

@@ -53,7 +53,7 @@ def build(
     inputs: Mapping[str, Path],
     out: Path,
     state: Path,
-    seed: int,
+    replica: int,
     report: Report,
     identity: str,
 ) -> list[float]:
@@ -61,6 +61,7 @@ def build(
 
     Adapters (`adaptation: lora`, Hu et al. 2021) are merged before the weights are written.
     """
+    seed = 1000 * int(settings["seed"]) + replica
     if settings["adaptation"] not in ADAPTATIONS:
         raise did_you_mean("adaptation of a stage1 recipe", str(settings["adaptation"]), ADAPTATIONS)
     pool = load_file(inputs["scenes"] / "scenes.safetensors")

@@ -1,7 +1,7 @@
 """Whether a clip shows what its prompt asks for: the laptop's scenes, read back from the pixels.
 
 A pixel belongs to the object where it is nearer to a colour of `scenes.COLORS` than to the clip's own background, which
-is the median of its edges. Colour, shape (the best overlap with a shape of the same area and centre), motion and the
+is the median of its edges. Colour, shape (best overlap with a shape of the same area and centre), motion and the
 number of objects follow from the connected parts. On scenes as they are made the checker is right on all of 288 clips at
 48, 64 and 80 pixels (48 clips at 256), blurred by a standard deviation of 1/80 of the height or not.
 """
@@ -48,7 +48,7 @@ def cover(shape: str, x: float, y: float, radius: float, height: int, width: int
     outline = (centre + OUTLINES[shape] * radius * _SCALE) * _FIXED
     cv2.fillPoly(drawn, [np.round(outline).astype(np.int32)], 255, lineType=cv2.LINE_8, shift=4)
     small = cv2.resize(drawn, (width, height), interpolation=cv2.INTER_AREA)
-    return small.astype(np.float32) / 255
+    return np.asarray(small.astype(np.float32) / 255, dtype=np.float32)
 
 
 def _polygon(corners: int, turn: float) -> npt.NDArray[np.float64]:

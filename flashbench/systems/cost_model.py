@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from flashbench import cost
+from flashbench import cost as model
 from flashbench.errors import UsageError
 from flashbench.systems.base import Request, System
 from flashbench.types import Clip, Geometry, Settings
 
-DESIGNS = ("stage1", "stage2", *cost.SYSTEMS)
+DESIGNS = ("stage1", "stage2", *model.SYSTEMS)
 
 
 class CostModel(System):
@@ -35,7 +35,7 @@ class CostModel(System):
         self, settings: Settings, geometry: Geometry, recipes: Mapping[str, Mapping[str, Any]]
     ) -> Mapping[str, float]:
         """TFLOP and predicted seconds of the networks, by rates fitted to the paper's five times."""
-        stages, device = self._stages(settings), cost.rates(None, None, None)
+        stages, device = self._stages(settings), model.rates(None, None, None)
         flop = sum(stage.linear + stage.attention for stage in stages)
         return {"tflop": flop / 1e12, "predicted_seconds": sum(device.seconds(stage) for stage in stages)}
 
@@ -43,13 +43,13 @@ class CostModel(System):
         """Nothing: `obstacle` says why."""
         raise UsageError("the cost model makes no clips", fix="use the system flashvideo")
 
-    def _stages(self, settings: Settings) -> tuple[cost.Stage, ...]:
-        size, frames = cost.parse_size(str(settings["pixels"])), int(str(settings["frames"]))
+    def _stages(self, settings: Settings) -> tuple[model.Stage, ...]:
+        size, frames = model.parse_size(str(settings["pixels"])), int(str(settings["frames"]))
         design, nfe = str(settings["design"]), int(str(settings["nfe"])) or None
         if design in ("stage1", "stage2"):
-            network, own = (cost.STAGE1, 50) if design == "stage1" else (cost.STAGE2, 4)
-            return (cost.Stage(network, size, frames, nfe or own),)
-        return cost.compose(design, size, frames, nfe=nfe)
+            network, own = (model.STAGE1, 50) if design == "stage1" else (model.STAGE2, 4)
+            return (model.Stage(network, size, frames, nfe or own),)
+        return model.compose(design, size, frames, nfe=nfe)
 
 
 SYSTEMS: tuple[System, ...] = (CostModel(),)
