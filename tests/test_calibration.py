@@ -22,6 +22,7 @@ from flashbench import assets, metrics
 from flashbench.errors import IntegrityError, InvalidError, MissingAsset
 from flashbench.metrics import calibration, learned
 from flashbench.metrics.base import FrameMetric, Metric, Pair
+from flashbench.metrics.recorded import Recorded
 from flashbench.types import Frames
 
 GOLDEN = Path(__file__).parent / "golden" / "niqe.safetensors"
@@ -64,7 +65,9 @@ def test_the_synthetic_clip_moves_and_differs_from_its_reference() -> None:
 
 @pytest.mark.usefixtures("pristine")
 def test_every_metric_without_a_network_scores_as_before() -> None:
-    known = [metric for metric in map(metrics.get, metrics.names()) if not calibration.learned(metric)]
+    everything = [metric for metric in map(metrics.get, metrics.names()) if not calibration.learned(metric)]
+    # The synthetic clip has no prompt, and nobody recorded what it cost.
+    known = [metric for metric in everything if not metric.reads_prompt and not isinstance(metric, Recorded)]
     checks = calibration.check([metric for metric in known if not metric.fallible])
     assert {check.metric for check in checks} == set(calibration._table()["golden"])
     assert [str(check) for check in checks if not check.ok] == []

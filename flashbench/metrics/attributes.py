@@ -2,7 +2,7 @@
 
 A pixel belongs to the object where it is nearer to a colour of `scenes.COLORS` than to the clip's own background, which
 is the median of its edges. Colour, shape (best overlap with a shape of the same area and centre), motion and the
-number of objects follow from the connected parts. On scenes as they are made the checker is right on all of 288 clips at
+number of objects follow from the connected parts. On scenes as they are made the checker is right on all 288 clips at
 48, 64 and 80 pixels (48 clips at 256), blurred by a standard deviation of 1/80 of the height or not.
 """
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from flashbench.metrics.base import Metric
-from flashbench.types import Clip, Measurement, Scope
+from flashbench.metrics.base import About, Metric, Stream
+from flashbench.types import Measurement, Scope
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,8 +15,10 @@ class Recorded(Metric):
 
     scope: Scope = "video"
 
-    def measure(self, clip: Clip, reference: Clip | None = None, prompt: str | None = None) -> Measurement:
+    def stream(self, about: About) -> Stream:
         """Missing: nobody wrote down how a clip from elsewhere was made."""
+        while (yield) is not None:
+            pass
         return Measurement.missing("known only of clips that a protocol made")
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from flashbench import metrics, scoring, stats
+from flashbench import metrics, prompts, scoring, stats
 from flashbench.published import VERSIONS
 from flashbench.reporting import totals
 from flashbench.reporting.markup import Block, Cell, Notes, latex, markdown
@@ -160,6 +160,8 @@ def _subset(subset: Subset) -> str:
     """What part of its suite the prompts are."""
     which = f"all {subset.of} prompts" if subset.chosen == subset.of else f"the first {subset.chosen} of {subset.of}"
     text = f"Prompts: {which} of the suite `{subset.suite}` in its fixed order, subset {subset.hash[:12]}."
+    if not subset.suite.startswith(prompts.VBENCH):
+        return f"{text} They are none of VBench's."
     return text if subset.chosen == subset.of else f"{text} No score of a part of VBench's suite is a VBench score."
 
 

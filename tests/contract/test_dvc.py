@@ -22,7 +22,8 @@ ENTRIES = {
 _DOCUMENTS = ("tables", "claims", "figures", "figure_cost", "panels", "contact", "markup", "headline", "totals")
 LATER = {f"flashbench.reporting.{name}" for name in _DOCUMENTS}
 LATER |= {"flashbench.stats", "flashbench.reporting"}
-NETWORKS = ("flashbench.cascade", "flashbench.laptop.recipes", "flashbench.laptop.klt", "flashbench.laptop.pool")
+_MADE = ("recipes", "klt", "pool", "labels", "scene_clips", "stage1", "text", "vanilla")
+NETWORKS = ("flashbench.cascade", *(f"flashbench.laptop.{name}" for name in _MADE))
 """What composing a protocol imports of the systems only inside the functions that make clips."""
 
 

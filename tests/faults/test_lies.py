@@ -110,7 +110,7 @@ def test_a_system_that_ignores_nfe_is_refused(folder: Path, monkeypatch: pytest.
     with pytest.raises(InvalidError, match="declare 4 network evaluations, 1 were counted"):
         generate.make_clip(
             store=store, key=planned.key, report=lambda *_: None, trial=trial,
-            models=planned.models, original=planned.original,
+            models=planned.models, given=planned.given,
         )  # fmt: skip
     assert not store.has_clip(planned.key)
 
