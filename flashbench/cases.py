@@ -37,6 +37,8 @@ def build(config: Mapping[str, Any], suite: Suite | None = None) -> tuple[tuple[
             captions = {name: known[name].caption for name in sources}
     elif spec["set"] == "synthetic":
         sources = [f"synthetic-{index}" for index in range(spec["count"])]
+        if spec.get("captions"):
+            captions = {name: f"A procedural pattern, number {number}." for number, name in enumerate(sources)}
     else:
         raise did_you_mean("case set", spec["set"], ("material", "prompts", "synthetic"))
     cases = tuple(
