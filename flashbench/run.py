@@ -25,7 +25,7 @@ from flashbench.progress import say
 from flashbench.protocol import load, trials
 from flashbench.protocol import names as known_protocols
 from flashbench.store import Store, write_whole
-from flashbench.types import Phase, Protocol
+from flashbench.types import Case, Phase, Protocol
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -210,6 +210,11 @@ def render(protocol: Protocol, scores: pd.DataFrame) -> dict[str, bytes]:
     }
 
 
+def _label(case: Case) -> str:
+    """What a contact sheet calls a case: its prompt, or its material."""
+    return case.id if case.source is not None or case.prompt is None else case.prompt.original
+
+
 def _tables(protocol: Protocol, store: Store, options: Options, engine: Engine) -> None:
     from flashbench.reporting import contact
 
@@ -220,15 +225,16 @@ def _tables(protocol: Protocol, store: Store, options: Options, engine: Engine) 
     manifest = generate.read_manifest(options.root / protocol.name / "clips.jsonl")
     sheets = []
     for part in protocol.parts:
-        cases = list(dict.fromkeys(case.id for case in part.cases))
+        labels = {case.id: _label(case) for case in part.cases}
+        cases = list(labels.values())[:SHEET_CASES]
         shown: dict[str, dict[str, Any]] = {variant.row: {} for variant in part.variants}
         for line in manifest:
             first = (line["replica"], line["seed"]) == (min(options.replicas), 0)
-            if line["case"] in cases[:SHEET_CASES] and first and line["key"]:
-                shown[line["row"]][line["case"]] = store.clip(line["key"])
+            if labels.get(line["case"]) in cases and first and line["key"]:
+                shown[line["row"]][labels[line["case"]]] = store.clip(line["key"])
         shown = {row: clips for row, clips in shown.items() if clips}
         if shown:
-            sheets.append(contact.contact_sheet(shown, cases[:SHEET_CASES], of=len(cases)))
+            sheets.append(contact.contact_sheet(shown, cases, of=len(labels)))
     if sheets:
         write(options.root / protocol.name / "contact.png", contact.png(contact.below(sheets)))
 
