@@ -13,7 +13,8 @@ override PYTHON := $(or $(PYTHON),$(shell for p in python3.11 python3 /usr/bin/p
 	$$p $(IS_311) 2>/dev/null && echo $$p && break; done),python3)
 REPLICAS ?= 1
 JOBS ?= 2
-BASE ?= HEAD
+# What the smoke tier is gated against: the commit that last declared its scores, whatever has changed since.
+BASE ?= $(shell git log -1 --format=%h -- results/smoke)
 PROTOCOLS := nfe strength degradation enhancers guidance positions preference resolution stages tuning vbench cost
 SMOKE ?= flashbench run $(PROTOCOLS) --tier smoke && flashbench claims --tier smoke && \
 	flashbench audit results $(PROTOCOLS) --tier smoke --clips
@@ -61,7 +62,7 @@ repro: setup  ## every table, figure and claim of params.yaml's tier; REPLICAS=3
 	dvc repro
 	$(if $(filter 3,$(REPLICAS)),cd replicas && dvc repro)
 
-smoke: setup  ## the smoke tier of all protocols in a temporary folder, gated against the scores of BASE=HEAD
+smoke: setup  ## the smoke tier of all protocols in a temporary folder, gated against BASE: where results/smoke was last committed
 	@dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && cd "$$dir" && export FLASHBENCH_STORE="$$dir/store" && $(SMOKE) && \
 	  cd "$(CURDIR)" && flashbench gate --baseline "$(BASE)" --tier smoke --results "$$dir/results/smoke" --regenerate \
 	    --out "$(or $(OUT),$$dir)"
@@ -70,7 +71,8 @@ test: setup  ## the fast tests, JOBS=2 processes
 	python -m pytest -q -n $(JOBS)
 
 test-slow: setup  ## the tests that take minutes, need the package index, or need the machine to themselves
-	python -m pytest -q -m "slow or isolated" --timeout 1200
+	python -m pytest -q -n $(JOBS) --dist loadscope -m "slow and not isolated" --timeout 1200
+	python -m pytest -q -m isolated --timeout 1200
 
 lint: setup  ## ruff, its formatter, and mypy
 	ruff check .

@@ -83,7 +83,7 @@ def _within(options: Any, protocols: list[str], budget: str | None) -> Any:
         "flashbench run nfe strength --phase train",
         "flashbench run nfe --tier smoke --limit 1 --results out",
         "flashbench run nfe --tier paper --dry-run",
-        "flashbench run nfe --weights my-stage2 --results out",
+        "flashbench run nfe --system flashvideo --weights my-stage2",
     )
 )
 def run(
@@ -97,9 +97,12 @@ def run(
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only the first N cases.")] = None,
     budget: Budget = None,
     workers: Annotated[int | None, typer.Option("--workers", min=0, help="Processes; 0 runs in this one.")] = None,
-    system: Annotated[str, typer.Option("--system", help="System that --weights are given to.")] = "flashvideo",
+    system: Annotated[
+        str | None, typer.Option("--system", help="System that --weights are given to: flashvideo unless named.")
+    ] = None,
     weights: Annotated[
-        Path | None, typer.Option("--weights", help="A checkpoint of your own (file or folder): one more row.")
+        Path | None,
+        typer.Option("--weights", help="A checkpoint of your own (file or folder): one more row, in results/own/TIER."),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, make nothing.")] = False,
     overrides: Overrides = None,

@@ -14,8 +14,9 @@ from typing import Any
 
 import yaml
 
-from flashbench import cases, keys, systems
+from flashbench import cases, keys, prompts, systems
 from flashbench.errors import FlashBenchError, UsageError, did_you_mean
+from flashbench.metrics.vbench.dimensions import as_measured
 from flashbench.paths import protocol_root, read_yaml
 from flashbench.published import published
 from flashbench.types import Case, Claim, Geometry, Preview, Protocol, Scalar, Trial, Variant
@@ -90,7 +91,9 @@ def _check_fields(config: Mapping[str, Any], name: str, where: str) -> None:
     if config.get("name") != name:
         raise UsageError(f"{where} calls itself {config.get('name')!r}", fix=f"write `name: {name}`")
     for field, known in _KNOWN.items():
-        for inner in config.get(field) or {}:
+        if not isinstance(block := config.get(field) or {}, Mapping):
+            raise UsageError(f"`{field}` of {where} is {block!r}", fix="give it fields, as in nfe.yaml")
+        for inner in block:
             if inner not in known:
                 raise did_you_mean(f"field in `{field}` of {where}:", inner, known)
     for field in _REQUIRED:
@@ -132,13 +135,17 @@ def _compose(name: str, tier: str, overrides: Sequence[str]) -> dict[str, Any]:
 def _build(config: Mapping[str, Any], tier: str, suite: cases.Suite | None) -> Protocol:
     main = _part(config, tier, suite)
     whole = {name: value for name, value in config.items() if name not in ("budget", "recipes", "title")}
+    whole["claims"] = [{**claim, "note": ""} for claim in config.get("claims") or ()]  # words that decide nothing
     cascade = None if not config.get("cascade") else _part(_cascade_of(config), tier, suite)
     recipes = _needed_recipes([main, *([] if cascade is None else [cascade])], config.get("recipes") or {})
     versions = [
         [v.row, v.system, systems.get(v.system).version, systems.get(v.system).identity(v.settings)]
         for v in main.variants
     ]
-    found = keys.key("protocol", config=whole, recipes=_in_keys(recipes), variants=versions)
+    asked = [case.prompt for part in (main, cascade) if part for case in part.cases if case.prompt]
+    # A user's file of prompts may change under its name.
+    texts = sorted({(prompt.id, prompt.text, prompt.line or 0) for prompt in asked})
+    found = keys.key("protocol", config=whole, recipes=_in_keys(recipes), variants=versions, prompts=texts)
     if cascade is not None:
         cascade = replace(cascade, recipes=recipes, hash=found, published={}, exploratory=True)
     return replace(main, recipes=recipes, hash=found, cascade=cascade)
@@ -165,6 +172,8 @@ def _part(config: Mapping[str, Any], tier: str, suite: cases.Suite | None) -> Pr
     metrics = _metrics(config["metrics"], config["primary"])
     _whole_numbers(config)
     geometry = Geometry(**{**config["geometry"], "fps": Fraction(str(config["geometry"]["fps"]))})
+    if geometry.fps <= 0:
+        raise UsageError(f"geometry.fps is {geometry.fps}", fix="give frames per second above 0")
     for variant in variants:
         systems.get(variant.system).check(variant.settings, sized(geometry, variant))
     chosen, subset = cases.build(config, suite)
@@ -181,7 +190,7 @@ def _part(config: Mapping[str, Any], tier: str, suite: cases.Suite | None) -> Pr
         metrics=metrics,
         primary=tuple(config["primary"]),
         baseline=config["baseline"],
-        margins={name: margin for name, margin in (config.get("margins") or {}).items() if margin is not None},
+        margins={name: float(margin) for name, margin in (config.get("margins") or {}).items() if margin is not None},
         claims=claims,
         published=_published(config, rows),
         curve=config.get("curve"),
@@ -195,7 +204,8 @@ def _part(config: Mapping[str, Any], tier: str, suite: cases.Suite | None) -> Pr
 
 def _published(config: Mapping[str, Any], rows: Sequence[str]) -> dict[str, dict[str, dict[str, float]]]:
     """The paper's numbers of the table; `beside` says which of its rows stands beside one that is called otherwise."""
-    found = published(config["table"])
+    measured = {prompts.dimension_of(name): name for name in config["metrics"] if prompts.dimension_of(name)}
+    found = as_measured(published(config["table"]), measured)
     beside = {row: theirs for row, theirs in (config.get("beside") or {}).items() if theirs is not None}
     for row, theirs in beside.items():
         if row not in rows:

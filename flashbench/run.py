@@ -20,19 +20,19 @@ from flashbench.cases import Suite
 from flashbench.engine import Engine, LocalEngine
 from flashbench.errors import InvalidError, MissingAsset, UsageError, did_you_mean, on_disk
 from flashbench.laptop.settings import FOREIGN, TEXT_ENCODER
-from flashbench.own import with_weights
 from flashbench.progress import say
 from flashbench.protocol import load, trials
 from flashbench.protocol import names as known_protocols
 from flashbench.store import Store, write_whole
+from flashbench.systems.own import with_weights
 from flashbench.types import Case, Phase, Protocol
 
 if TYPE_CHECKING:
     import pandas as pd
 
 PHASES: tuple[Phase, ...] = get_args(Phase)
-SHEET_CASES = 4
-"""Cases on a contact sheet."""
+SHEET_CASES, SHEET_PROMPTS = 4, 12
+"""Cases on a contact sheet; more where they are prompts, whose clips are small and have no reference beside them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,8 +46,8 @@ class Options:
     """Only the first prompts of the suite, or sources: the override `cases.limit`."""
     workers: int | None = None
     overrides: tuple[str, ...] = ()
-    system: str = "flashvideo"
-    """What `weights` are given to."""
+    system: str | None = None
+    """What `weights` are given to: `flashvideo` unless named."""
     weights: Path | None = None
     """A checkpoint of one's own: one more row."""
 
@@ -55,12 +55,16 @@ class Options:
         """The protocol `name` under these options; `suite` as in `protocol.load`."""
         limit = () if self.limit is None else (f"cases.limit={self.limit}",)
         found = load(name, self.tier, (*self.overrides, *limit), suite)
-        return found if self.weights is None else with_weights(found, self.system, self.weights)
+        if self.weights is not None:
+            return with_weights(found, self.system or "flashvideo", self.weights)
+        if self.system is not None:
+            raise UsageError("--system says what --weights are given to, and there are none", fix="add --weights PATH")
+        return found
 
     @property
     def root(self) -> Path:
-        """Folder of the tier's results."""
-        return self.results or Path("results") / self.tier
+        """Folder of the tier's results; with weights of one's own another, so that they replace nothing."""
+        return self.results or Path("results") / ("own" if self.weights else "") / self.tier
 
 
 def run(names: Sequence[str], phases: Sequence[Phase] = PHASES, options: Options | None = None) -> None:
@@ -74,7 +78,7 @@ def run(names: Sequence[str], phases: Sequence[Phase] = PHASES, options: Options
         if phase not in PHASES:
             raise did_you_mean("phase", phase, PHASES)
     protocols = [options.protocol(name) for name in names]
-    if (options.limit or options.overrides or options.weights) and options.results is None:
+    if (options.limit or options.overrides) and options.results is None:
         what = "a limited or changed protocol would replace the tier's results"
         raise UsageError(what, fix="give its results a folder of their own: --results DIR")
     making = bool({"train", "generate"} & set(phases))
@@ -226,7 +230,7 @@ def _tables(protocol: Protocol, store: Store, options: Options, engine: Engine) 
     sheets = []
     for part in protocol.parts:
         labels = {case.id: _label(case) for case in part.cases}
-        cases = list(labels.values())[:SHEET_CASES]
+        cases = list(labels.values())[: SHEET_PROMPTS if part.subset else SHEET_CASES]
         shown: dict[str, dict[str, Any]] = {variant.row: {} for variant in part.variants}
         for line in manifest:
             first = (line["replica"], line["seed"]) == (min(options.replicas), 0)

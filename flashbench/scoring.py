@@ -96,7 +96,12 @@ def score(protocol: Protocol, manifest: Sequence[Mapping[str, Any]], *, store: S
         engine.run(list(tasks.values()), store=store, title=f"{protocol.name}: scores", unit="clips")
     made = sum(len(task.arguments["wanted"]) for task in tasks.values())
     say_made(protocol.name, "scores", made, sum(len(own) for _, own in keyed))
-    rows = [_row(protocol, line, name, key, absent[name], store) for line, own in keyed for name, key in own.items()]
+    frames = {case.id: part.geometry.frames for part in protocol.parts for case in part.cases}
+    rows = [
+        _row(protocol, line, name, key, absent[name], store) | {"frames": frames[line["case"]]}
+        for line, own in keyed
+        for name, key in own.items()
+    ]
     table = pd.DataFrame(rows, columns=list(COLUMNS))
     return table.sort_values(ORDER, kind="stable", ignore_index=True)
 
@@ -145,7 +150,6 @@ def _row(
         "metric": metric,
         "value": found.value,
         "per_frame": list(found.per_frame),
-        "frames": protocol.geometry.frames,
         "reason": noted(metric, found),
         "clip": line["digest"],
         "key": key,

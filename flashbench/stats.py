@@ -4,6 +4,7 @@ The unit is the cluster (a prompt, or a source of material): seeds are averaged 
 and only clusters count as independent. Intervals are 95 % and two-sided:
 
 * metrics of a clip: the mean of the cluster means with Student's t on G − 1 degrees of freedom;
+* shares (clips that are 1 or 0): Wilson's and Tango's score intervals, see `flashbench.proportions`;
 * set metrics: the value of the pooled statistics with the delete-one-cluster jackknife's standard error (Efron and
   Stein, 1981; Busing et al., 1999, for its use on clusters) and the same t.
 
@@ -26,6 +27,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import special
 
+from flashbench import proportions
 from flashbench.errors import InvalidError
 from flashbench.metrics.base import Floats, Metric, SetMetric
 
@@ -110,7 +112,7 @@ class _Lines:
     notes: str
 
 
-def mean(values: Floats, clusters: Labels, cases: Labels, *, of: int | None = None) -> Estimate:
+def mean(values: Floats, clusters: Labels, cases: Labels, *, of: int | None = None, binary: bool = False) -> Estimate:
     """Mean over seeds, then over the cases of a cluster, then over clusters, with the cluster-t interval.
 
     Args:
@@ -118,10 +120,11 @@ def mean(values: Floats, clusters: Labels, cases: Labels, *, of: int | None = No
         clusters: [N] labels of the unit of statistics.
         cases: [N] labels of cases; clips of one case are its seeds.
         of: clips asked for, N if not given.
+        binary: values are 0 or 1; Wilson's interval.
     """
     here = ~np.isnan(values)
     units = _cluster_means(values[here], clusters[here], cases[here])
-    return _estimate(units, np.mean, n=int(here.sum()), of=len(values) if of is None else of)
+    return _estimate(units, np.mean, n=int(here.sum()), of=len(values) if of is None else of, binary=binary)
 
 
 def pooled(statistics: Floats, clusters: Labels, finalize: Evaluate, *, of: int | None = None) -> Estimate:
@@ -145,7 +148,9 @@ def estimate(scores: pd.DataFrame, metric: Metric, row: str, *, replica: int = 0
     if metric.scope == "set":
         found = pooled(lines.data, lines.clusters, _remembering(metric), of=asked)
     else:
-        found = mean(lines.data, lines.clusters, _cases(lines.pairs), of=asked)
+        found = mean(lines.data, lines.clusters, _cases(lines.pairs), of=asked, binary=metric.binary)
+    if metric.computed:
+        found = replace(found, low=found.value, high=found.value)
     if found.n >= asked:
         return replace(found, reason=_join(found.reason, lines.notes))
     why = lines.reasons or ("no score" if found.n else f"no score of row {row!r}")
@@ -157,8 +162,9 @@ def estimate(scores: pd.DataFrame, metric: Metric, row: str, *, replica: int = 0
 def contrast(scores: pd.DataFrame, metric: Metric, first: str, second: str, *, replica: int = 0) -> Contrast:
     """Difference first − second of a metric, over the (case, seed) pairs that both rows have scores for.
 
-    Metrics of a clip: cluster-t of the differences. Set metrics: difference of the two pooled values over the same
-    clips, jackknife-t of that difference.
+    Metrics of a clip: cluster-t of the differences, Tango's interval for shares. Set metrics: difference of the two
+    pooled values over the same clips, jackknife-t of that difference. What is computed and not measured is exact: its
+    bounds are the effect, and there is no p.
     """
     one, two = _lines(scores, metric, first, replica), _lines(scores, metric, second, replica)
     units, evaluate, n = _paired(metric, one, two)
@@ -166,10 +172,14 @@ def contrast(scores: pd.DataFrame, metric: Metric, first: str, second: str, *, r
     if n == 0:
         reason = _join(one.reasons, two.reasons) or f"no case in which both {first!r} and {second!r} have a score"
     half, p = _t(effect, se, len(units))
+    low, high = effect - half, effect + half
+    if metric.binary and not math.isnan(se):
+        low, high, p = proportions.tango(units)
+    if metric.computed:
+        low, high, se, p = effect, effect, 0.0, math.nan
     return Contrast(
-        metric=metric.name, first=first, second=second, replica=replica, effect=effect, low=effect - half,
-        high=effect + half, p=p, se=se, n=n, of=len(one.asked | two.asked), clusters=len(units),
-        reason=_join(reason, one.notes, two.notes),
+        metric=metric.name, first=first, second=second, replica=replica, effect=effect, low=low, high=high, p=p, se=se,
+        n=n, of=len(one.asked | two.asked), clusters=len(units), reason=_join(reason, one.notes, two.notes),
     )  # fmt: skip
 
 
@@ -179,10 +189,11 @@ def against_baseline(
 ) -> list[Comparison]:  # fmt: skip
     """Every row against the baseline on every metric: Holm over all tests of primary metrics, BH over all others.
 
-    The reference itself (`REFERENCE`) is in neither family on metrics of a pair.
+    The reference itself (`REFERENCE`) is in neither family on metrics of a pair, nor is a metric that is computed.
     """
     others, named = [row for row in rows if row != baseline], set(primary)
-    asked = [(m, row) for m in metrics for row in others if (m.scope, row) != ("pair", REFERENCE)]
+    tested = [metric for metric in metrics if not metric.computed]
+    asked = [(m, row) for m in tested for row in others if (m.scope, row) != ("pair", REFERENCE)]
     found = [contrast(scores, m, row, baseline, replica=replica) for m, row in asked]
     family = np.array([c.metric in named for c in found], dtype=bool)
     p = np.array([c.p for c in found], dtype=np.float64)
@@ -334,10 +345,13 @@ def _t(effect: float, se: float, clusters: int) -> tuple[float, float]:
     return half, float(2 * special.stdtr(clusters - 1, -abs(effect) / se)) if se > 0 else float(effect == 0)
 
 
-def _estimate(units: Floats, evaluate: Evaluate, *, n: int, of: int) -> Estimate:
+def _estimate(units: Floats, evaluate: Evaluate, *, n: int, of: int, binary: bool = False) -> Estimate:
     value, se, reason = _jackknife(units, evaluate)
     half, _ = _t(value, se, len(units))
-    return Estimate(value=value, low=value - half, high=value + half, n=n, of=of, clusters=len(units), reason=reason)
+    low, high = value - half, value + half
+    if binary and not math.isnan(se):
+        low, high = proportions.wilson(value, se, len(units))
+    return Estimate(value=value, low=low, high=high, n=n, of=of, clusters=len(units), reason=reason)
 
 
 def _tally(reasons: Iterable[Any]) -> str:

@@ -143,7 +143,8 @@ class Measurement:
 class Claim:
     """A contrast that the paper (or the prototype) states, to be judged on measured scores.
 
-    Either `better` and `than` name rows, or `equivalent` names two rows and `margin` how far apart they may be.
+    Either `better` and `than` name rows, or `equivalent` names two rows and `margin` how far apart they may be. `note`
+    says in a line why the tier's verdict differs from the paper's, and is printed only where it does.
     """
 
     id: str
@@ -154,6 +155,7 @@ class Claim:
     than: str | None = None
     equivalent: tuple[str, str] | None = None
     margin: float | None = None
+    note: str = ""
 
     @property
     def rows(self) -> tuple[str, str]:

@@ -31,6 +31,8 @@ class FakeMetric:
     direction: Direction = "higher"
     unit: str = ""
     scope: Scope = "video"
+    binary: bool = False
+    computed: bool = False
 
     def finalize(self, statistics: npt.NDArray[np.float64]) -> float:
         return spread(statistics)
@@ -43,6 +45,8 @@ METRICS = {
         FakeMetric("niqe", "lower"),
         FakeMetric("psnr", "higher", "dB", "pair"),
         FakeMetric("sharpness", "none"),
+        FakeMetric("shown", "higher", binary=True),
+        FakeMetric("tflop", "lower", "TFLOP", computed=True),
     )
 }
 

@@ -37,6 +37,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, timeout=240)
 
 
+@pytest.mark.slow
 def test_a_fresh_process_makes_the_same_bits_from_either_folder(tmp_path: Path) -> None:
     folder = official.release(tmp_path / "checkpoints")
     done = run("-m", "flashbench.cli", "assets", "convert", str(folder), str(tmp_path / "out"))

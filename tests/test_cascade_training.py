@@ -97,7 +97,8 @@ def kill_in_the_middle(state: Path, processes: list[subprocess.Popen[bytes]]) ->
     return done
 
 
-@pytest.mark.parametrize("kind", ["flow", pytest.param("lora", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["flow", "lora"])
 def test_kill_9_in_the_middle_changes_no_bit(kind: str, tmp_path: Path) -> None:
     settings = toys.long(toys.KINDS[kind])
     state = tmp_path / "killed"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -97,6 +98,14 @@ def test_a_number_that_is_missing_leaves_it_undecided_with_the_reason() -> None:
     json.dumps(result, allow_nan=False)
     (few,) = evaluate(SCORES[SCORES["cluster"] < "source02"], HOLDS)
     assert few["outcome"] == "undecided" and "3 clusters" in few["why"]
+
+
+def test_a_claims_own_note_is_said_only_where_it_does_not_hold() -> None:
+    noted = [replace(claim, note="short trainings") for claim in (HOLDS, UNDECIDED)]
+    holds, undecided = evaluate(SCORES, *noted)
+    assert (holds["note"], undecided["note"]) == ("", "short trainings")
+    text = claims.claims_markdown([(protocol(list(ROWS), cases=CASES, claims=tuple(noted)), [holds, undecided])])
+    assert text.count("short trainings") == 1 and "the interval contains 0; short trainings |" in text
 
 
 def test_a_note_of_the_scores_stands_beside_the_outcome() -> None:

@@ -251,6 +251,14 @@ def test_margins_judge_rows_over_clusters(changes: tuple[float, ...], outcome: s
     assert f"1 {outcome}" in markdown(blocks(verdict)) or outcome == "pass"
 
 
+def test_margins_do_not_hide_a_score_that_is_lost() -> None:
+    lost = edited(value=lambda values: values.where(values > values.min()), reason=lambda _: "failed: worker")
+    verdict = judge(lost, margins=True)
+    assert verdict.code == 3
+    (problem,) = verdict.problems
+    assert "psnr of nfe=4 · synthetic-" in problem and "has no value any more: failed: worker" in problem
+
+
 def test_margins_take_another_numerics_class_but_not_none_at_all() -> None:
     folder = keep(made(), Path("other"), numerics("clips", "isa", "x86_64/SSE2"))
     verdict = judge(folder, margins=True)

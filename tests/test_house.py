@@ -26,8 +26,8 @@ published assets
 store prompts
 cases
 protocol
-engine own
-generate scoring
+engine
+generate scoring proportions
 stats
 run
 cli_words

@@ -9,9 +9,14 @@ import pandas as pd
 import pytest
 import smoke
 
-from flashbench.errors import UsageError
-from flashbench.own import with_weights
+from flashbench import systems
+from flashbench.cascade import checkpoint as checkpoint_module
+from flashbench.cascade.transformer import Stage2Transformer
+from flashbench.checks import rehearsal
+from flashbench.errors import InvalidError, UsageError
 from flashbench.protocol import load_protocol
+from flashbench.run import Options
+from flashbench.systems.own import with_weights
 
 
 @pytest.fixture
@@ -64,19 +69,50 @@ def test_what_cannot_take_weights(checkpoint: Path, tmp_path: Path) -> None:
         with_weights(grown, "flashvideo", checkpoint)
 
 
+@pytest.mark.parametrize("name", ["diffusion_pytorch_model.bin", "stage2.ckpt"])
+def test_a_pickle_is_refused_before_anything_is_read(checkpoint: Path, name: str) -> None:
+    (checkpoint / name).write_bytes(b"pickle")
+    with pytest.raises(UsageError, match=f"{name} is a pickle, which nothing here loads"):
+        with_weights(load_protocol("nfe", tier="smoke"), "flashvideo", checkpoint)
+
+
+def test_a_folder_without_safetensors_is_never_loaded(tmp_path: Path) -> None:
+    network = Stage2Transformer(num_attention_heads=1, num_layers=1, text_embed_dim=8)
+    network.save_pretrained(tmp_path, safe_serialization=False)
+    assert [path.name for path in tmp_path.glob("*.bin")] == ["diffusion_pytorch_model.bin"]
+    with pytest.raises(InvalidError, match="cannot be loaded"):
+        checkpoint_module.load_stage2(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "system"), [("nfe", "flashvideo"), ("nfe", "l1"), ("tuning", "stage1"), ("stages", "flashvideo")]
+)
+def test_a_dry_run_takes_every_system_that_takes_weights(checkpoint: Path, name: str, system: str) -> None:
+    lines = rehearsal.dry_run([name], Options(system=system, weights=checkpoint))
+    assert any(line.strip().startswith("row weights=my-net-v2:") for line in lines)
+    grown = with_weights(load_protocol(name), system, checkpoint)
+    variant = next(v for v in grown.variants if v.row.startswith("weights="))
+    assert systems.get(system).cost(variant.settings, grown.geometry, grown.recipes) == {}
+
+
+def test_a_system_without_weights_is_refused() -> None:
+    with pytest.raises(UsageError, match="--system says what --weights are given to"):
+        Options(system="flashvideo").protocol("nfe")
+
+
 @pytest.mark.slow
 def test_a_run_with_ones_own_weights(tmp_path: Path) -> None:
     """The network that the tier trained, given back to it, makes the same clips; another form is refused."""
     smoke.flashbench(tmp_path, "run", "nfe", "--tier", "smoke")
     theirs = tmp_path / "results" / "smoke" / "models" / "wide-0"
-    refused = smoke.flashbench(tmp_path, "run", "nfe", "--tier", "smoke", "--weights", str(theirs), check=False)
-    assert refused.returncode == 2 and "--results" in refused.stderr
-    command = ("run", "nfe", "--tier", "smoke", "--weights", str(theirs), "--results", "out")
-    smoke.flashbench(tmp_path, *command)
-    lines = [json.loads(line) for line in (tmp_path / "out" / "nfe" / "clips.jsonl").read_text().splitlines()]
+    table = (tmp_path / "results/smoke/tables/nfe.md").read_bytes()
+    smoke.flashbench(tmp_path, "run", "nfe", "--tier", "smoke", "--system", "flashvideo", "--weights", str(theirs))
+    assert (tmp_path / "results/smoke/tables/nfe.md").read_bytes() == table, "the tier's own results stay"
+    out = tmp_path / "results/own/smoke"
+    lines = [json.loads(line) for line in (out / "nfe" / "clips.jsonl").read_text().splitlines()]
     clips = {row: [line["digest"] for line in lines if line["row"] == row] for row in ("nfe=4", "weights=wide-0")}
     assert clips["nfe=4"] == clips["weights=wide-0"] and len(clips["nfe=4"]) == 3
-    scores = pd.read_parquet(tmp_path / "out" / "nfe" / "scores.parquet")
+    scores = pd.read_parquet(out / "nfe" / "scores.parquet")
     assert {"nfe=4", "weights=wide-0"} <= set(scores["row"])
     assert "weights=wide-0" in (tmp_path / "out" / "tables" / "nfe.md").read_text()
     assert not [
@@ -85,5 +121,5 @@ def test_a_run_with_ones_own_weights(tmp_path: Path) -> None:
         if path.suffix in (".md", ".csv", ".json", ".jsonl") and str(tmp_path) in path.read_text()
     ]
     codec = tmp_path / "results" / "smoke" / "models" / "codec"
-    wrong = smoke.flashbench(tmp_path, *command[:-3], str(codec), "--results", "no", check=False)
+    wrong = smoke.flashbench(tmp_path, "run", "nfe", "--tier", "smoke", "--weights", str(codec), check=False)
     assert wrong.returncode == 3 and "Traceback" not in wrong.stderr

@@ -71,6 +71,15 @@ def test_the_smallest_difference(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert "2 clusters (prompts) resolve nothing" in planning.describe("probe", replace(PAPER, limit=2))
 
 
+def test_a_dimension_resolves_what_its_own_prompts_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = planning.describe("vbench", Options(tier="paper"))
+    for prompts, dimension in ((93, "imaging_quality"), (75, "temporal_flickering")):
+        least = stats.smallest_resolvable(1 / math.sqrt(prompts), prompts)
+        (line,) = (one for one in told.splitlines() if f"vbench_long:{dimension}" in one and "smallest" in one)
+        assert f"over {prompts} prompts: {least:.2g} standard deviations" in line
+    assert "absent: VBench, for motion_smoothness: AMT-S, 12 MB, CC BY-NC 4.0" in told
+
+
 @pytest.mark.parametrize("budget", [1.0, 7.5, 60.0])
 def test_a_budget_is_used_up_and_not_passed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, budget: float) -> None:
     write(tmp_path, monkeypatch, **FULL)

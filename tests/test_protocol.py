@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 from pathlib import Path
 
 import pytest
 
 from flashbench import protocol
-from flashbench.errors import UsageError
+from flashbench.checks import standins
+from flashbench.errors import MissingAsset, UsageError
+from flashbench.paths import protocol_root
 
 
 @pytest.mark.parametrize("tier", ["smoke", "laptop"])
@@ -120,3 +124,52 @@ def test_a_claim_needs_two_rows() -> None:
 def test_protocols_are_found_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert "nfe" in protocol.names() and "laptop" in protocol.tiers()
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("geometry=3", "`geometry` of protocols/nfe.yaml is 3"),
+        ("margins.psnr=abc", "a field has the wrong form"),
+        ("geometry.fps=0", "geometry.fps is 0"),
+    ],
+)
+def test_a_field_of_the_wrong_form_is_a_users_mistake(override: str, said: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(said)):
+        protocol.load_protocol("nfe", overrides=[override])
+
+
+def test_a_note_of_a_claim_decides_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(protocol_root(), tmp_path / "protocols")
+    monkeypatch.setenv("FLASHBENCH_PROTOCOLS", str(tmp_path / "protocols"))
+    before = protocol.load_protocol("nfe")
+    path = tmp_path / "protocols" / "nfe.yaml"
+    path.write_text(path.read_text("utf-8").replace("twelve sources resolve about 0.1", "so it is"), "utf-8")
+    after = protocol.load_protocol("nfe")
+    assert after.claims != before.claims and after.hash == before.hash
+
+
+def test_a_users_prompts_are_in_the_hash(tmp_path: Path) -> None:
+    (said := tmp_path / "mine.txt").write_text("a dog\na cat\n")
+    hashes = []
+    for text in ("a dog\na cat\n", "a dog\na cow\n", "a cat\na dog\n"):
+        said.write_text(text)
+        overrides = [
+            f"cases.suite={said}",
+            "cases.limit=2",
+            "claims=[]",
+            "metrics=[sharpness_drift]",
+            "primary=[sharpness_drift]",
+        ]
+        hashes.append(protocol.load_protocol("vbench", overrides=overrides).hash)
+    assert len(set(hashes)) == 3, "a prompt's line decides official noise"
+
+
+def test_published_dimensions_stand_by_the_metrics_that_measure_them() -> None:
+    try:
+        tuning = protocol.load_protocol("tuning", tier="paper")
+    except MissingAsset:
+        tuning = protocol.load("tuning", "paper", (), standins.suite)
+    cells = tuning.published["v4"]["tuning=lora"]
+    assert cells["vbench_long:object_class"] == pytest.approx(0.903) and "object_class" not in cells
+    assert protocol.load_protocol("tuning").published["v4"]["tuning=lora"]["object_class"] == 90.3

@@ -217,7 +217,9 @@ def _from_folder(cls: Any, folder: Path, dtype: torch.dtype | None, config: Mapp
     if saved != cls.__name__:
         raise InvalidError(f"{folder} holds a {saved}, not a {cls.__name__}", fix="give the folder of that network")
     try:
-        model, info = cls.from_pretrained(folder, torch_dtype=dtype, output_loading_info=True, **config)
+        # Never a .bin beside it, which diffusers would fall back on: that is a pickle.
+        kind = {"torch_dtype": dtype, "use_safetensors": True}
+        model, info = cls.from_pretrained(folder, output_loading_info=True, **kind, **config)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise InvalidError(f"{folder} cannot be loaded: {error}", fix="fetch or convert it again") from error
     check_loaded(cls.__name__, info)

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from flashbench import generate, keys, metrics, scoring, stats
@@ -258,7 +259,19 @@ def _compare(
     kept = ~shared.get_level_values("metric").isin([*lost, *gained]) & ((two["clip"] == "") == (one["clip"] == ""))
     one, two = one[kept], two[kept]
     found.compared[name] = len(one)
+    if margins:  # a mean over what is left would hide them; exactly, they are changes
+        gone = two[_no_value(two) & ~_no_value(one)].reset_index()
+        told = [
+            f"{metric} of {row} · {case} · seed {seed} has no value any more: {why}"
+            for row, case, seed, metric, why in zip(*(gone[c] for c in (*_AT[:3], _AT[4], "reason")), strict=True)
+        ]
+        found.problems += [f"{name}: {text}" for text in sorted(told)]
     found.findings += _judged(protocol, one, two, tolerance, margins=margins)
+
+
+def _no_value(lines: pd.DataFrame) -> npt.NDArray[np.bool_]:
+    """Lines with neither a number nor statistics of a set metric."""
+    return np.asarray(lines["value"].isna() & (lines["statistics"].map(len) == 0))
 
 
 def _clip(at: tuple[str, str, int, int, str]) -> str:

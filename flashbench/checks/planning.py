@@ -14,6 +14,7 @@ from flashbench.checks import standins
 from flashbench.checks.networks import LAYOUTS
 from flashbench.checks.rehearsal import missing
 from flashbench.errors import FlashBenchError, UsageError
+from flashbench.metrics.readiness import absent as lacking
 from flashbench.protocol import load_protocol, sized
 from flashbench.store import Store
 from flashbench.systems.base import System
@@ -163,11 +164,8 @@ def _same(one: Variant, size: Geometry, other: Variant, its: Geometry) -> bool:
 
 def _never(system: System, settings: Settings, recipes: Mapping[str, Mapping[str, Any]]) -> str:
     """Why such clips can be made on no machine; absent assets and GPUs are no reason."""
-    return (
-        System.obstacle(system, settings, recipes)
-        if isinstance(system, Released)
-        else system.obstacle(settings, recipes)
-    )
+    fetched = isinstance(system, Released) or lacking(system.assets)
+    return System.obstacle(system, settings, recipes) if fetched else system.obstacle(settings, recipes)
 
 
 def _seconds(variant: Variant, geometry: Geometry, protocol: Protocol) -> float:
@@ -242,16 +240,30 @@ def _disk(protocol: Protocol, work: Sequence[Work]) -> list[str]:
 
 def _resolves(part: Protocol, results: Path) -> str:
     """The smallest true difference that the paired test would find, in units of the spread that it has to overcome."""
-    clusters = len({case.cluster for case in part.cases})
-    least = stats.smallest_resolvable(1 / math.sqrt(clusters), clusters)
-    if math.isnan(least):
-        return f"{clusters} clusters ({part.case_set}) resolve nothing: three are the least"
-    text = f"smallest difference found with 80 % power over {clusters:,} {_CLUSTERS.get(part.case_set, 'prompts')}:"
-    text += f" {least:.2g} standard deviations of a cluster's paired difference"
-    known = {name: sd * least for name, sd in _spreads(part, results).items()}
+    served = {
+        name: len({case.cluster for case in part.cases if prompts.serves(case, name)})
+        for name in part.metrics
+        if not metrics.get(name).computed
+    }
+    least = {name: stats.smallest_resolvable(1 / math.sqrt(max(count, 1)), count) for name, count in served.items()}
+    units, lines = _CLUSTERS.get(part.case_set, "prompts"), []
+    for count in sorted(set(served.values()), reverse=True):
+        names = [name for name in served if served[name] == count]
+        if math.isnan(least[names[0]]):
+            lines.append(f"{count} clusters ({part.case_set}) resolve nothing{_of(names, served)}: three are the least")
+            continue
+        text = f"smallest difference found with 80 % power over {count:,} {units}: {least[names[0]]:.2g} standard"
+        lines.append(f"{text} deviations of a cluster's paired difference{_of(names, served)}")
+    known = {name: sd * least[name] for name, sd in _spreads(part, results).items()}
     if known:
-        text += f"; by the laptop tier's scores {', '.join(f'{size:.2g} on {name}' for name, size in known.items())}"
-    return text
+        told = ", ".join(f"{size:.2g} on {name}" for name, size in known.items())
+        lines.append(f"by the laptop tier's scores {told}")
+    return "\n".join(lines)
+
+
+def _of(names: Sequence[str], among: Mapping[str, int]) -> str:
+    """Metrics in brackets; empty where they are all there are."""
+    return f" ({', '.join(names)})" if len(names) < len(among) else ""
 
 
 _CLUSTERS = {"material": "sources", "synthetic": "procedural clips"}
@@ -266,7 +278,8 @@ def _spreads(part: Protocol, results: Path) -> dict[str, float]:
         return {}
     scores = scores[scores["case"].isin({case.id for case in laptop.cases}) & (scores["replica"] == 0)]
     rows, found = [row for row in scores["row"].unique() if row != laptop.baseline], {}
-    for name in (name for name in part.metrics if name in laptop.metrics and name in set(scores["metric"])):
+    shared = [name for name in part.metrics if name in laptop.metrics and name in set(scores["metric"])]
+    for name in (name for name in shared if not metrics.get(name).computed):
         made = [stats.contrast(scores, metrics.get(name), row, laptop.baseline) for row in rows]
         spread = sorted(one.se * math.sqrt(one.clusters) for one in made if one.se > 0)
         if spread:

@@ -10,7 +10,9 @@ from flashbench.checks import networks, standins
 from flashbench.errors import FlashBenchError, InvalidError
 from flashbench.metrics.base import About
 from flashbench.metrics.readiness import absent
+from flashbench.metrics.vbench import environment, weights
 from flashbench.protocol import sized
+from flashbench.systems.own import NETWORKS
 from flashbench.systems.weights import COMPONENTS
 from flashbench.types import Geometry, Protocol, Variant
 
@@ -94,7 +96,10 @@ def _walk(
             recipe = recipes[recipe["needs"]["init"]]
         codec = recipes["stage1_codec" if recipe["kind"] == "stage1" else "codec"]
         return networks.walk_trained(recipe, int(codec["channels"]), variant.settings, geometry)
-    if (wanted := getattr(system, "component", "")) != recipe["component"]:
+    wanted = getattr(system, "component", "")
+    if recipe["kind"] == "given" and not wanted and NETWORKS.get(variant.system) == recipe["component"]:
+        return None  # one's own network in place of a trained one: of whatever width, so checked when it is loaded
+    if wanted != recipe["component"]:
         what = f"its recipe holds {recipe['component']}, and system {variant.system!r} reads {wanted or 'none'}"
         raise InvalidError(what, fix="name another recipe under `training`")
     if wanted == "stage1":
@@ -133,6 +138,10 @@ def missing(protocol: Protocol) -> list[str]:
         for asset in COMPONENTS[recipe["component"]] if recipe["kind"] == "official" else ():
             needed.setdefault(asset, []).append(f"model {name}")
     for part in protocol.parts:
+        said = [case.prompt for case in part.cases if case.prompt and case.prompt.dimensions]
+        rewritten = any(prompt.text != prompt.original for prompt in said)
+        for asset in (*([prompts.FULL_INFO] if said else ()), *(prompts.REWRITES.values() if rewritten else ())):
+            needed.setdefault(asset, []).append("prompts")
         for name in part.metrics:
             for asset in metrics.get(name).assets:
                 needed.setdefault(asset, []).append(f"metric {name}")
@@ -143,4 +152,6 @@ def missing(protocol: Protocol) -> list[str]:
     for asset in absent(needed):
         entry = assets.get(asset)
         lines.append(f"{asset}, for {', '.join(dict.fromkeys(needed[asset]))}: {entry} from {entry.sources[0]}")
-    return lines
+    worked = [name for part in protocol.parts for name in part.metrics if name.partition(":")[0].startswith("vbench")]
+    asked = dict.fromkeys(prompts.dimension_of(name) for name in worked if ":" in name)
+    return [*lines, *weights.needs(asked, environment=environment.python() is not None)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from flashbench import prompts
@@ -28,8 +29,10 @@ def suite(name: str, *, rewrite: str | None = None) -> Sequence[Prompt]:
     try:
         return prompts.suite(name, rewrite=rewrite)
     except MissingAsset:
-        part = name.partition(":")[2]
-        return tuple(prompt for prompt in _stand_ins() if not part or part in prompt.suites)
+        part, end = name.partition(":")[2], ", rewritten" if rewrite else ""
+        return tuple(
+            replace(prompt, text=prompt.text + end) for prompt in _stand_ins() if not part or part in prompt.suites
+        )
 
 
 def _stand_ins() -> list[Prompt]:

@@ -85,6 +85,11 @@ class Attribute(Metric):
     scope: Scope = "prompt"
 
     @property
+    def binary(self) -> bool:
+        """Yes: it is shown, or it is not."""
+        return True
+
+    @property
     def source(self) -> Metric:
         """All attributes come from one pass over the frames."""
         return COLOR

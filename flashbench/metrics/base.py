@@ -106,6 +106,16 @@ class Metric(ABC):
         return self.scope == "prompt"
 
     @property
+    def binary(self) -> bool:
+        """Whether a clip's value is 1 or 0, so that a row's is a share."""
+        return False
+
+    @property
+    def computed(self) -> bool:
+        """Whether its value follows from the settings, the same for every clip: nothing to test."""
+        return False
+
+    @property
     def fallible(self) -> bool:
         """Whether a missing value may be the machine's fault (a network, another process), so that it is not kept."""
         return False

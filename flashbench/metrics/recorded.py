@@ -15,6 +15,11 @@ class Recorded(Metric):
 
     scope: Scope = "video"
 
+    @property
+    def computed(self) -> bool:
+        """Yes: it is known before the clip is made."""
+        return True
+
     def stream(self, about: About) -> Stream:
         """Missing: nobody wrote down how a clip from elsewhere was made."""
         while (yield) is not None:

@@ -58,8 +58,9 @@ def judge(claim: Claim, found: stats.Contrast, direction: Direction) -> tuple[Ou
 def evaluate(protocol: Protocol, scores: pd.DataFrame, *, metric: stats.Lookup = metrics.get) -> list[Result]:
     """Every claim of the protocol on the scores, in the protocol's order.
 
-    A result holds the claim's own fields, `outcome`, `why` (not `holds`, with what the scores note) and `replicas`: for
-    each training its outcome, effect (first − second), low, high, p, n, of, clusters, and the rows' PSNR difference.
+    A result holds the claim's own fields (`note` only if it does not hold), `outcome`, `why` (why not `holds`, and what
+    the scores note) and `replicas`: for each training its outcome, effect (first − second), low, high, p, n, of,
+    clusters, and the rows' PSNR difference.
     """
     scores = scoring.of_part(protocol, scores)
     replicas = sorted({int(replica) for replica in scores["replica"]})
@@ -100,7 +101,8 @@ def _evaluate(
     for replica in replicas:
         found = stats.contrast(scores, kind, first, second, replica=replica)
         outcome, why = judge(claim, found, kind.direction)
-        why = "; ".join(dict.fromkeys(filter(None, (why, found.reason))))
+        computed = "computed from the settings, not measured" if kind.computed else ""
+        why = "; ".join(dict.fromkeys(filter(None, (why, found.reason, computed))))
         line: Result = {"replica": replica, "outcome": outcome, "why": why}
         line |= {name: _plain(getattr(found, name)) for name in ("effect", "low", "high", "p", "n", "of", "clusters")}
         if BESIDE in protocol.metrics:
@@ -112,7 +114,7 @@ def _evaluate(
         "id": claim.id, "text": claim.text, "source": claim.source, "metric": claim.metric,
         "direction": kind.direction, "unit": kind.unit, "first": first, "second": second,
         "kind": "equivalent" if claim.equivalent is not None else "better", "margin": claim.margin,
-        "outcome": outcome, "why": why, "replicas": lines,
+        "outcome": outcome, "why": why, "note": "" if outcome == "holds" else claim.note, "replicas": lines,
     }  # fmt: skip
 
 
@@ -156,7 +158,7 @@ def _row(result: Result) -> list[Cell]:
         Cell("<br>".join(_effect(line, "", several) for line in lines) or "–"),
         Cell("<br>".join(_effect(line, f"{BESIDE}_", several) for line in lines) or "–"),
         Cell("<br>".join(pairs) or "–"),
-        Cell(result["why"]),
+        Cell("; ".join(filter(None, (result["why"], result["note"])))),
     ]
 
 

@@ -134,7 +134,7 @@ def _blocks(protocol: Protocol, table: pd.DataFrame, found: Mapping[str, Compari
             blocks += [Block("subheading", head), Block("grid", grid=_quoted(part, quoted))]
         if part.subset is not None:
             blocks.append(Block("text", _subset(part.subset)))
-    return [*blocks, Block("text", _footer(protocol, found))]
+    return [*blocks, Block("text", _LEGEND), Block("text", _footer(protocol, found))]
 
 
 def _measured_blocks(part: Protocol, table: pd.DataFrame, found: Comparisons) -> list[Block]:
@@ -145,8 +145,7 @@ def _measured_blocks(part: Protocol, table: pd.DataFrame, found: Comparisons) ->
         notes = Notes()
         lines = {(line["row"], line["metric"]): line for line in records(table, replica=replica)}
         grid = _measured(part, lines, tests, notes)
-        blocks += [Block("text", _sentence(part, tests)), Block("grid", grid=grid)]
-        blocks += [Block("text", _LEGEND), Block("notes", notes=notes.lines())]
+        blocks += [Block("text", _sentence(part, tests)), Block("grid", grid=grid), Block("notes", notes=notes.lines())]
     return blocks
 
 
@@ -303,8 +302,8 @@ def _footer(protocol: Protocol, found: Mapping[str, Comparisons]) -> str:
     which = ", ".join(map(str, found[protocol.case_set]))
     return (
         f"Protocol `{protocol.name}`, hash `{protocol.hash}` · tier {protocol.tier} · replica {which} · unit of "
-        f"statistics: {'; '.join(units)} · intervals: Student's t over "
-        "clusters; set metrics: delete-one-cluster jackknife-t; differences paired by case and seed."
+        f"statistics: {'; '.join(units)} · intervals: Student's t over clusters; shares of clips: Wilson's, their "
+        "differences Tango's; set metrics: delete-one-cluster jackknife-t; differences paired by case and seed."
     )
 
 

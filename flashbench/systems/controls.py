@@ -133,7 +133,7 @@ class Regression(System):
     def cost(
         self, settings: Settings, geometry: Geometry, recipes: Mapping[str, Mapping[str, Any]]
     ) -> Mapping[str, float]:
-        """TFLOP of the pass."""
+        """TFLOP of the pass, where the network is a recipe's."""
         return transformer_cost(recipes[str(settings["training"])], geometry, 1, guided=False)
 
     def make(self, request: Request) -> Clip:

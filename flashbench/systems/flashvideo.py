@@ -95,8 +95,6 @@ class FlashVideo(System):
     ) -> Mapping[str, float]:
         """TFLOP of its evaluations, where the network is a recipe's."""
         recipe = recipes.get(str(settings["training"]), {})
-        if "layers" not in recipe:
-            return {}
         return transformer_cost(recipe, geometry, self.evaluations(settings), guided=settings["guidance"] != 1)
 
     def make(self, request: Request) -> Clip:
@@ -139,8 +137,11 @@ def check_geometry(geometry: Geometry) -> None:
 def transformer_cost(
     recipe: Mapping[str, Any], geometry: Geometry, evaluations: int, *, guided: bool
 ) -> Mapping[str, float]:
-    """TFLOP of `evaluations` of a recipe's network on a clip of the geometry."""
+    """TFLOP of `evaluations` of a recipe's network on a clip of the geometry; nothing of one whose form it lacks."""
     from flashbench.cascade.flops import Architecture, Stage
+
+    if "layers" not in recipe:
+        return {}
 
     text = 20 if recipe.get("text") or recipe["kind"] == "stage1" else 1
     network = Architecture("network", int(recipe["layers"]), 64 * int(recipe["heads"]), 0, text_tokens=text)

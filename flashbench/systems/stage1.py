@@ -43,7 +43,7 @@ class Stage1(System):
     def cost(
         self, settings: Settings, geometry: Geometry, recipes: Mapping[str, Mapping[str, Any]]
     ) -> Mapping[str, float]:
-        """TFLOP of its evaluations."""
+        """TFLOP of its evaluations, where the network is a recipe's."""
         recipe, guided = recipes[str(settings["training"])], settings["guidance"] != 0
         return transformer_cost(recipe, geometry, self.evaluations(settings), guided=guided)
 

@@ -68,12 +68,15 @@ def _given(component: str, path: Path, sha256: str, out: Path) -> dict[str, Any]
 def content_sha256(path: Path) -> str:
     """sha256 of a file of weights, or over names and sha256 of a folder's weights and configurations.
 
-    Raises UsageError where there is nothing of that kind.
+    Raises UsageError where there are no weights, or some of a kind that is never loaded.
     """
     if path.is_file():
         return file_sha256(path)
     found = sorted(file for file in path.rglob("*") if file.suffix in (".json", ".safetensors", ".pt"))
-    if not found:
+    if other := sorted(path.rglob("*.bin")) + sorted(path.rglob("*.ckpt")):
+        what = f"{other[0]} is a pickle, which nothing here loads"
+        raise UsageError(what, fix="save the network again as safetensors (save_pretrained does), and remove it")
+    if not any(file.suffix != ".json" for file in found):
         fix = "give an official .pt file, a .safetensors file of its tensors, or a saved diffusers folder"
         raise UsageError(f"there are no weights at {path}", fix=fix)
     listed = {str(file.relative_to(path)): file_sha256(file) for file in found}

@@ -222,3 +222,25 @@ def by_cluster(values: Mapping[str, Mapping[str, Iterable[float]]]) -> tuple[Flo
             for score in scores:
                 lines[place[cluster]] += statistics({name: score})
     return lines, labels
+
+
+def as_measured(
+    published: dict[str, dict[str, dict[str, float]]], metrics: Mapping[str, str]
+) -> dict[str, dict[str, dict[str, float]]]:
+    """A paper's numbers (version → row → name) with its dimensions called and scaled like the metrics they stand by.
+
+    Papers print dimensions in percent. A table with VBench's Total stays as it is: there ours are in percent too.
+
+    Args:
+        published: as `flashbench.published.published` gives them.
+        metrics: dimension → name of the metric that measures it.
+    """
+    if any("total_score" in cells for rows in published.values() for cells in rows.values()):
+        return published
+    return {
+        version: {
+            row: {metrics.get(name, name): x / 100 if name in metrics else x for name, x in cells.items()}
+            for row, cells in rows.items()
+        }
+        for version, rows in published.items()
+    }

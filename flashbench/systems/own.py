@@ -54,7 +54,8 @@ def _takers(protocol: Protocol) -> list[str]:
 
 def _grown(protocol: Protocol, own: Variant, recipes: dict[str, Any], found: str) -> Protocol:
     """The protocol, and its cascade where it has one, with the row in front of the controls."""
-    at = 1 + max(n for n, variant in enumerate(protocol.variants) if variant.system == own.system)
-    variants = (*protocol.variants[:at], own, *protocol.variants[at:])
+    # A cascade may have no row of that system (a control): it stays without one.
+    at = 1 + max((n for n, variant in enumerate(protocol.variants) if variant.system == own.system), default=-1)
+    variants = (*protocol.variants[:at], own, *protocol.variants[at:]) if at else protocol.variants
     cascade = None if protocol.cascade is None else _grown(protocol.cascade, own, recipes, found)
     return replace(protocol, variants=variants, recipes=recipes, hash=found, cascade=cascade)
