@@ -114,10 +114,10 @@ def test_a_run_with_ones_own_weights(tmp_path: Path) -> None:
     assert clips["nfe=4"] == clips["weights=wide-0"] and len(clips["nfe=4"]) == 3
     scores = pd.read_parquet(out / "nfe" / "scores.parquet")
     assert {"nfe=4", "weights=wide-0"} <= set(scores["row"])
-    assert "weights=wide-0" in (tmp_path / "out" / "tables" / "nfe.md").read_text()
+    assert "weights=wide-0" in (out / "tables" / "nfe.md").read_text()
     assert not [
         path
-        for path in (tmp_path / "out").rglob("*")
+        for path in out.rglob("*")
         if path.suffix in (".md", ".csv", ".json", ".jsonl") and str(tmp_path) in path.read_text()
     ]
     codec = tmp_path / "results" / "smoke" / "models" / "codec"
