@@ -6,13 +6,14 @@ The stable API is what `__all__` names; a test holds its signatures.
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
+from flashbench.version import __version__
+
 if TYPE_CHECKING:
-    from flashbench.protocol import load_protocol
-    from flashbench.reporting.read import claims, figure, results
-    from flashbench.videos.compare import compare
+    from flashbench.comparison.compare import compare
+    from flashbench.protocol.compose import load_protocol
+    from flashbench.reporting.results import claims, figure, results
     from flashbench.videos.score import score
     from flashbench.videos.scorer import Scorer
 
@@ -20,18 +21,13 @@ __all__ = ["Scorer", "__version__", "claims", "compare", "figure", "load_protoco
 
 _HOMES = {
     "Scorer": "flashbench.videos.scorer",
-    "claims": "flashbench.reporting.read",
-    "compare": "flashbench.videos.compare",
-    "figure": "flashbench.reporting.read",
-    "load_protocol": "flashbench.protocol",
-    "results": "flashbench.reporting.read",
+    "claims": "flashbench.reporting.results",
+    "compare": "flashbench.comparison.compare",
+    "figure": "flashbench.reporting.results",
+    "load_protocol": "flashbench.protocol.compose",
+    "results": "flashbench.reporting.results",
     "score": "flashbench.videos.score",
 }
-
-try:
-    __version__ = version("flashbench")
-except PackageNotFoundError:  # used from a source tree that was never installed
-    __version__ = "0+unknown"
 
 
 def __getattr__(name: str) -> Any:

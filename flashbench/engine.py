@@ -11,6 +11,7 @@ import ctypes
 import importlib
 import multiprocessing
 import os
+import resource
 import signal
 import sys
 import traceback
@@ -284,3 +285,8 @@ class _Run:
         self.progress.say(f"the worker on {task.label!r} died (exit {worker.process.exitcode}); trying once more")
         self.waiting = {task.key: task, **self.waiting}
         self.workers[self.workers.index(worker)] = self._spawn()
+
+
+def peak_megabytes() -> int:
+    """Most memory that this process has held, in MiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024

@@ -24,7 +24,7 @@ def protocol_root() -> Path:
     here = Path("protocols")
     if (here / "tier").is_dir():
         return here
-    inside = PACKAGE / "protocols"
+    inside = PACKAGE / "shipped" / "protocols"
     return inside if inside.is_dir() else PACKAGE.parent / "protocols"
 
 

@@ -11,7 +11,7 @@ import math
 
 from scipy import optimize, special
 
-from flashbench.metrics.base import Floats
+from flashbench.types import Floats
 
 Z = float(special.ndtri(0.975))
 

@@ -29,7 +29,8 @@ from scipy import special
 
 from flashbench import proportions
 from flashbench.errors import InvalidError
-from flashbench.metrics.base import Floats, Metric, SetMetric
+from flashbench.metrics.base import Metric, SetMetric
+from flashbench.types import Floats
 
 Labels: TypeAlias = npt.NDArray[np.str_]
 Evaluate: TypeAlias = Callable[[Floats], float]

@@ -241,3 +241,6 @@ class Protocol:
             if source.startswith("synthetic-")
             else "material"
         )
+
+
+Floats: TypeAlias = npt.NDArray[np.float64]

@@ -18,7 +18,7 @@ from flashbench.store import Store
 
 
 def _task(task: str, function: str, needs: tuple[str, ...] = (), **arguments: object) -> Task:
-    return Task(key=task, label=task, function=f"engine_tasks:{function}", arguments=arguments, needs=needs)
+    return Task(key=task, label=task, function=f"support.engine_tasks:{function}", arguments=arguments, needs=needs)
 
 
 @pytest.fixture
@@ -62,7 +62,10 @@ def test_a_users_mistake_keeps_its_words(store: Store, workers: int) -> None:
 def test_a_crash_names_the_task_and_the_error(store: Store) -> None:
     with pytest.raises(InvalidError, match="boom: ZeroDivisionError"):
         LocalEngine(workers=1).run(
-            [Task(key="k", label="boom", function="engine_tasks:crash", arguments={})], store=store, title="t", unit="x"
+            [Task(key="k", label="boom", function="support.engine_tasks:crash", arguments={})],
+            store=store,
+            title="t",
+            unit="x",
         )
 
 
@@ -104,7 +107,8 @@ from pathlib import Path
 from flashbench.engine import LocalEngine, Task
 from flashbench.store import Store
 if __name__ == "__main__":
-    task = Task(key="k", label="linger", function="engine_tasks:linger", arguments={{"pid_file": {str(pid_file)!r}}})
+    task = Task(key="k", label="linger", function="support.engine_tasks:linger",
+                arguments={{"pid_file": {str(pid_file)!r}}})
     LocalEngine(workers=1).run([task], store=Store(Path({str(store.root)!r})), title="t", unit="x")
 """
     path = tmp_path / "script.py"

@@ -76,4 +76,4 @@ def test_arithmetic_changes_the_identity_of_code(tmp_path: Path) -> None:
 def test_import_closure_follows_imports_inside_functions() -> None:
     found = keys.import_closure("flashbench.systems.controls")
     assert {"flashbench.systems.inputs", "flashbench.cascade.degrade", "flashbench.types"} <= set(found)
-    assert "flashbench.cli" not in found
+    assert "flashbench.cli.program" not in found

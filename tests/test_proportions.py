@@ -7,9 +7,9 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from fake_scores import frame, line, metric
 from scipy import optimize
 from scipy import stats as reference
+from support.fake_scores import frame, line, metric
 
 from flashbench import proportions, stats
 

@@ -8,10 +8,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pytest
-from fake_scores import METRICS, FakeMetric, frame, line, spread, synthetic
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats as sps
+from support.fake_scores import METRICS, FakeMetric, frame, line, spread, synthetic
 
 from flashbench import stats
 from flashbench.errors import InvalidError

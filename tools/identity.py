@@ -30,15 +30,17 @@ WORDS = frozenset(
 
 def components() -> dict[str, tuple[str, int]]:
     """Name → (module, version) of everything whose version enters a key."""
-    from flashbench import generate, metrics, systems
-    from flashbench.laptop import material, settings
+    from flashbench import metrics, systems
+    from flashbench.data import material
+    from flashbench.laptop import settings
+    from flashbench.run.identity import NOISE_RECIPE
 
     things: dict[str, Any] = {f"system {name}": systems.get(name) for name in systems.names()}
     things |= {f"metric {name}": metrics.get(name) for name in metrics.names()}
     found = {name: (type(thing).__module__, int(thing.version)) for name, thing in things.items()}
     found["recipes"] = ("flashbench.laptop.recipes", settings.VERSION)
-    found["material"] = ("flashbench.laptop.material", material.VERSION)
-    found["noise"] = ("flashbench.systems.inputs", generate.NOISE_RECIPE)
+    found["material"] = ("flashbench.data.material", material.VERSION)
+    found["noise"] = ("flashbench.systems.inputs", NOISE_RECIPE)
     return found
 
 

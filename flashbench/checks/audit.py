@@ -20,10 +20,17 @@ from typing import Any, TypeAlias
 import numpy as np
 import yaml
 
-from flashbench import generate, keys, metrics, scoring
+from flashbench import keys, metrics
 from flashbench.errors import IntegrityError, InvalidError
 from flashbench.progress import say
-from flashbench.run import Options, ensure_assets, render, scored, summary
+from flashbench.protocol.cases import asked_of
+from flashbench.run.files import read_manifest
+from flashbench.run.inputs import ensure_assets
+from flashbench.run.options import Options
+from flashbench.run.render import render
+from flashbench.run.summary import scored, summary
+from flashbench.scores.key import noted, score_key
+from flashbench.scores.table import read_scores
 from flashbench.store import Store
 from flashbench.types import Measurement, Protocol
 
@@ -51,7 +58,7 @@ def audit_results(names: Sequence[str], options: Options, *, clips: bool = False
         protocol = options.protocol(name)
         ensure_assets([protocol], material=False)
         path, manifest = options.root / name / "scores.parquet", options.root / name / "clips.jsonl"
-        table = scoring.read_scores(path, protocol.hash)
+        table = read_scores(path, protocol.hash)
         rows: list[Any] = table.to_dict("records")
         lines, broken = _lines(manifest)
         replicas = {item["replica"] for item in (*rows, *lines)}
@@ -105,7 +112,7 @@ def _lines(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
     if not path.exists():
         say(f"{path} is not here (`dvc pull` fetches it): scores are not compared with clips")
         return [], []
-    lines = generate.read_manifest(path)
+    lines = read_manifest(path)
     usable = [line for line in lines if isinstance(line, dict) and line.keys() >= _READ]
     return usable, [f"{path}: {len(lines) - len(usable)} broken lines"] if len(usable) < len(lines) else []
 
@@ -121,7 +128,7 @@ def _grid(
         for case in part.cases
         for variant in part.variants
         for replica in replicas
-        for more in ([(name, part.geometry.frames) for name in scoring.asked_of(part, case)] if measured else [()])
+        for more in ([(name, part.geometry.frames) for name in asked_of(part, case)] if measured else [()])
     }
     found = Counter(tuple(row[field] for field in fields) for row in rows)
     for what, wrong in (
@@ -156,7 +163,7 @@ def _scores(
         reference = by_clip[at]["original"] if at in by_clip else references.get(at[1:])
         if reference or metrics.get(row["metric"]).scope != "pair":
             about = {"clip": row["clip"], "reference": reference, "prompt": texts.get(row["case"])}
-            key = scoring.score_key(row["metric"], **about)
+            key = score_key(row["metric"], **about)
             right += key == row["key"]
             forged += [f"{where}: the key is not that of metric, clip and reference"] if key != row["key"] else []
         try:
@@ -181,7 +188,7 @@ def _edited(row: Row, found: Measurement, about: Row) -> Iterator[str]:
         kind = np.float32 if field == "statistics" else np.float64  # as scores.parquet keeps them
         if not np.array_equal(np.asarray(getattr(found, field), kind), np.asarray(row[field], kind), equal_nan=True):
             yield field
-    if row["reason"] != scoring.noted(row["metric"], found):
+    if row["reason"] != noted(row["metric"], found):
         yield "reason"
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from flashbench.errors import InvalidError, UsageError, on_disk
 from flashbench.progress import say
-from flashbench.scoring import COLUMNS
+from flashbench.scores.table import COLUMNS
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -17,13 +17,16 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import flashbench
-from flashbench import assets, keys, metrics
+from flashbench import keys, metrics
+from flashbench.assets import registry
+from flashbench.checks import readiness
 from flashbench.errors import EXTRAS, CheckFailed, FlashBenchError
-from flashbench.metrics import calibration, readiness
+from flashbench.metrics import calibration, requirements
 from flashbench.metrics.base import Metric
+from flashbench.metrics.requirements import pull
 from flashbench.paths import cache_root
 from flashbench.progress import on_terminal
+from flashbench.version import __version__
 
 _DISTRIBUTIONS = (
     "torch", "torchvision", "pyiqa", "timm", "openai-clip", "setuptools", "numpy", "scipy", "pandas", "pyarrow",
@@ -98,7 +101,7 @@ def _versions() -> readiness.Lines:
     import av
     import cv2
 
-    yield "flashbench", flashbench.__version__
+    yield "flashbench", __version__
     yield "Python", f"{platform.python_version()}, {platform.platform()}"
     yield "CPU", keys.cpu_isa()
     libraries = (f"{name} {'.'.join(map(str, number))}" for name, number in sorted(av.library_versions.items()))
@@ -117,7 +120,7 @@ def _versions() -> readiness.Lines:
 def _conflicts(known: Sequence[Metric]) -> readiness.Lines:
     users = defaultdict[str, list[str]](list)
     for metric in known:
-        users[readiness.conflict(metric)].append(metric.name)
+        users[requirements.conflict(metric)].append(metric.name)
     for conflict in sorted(filter(None, users)):
         yield "conflict", f"{conflict}\ncannot run: {', '.join(users[conflict])}"
 
@@ -162,8 +165,8 @@ def _held(place: Path) -> int:
 
 def _synthetic(known: Sequence[Metric]) -> Section:
     begun = time.monotonic()
-    able = [metric for metric in known if not calibration.learned(metric) and not readiness.obstacle(metric)]
-    damaged = {name for metric in able for name, state in assets.verify(metric.assets) if state != "ok"}
+    able = [metric for metric in known if not calibration.learned(metric) and not requirements.obstacle(metric)]
+    damaged = {name for metric in able for name, state in registry.verify(metric.assets) if state != "ok"}
     wrong = [f"{name} is damaged: flashbench assets pull {name}" for name in sorted(damaged)]
     checks = calibration.check([metric for metric in able if damaged.isdisjoint(metric.assets)])
     wrong += [str(check) for check in checks if not check.ok]
@@ -187,9 +190,9 @@ def _states(known: Sequence[Metric]) -> readiness.Lines:
 def _photographs(known: Sequence[Metric]) -> Section:
     lines, failures, lacking = list[tuple[str, str]](), 0, dict[str, None]()
     for metric in filter(calibration.published, known):
-        if reason := readiness.obstacle(metric):
+        if reason := requirements.obstacle(metric):
             lines.append(("not scored", f"{metric.name}: {reason}"))
-        elif absent := readiness.absent(calibration.images(metric)):
+        elif absent := requirements.absent(calibration.images(metric)):
             lines.append(("not scored", f"{metric.name}: {len(absent)} calibration images are not here"))
             lacking |= dict.fromkeys(absent)
         elif wrong := _calibrate(metric):
@@ -198,7 +201,7 @@ def _photographs(known: Sequence[Metric]) -> Section:
         else:
             lines.append(("ok", f"{metric.name}: scores as published"))
     if lacking:
-        lines.append(("to fetch", readiness.pull(lacking)))
+        lines.append(("to fetch", pull(lacking)))
     without = [m.name for m in known if calibration.learned(m) and not calibration.published(m)]
     lines.append((calibration.NOTE, f"{', '.join(without)} (no published calibration)"))
     return Section("metrics on pyiqa's calibration images", tuple(lines), failures)

@@ -22,11 +22,14 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from flashbench import generate, keys, metrics, scoring, stats
+from flashbench import keys, metrics, stats
 from flashbench.checks import baseline as sides
 from flashbench.checks.baseline import Scores
 from flashbench.errors import Exit, InvalidError, UsageError, did_you_mean
-from flashbench.run import Options, results_folder
+from flashbench.protocol.cases import of_part
+from flashbench.run.identity import threads
+from flashbench.run.options import Options, results_folder
+from flashbench.scores.key import numerics
 from flashbench.types import Protocol
 
 Outcome: TypeAlias = Literal["pass", "regression", "invalid", "inconclusive"]
@@ -202,8 +205,8 @@ def _before(
 
 def _here(protocol: Protocol) -> dict[str, Any]:
     """What `scoring.numerics` says of clips and scores that are made on this machine."""
-    made = {"key": "-", "numerics": keys.numerics_class(threads=generate.threads(protocol))}
-    found: dict[str, Any] = json.loads(scoring.numerics(protocol, [made]))
+    made = {"key": "-", "numerics": keys.numerics_class(threads=threads(protocol))}
+    found: dict[str, Any] = json.loads(numerics(protocol, [made]))
     return found
 
 
@@ -308,7 +311,7 @@ def _judged(
     before, after = one.assign(differs=_differs(one, two, tolerance)).reset_index(), two.reset_index()
     replicas = sorted(before["replica"].unique())
     for part in protocol.parts:
-        groups = scoring.of_part(part, before).groupby(["row", "metric", "replica"]).groups
+        groups = of_part(part, before).groupby(["row", "metric", "replica"]).groups
         asked = itertools.product((variant.row for variant in part.variants), part.metrics, replicas)
         for at in (groups[key] for key in asked if key in groups):
             finding = _finding(part, before.loc[at], after.loc[at], margins=margins)

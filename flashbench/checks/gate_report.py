@@ -11,8 +11,8 @@ from typing import Any
 
 from flashbench import stats
 from flashbench.checks.gate import Finding, Verdict
-from flashbench.reporting.markup import Block, Cell, markdown
-from flashbench.run import write
+from flashbench.reporting.document import Block, Cell, markdown
+from flashbench.run.files import write
 
 _SHOWN = 40
 """Lines of a list or grid in verdict.md; verdict.json has all."""

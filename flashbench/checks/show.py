@@ -8,11 +8,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from flashbench import generate, keys, metrics, scoring, stats, systems
+from flashbench import keys, metrics, stats, systems
 from flashbench.errors import UsageError, did_you_mean
 from flashbench.progress import say
-from flashbench.reporting.markup import Block, Cell, Notes
-from flashbench.run import Options, results_folder
+from flashbench.protocol.cases import of_part
+from flashbench.reporting.document import Block, Cell, Notes
+from flashbench.run.files import read_manifest
+from flashbench.run.options import Options, results_folder
+from flashbench.scores.table import read_scores
 from flashbench.store import Store
 from flashbench.types import Case, Protocol, Variant
 
@@ -77,21 +80,21 @@ def describe(text: str, options: Options, *, case: str = "") -> tuple[list[Block
     """
     at = parse(text, options)
     path = results_folder(options) / at.protocol.name / "scores.parquet"
-    scores = scoring.read_scores(path, at.protocol.hash)
+    scores = read_scores(path, at.protocol.hash)
     scores = scores[scores["row"] == at.row]
     cases = {one.id: one for part, _ in at.parts for one in part.cases}
     if case and case not in cases:
         raise did_you_mean(f"case of {at.protocol.name}", case, cases)
     place, lines = path.with_name("clips.jsonl"), None
     if place.exists():
-        manifest = generate.read_manifest(place)
+        manifest = read_manifest(place)
         lines = {_clip(line): line for line in manifest if line["row"] == at.row}
     else:
         say(f"{place} is not here (`dvc pull` fetches it): which of the store's clips these are is not known")
     store, commands = Store(), list[str]()
     found = [Block("heading", f"{at.protocol.name}/{at.row}, {options.tier} tier")]
     for part, variant in at.parts:
-        own = scoring.of_part(part, scores)
+        own = of_part(part, scores)
         if case and case not in {one.id for one in part.cases}:
             continue
         found.append(Block("subheading", f"On {part.case_set}: {at.protocol.title}, {at.protocol.table} of the paper"))

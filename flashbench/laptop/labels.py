@@ -26,7 +26,7 @@ def captions(material: str, count: int, seed: int) -> list[str]:
     """The captions of the first `count` training clips of a material: those of their sources."""
     if material == "synthetic":
         return [f"A procedural pattern, number {seed + number}." for number in range(count)]
-    from flashbench.laptop.material import training_source
+    from flashbench.data.material import training_source
 
     return [training_source(number, seed).caption for number in range(count)]
 

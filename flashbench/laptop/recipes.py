@@ -19,14 +19,14 @@ from flashbench.cascade import degrade, sampling
 from flashbench.cascade.codec import Codec, to_frames, to_tensor
 from flashbench.cascade.training import Phase, Training, context_for, from_pairs, generator, train
 from flashbench.cascade.transformer import Stage2Transformer
+from flashbench.data.scene_clips import scene_clip, training_scene
+from flashbench.data.synthetic import synthetic_clip
 from flashbench.errors import UsageError, did_you_mean
 from flashbench.laptop import stage1, text
 from flashbench.laptop.klt import KLTCodec
 from flashbench.laptop.labels import Labels, captions, write_labels
 from flashbench.laptop.pool import MODES, Pool, write_pool
-from flashbench.laptop.scene_clips import scene_clip, training_scene
 from flashbench.laptop.settings import Value, resolve
-from flashbench.laptop.synthetic import synthetic_clip
 from flashbench.laptop.vanilla import VanillaTransformer, closed_form, from_noise, vanilla_sample
 from flashbench.types import Frames
 
@@ -188,7 +188,7 @@ def _clips(settings: Mapping[str, Any]) -> Iterator[Frames]:
     if settings["material"] == "scenes":
         return (scene_clip(training_scene(number)[0], number, *shape) for number in range(settings["clips"]))
     if settings["material"] == "sources":
-        from flashbench.laptop.material import training_clips
+        from flashbench.data.material import training_clips
 
         return training_clips(settings["clips"], *shape, settings["seed"])
     raise did_you_mean("material", str(settings["material"]), ("scenes", "sources", "synthetic"))

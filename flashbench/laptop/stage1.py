@@ -13,14 +13,14 @@ from accelerate import Accelerator
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from flashbench import scenes
 from flashbench.cascade import sampling
 from flashbench.cascade.codec import Codec, to_frames, to_tensor
 from flashbench.cascade.training import Batch, Phase, Training, generator, merge, train
 from flashbench.cascade.transformer import Stage1Transformer
+from flashbench.data import scenes
+from flashbench.data.scene_clips import scene_clip, training_scene
 from flashbench.errors import did_you_mean
 from flashbench.laptop import text
-from flashbench.laptop.scene_clips import scene_clip, training_scene
 from flashbench.types import Frames
 
 Report = Callable[[int, int, str], None]

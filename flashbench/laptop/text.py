@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from flashbench import assets
+from flashbench.assets import registry
 from flashbench.errors import IntegrityError
 from flashbench.laptop.settings import TEXT_ENCODER
 
@@ -24,7 +24,7 @@ WIDTH = 384
 
 def write(folder: Path) -> dict[str, int]:
     """Into `folder` goes which encoder it is: the weights stay where the assets are."""
-    about = {"class": "MiniLM", "sha256": {name: assets.registry().get(name).sha256 for name in TEXT_ENCODER}}
+    about = {"class": "MiniLM", "sha256": {name: registry.current().get(name).sha256 for name in TEXT_ENCODER}}
     (folder / "config.json").write_text(json.dumps(about | {"length": LENGTH}, indent=2, sort_keys=True) + "\n")
     return {"length": LENGTH, "width": WIDTH}
 
@@ -32,7 +32,7 @@ def write(folder: Path) -> dict[str, int]:
 def check(folder: Path) -> None:
     """Raise an `IntegrityError` where `folder` (see `write`) names another encoder than this one."""
     theirs = json.loads((folder / "config.json").read_text(encoding="utf-8"))["sha256"]
-    if theirs != {name: assets.registry().get(name).sha256 for name in TEXT_ENCODER}:
+    if theirs != {name: registry.current().get(name).sha256 for name in TEXT_ENCODER}:
         raise IntegrityError(f"{folder} names another text encoder", fix="delete it, and train again")
 
 
@@ -55,7 +55,7 @@ def encode(texts: Sequence[str]) -> Tensor:
 def _encoder() -> tuple[Any, Any]:
     from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
-    config, weights, words = (assets.path(name) for name in TEXT_ENCODER)
+    config, weights, words = (registry.path(name) for name in TEXT_ENCODER)
     tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(words))
     tokenizer.model_input_names = ["input_ids", "attention_mask"]
     model = BertModel(BertConfig(**json.loads(config.read_text(encoding="utf-8"))), add_pooling_layer=False)

@@ -14,11 +14,13 @@ from importlib.metadata import EntryPoint, entry_points
 from types import MappingProxyType
 
 from flashbench.errors import UsageError, did_you_mean
-from flashbench.metrics.attributes import BACKGROUND, COLOR, MOTION, SHAPE, SINGLE_OBJECT
 from flashbench.metrics.base import Metric, PairMetric, SetMetric
+from flashbench.metrics.computed import EVALUATIONS, PREDICTED_SECONDS, TFLOP
+from flashbench.metrics.content import BACKGROUND, COLOR, MOTION, SHAPE, SINGLE_OBJECT
+from flashbench.metrics.detail import LAPLACIAN_VARIANCE, SHARPNESS, SPECTRAL_SLOPE
 from flashbench.metrics.distortion import MS_SSIM, MS_SSIM_Y, PSNR_Y, SSIM_Y
+from flashbench.metrics.dover.metric import DOVER
 from flashbench.metrics.fidelity import PSNR, SSIM
-from flashbench.metrics.learned import DISTS, LEARNED, LPIPS, LPIPS_VGG, through_pyiqa
 from flashbench.metrics.motion import (
     COLOUR_DRIFT,
     FRAME_DIFFERENCE_ENERGY,
@@ -26,14 +28,12 @@ from flashbench.metrics.motion import (
     TEMPORAL_FLICKER,
     WARPING_ERROR,
 )
+from flashbench.metrics.motion_raft import EWARP_RAFT
 from flashbench.metrics.naturalness import NIQE, NIQE_POOLED
-from flashbench.metrics.raft import EWARP_RAFT
-from flashbench.metrics.recorded import EVALUATIONS, PREDICTED_SECONDS, TFLOP
-from flashbench.metrics.sharpness import LAPLACIAN_VARIANCE, SPECTRAL_SLOPE
-from flashbench.metrics.texture import SHARPNESS, TEMPORAL_ERROR
+from flashbench.metrics.pyiqa.metric import DISTS, LEARNED, LPIPS, LPIPS_VGG, through_pyiqa
+from flashbench.metrics.texture import TEMPORAL_ERROR
 from flashbench.metrics.vbench.flicker import TEMPORAL_FLICKERING
-from flashbench.metrics.vbench.measured import PREFIXES, through_vbench
-from flashbench.metrics.video_quality import DOVER
+from flashbench.metrics.vbench.metric import PREFIXES, through_vbench
 
 __all__ = ["GROUP", "PREFIXES", "Metric", "PairMetric", "SetMetric", "get", "names"]
 

@@ -16,12 +16,9 @@ from itertools import chain, repeat
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
 from flashbench.errors import FlashBenchError
-from flashbench.types import Clip, Direction, Frames, Measurement, Scalar, Scope
-
-Floats: TypeAlias = npt.NDArray[np.float64]
+from flashbench.types import Clip, Direction, Floats, Frames, Measurement, Scalar, Scope
 
 
 class Pair(NamedTuple):
@@ -123,9 +120,9 @@ class Metric(ABC):
     @property
     def obstacle(self) -> str:
         """Why this machine cannot run it now, and what helps; empty if it can. Says nothing about a clip."""
-        from flashbench.metrics import readiness
+        from flashbench.metrics.requirements import obstacle
 
-        return readiness.obstacle(self)
+        return obstacle(self)
 
     @property
     def source(self) -> Metric:

@@ -22,7 +22,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from flashbench import assets, keys
+from flashbench import keys
+from flashbench.assets import registry
 from flashbench.errors import InvalidError, on_disk
 from flashbench.metrics import device
 from flashbench.metrics.base import About, Metric, Pair, SetMetric, run
@@ -178,7 +179,7 @@ def _read(file: Path) -> dict[str, Any]:
 
 def _image(name: str) -> Clip:
     """The image of an asset as a clip of one frame."""
-    pixels: Any = cv2.imdecode(np.fromfile(assets.path(name), np.uint8), cv2.IMREAD_COLOR)
+    pixels: Any = cv2.imdecode(np.fromfile(registry.path(name), np.uint8), cv2.IMREAD_COLOR)
     if pixels is None:
         raise InvalidError(f"asset {name} is no image", fix="see its entry in the asset registry")
     return Clip(np.ascontiguousarray(pixels[None, ..., ::-1]), Fraction(1))
@@ -190,11 +191,11 @@ def _place(metric: Metric) -> tuple[str, Path]:
     Threads are left out of the numerics class: what they move is a thousandth of the tolerance, and a calibration in
     one process is to count in workers with other numbers of threads.
     """
-    known = assets.registry().assets
+    known = registry.current().assets
     key = keys.key(
         "calibrated",
         metric=metric.identity,
-        assets={name: known[name].sha256 if name in known else assets.UNKNOWN for name in metric.assets},
+        assets={name: known[name].sha256 if name in known else registry.UNKNOWN for name in metric.assets},
         table=published(metric),
         numerics={"isa": keys.cpu_isa(), **keys.versions("numpy", "scipy", *metric.libraries)},
         device=device.current(),

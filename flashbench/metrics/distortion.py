@@ -15,8 +15,8 @@ from types import MappingProxyType
 import numpy as np
 
 from flashbench.metrics import fidelity
-from flashbench.metrics.base import About, Floats, PairMetric
-from flashbench.types import Frames, Scalar
+from flashbench.metrics.base import About, PairMetric
+from flashbench.types import Floats, Frames, Scalar
 
 SCALES = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 """MS-SSIM's exponents, finest scale first (Wang, Simoncelli and Bovik 2003, section 3.2)."""

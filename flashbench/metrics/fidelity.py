@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from flashbench.metrics.base import About, Floats, PairMetric
-from flashbench.types import Frames, Measurement
+from flashbench.metrics.base import About, PairMetric
+from flashbench.types import Floats, Frames, Measurement
 
 WINDOW = 11
 SIGMA = 1.5

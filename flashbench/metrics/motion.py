@@ -17,9 +17,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from flashbench.metrics.base import About, Floats, Metric, Pair, Stream, frame_mean
-from flashbench.metrics.sharpness import laplacian_variance
-from flashbench.types import Frames, Measurement, Scalar, Scope
+from flashbench.metrics.base import About, Metric, Pair, Stream, frame_mean
+from flashbench.metrics.detail import laplacian_variance
+from flashbench.types import Floats, Frames, Measurement, Scalar, Scope
 
 SMALLEST = 16
 """Shortest side that DIS flow can take: at half size its 8×8 patch still fits. Below, OpenCV 5.0 reads out of bounds

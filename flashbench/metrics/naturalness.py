@@ -13,8 +13,8 @@ import numpy as np
 
 from flashbench.errors import InvalidError, MissingAsset
 from flashbench.metrics import niqe as core
-from flashbench.metrics.base import About, Floats, Metric, SetMetric, Stream, frame_mean
-from flashbench.types import Measurement, Scalar
+from flashbench.metrics.base import About, Metric, SetMetric, Stream, frame_mean
+from flashbench.types import Floats, Measurement, Scalar
 
 PARAMETERS = "niqe-pristine"
 STATISTICS = 775
@@ -40,9 +40,9 @@ def pristine() -> core.Parameters:
         MissingAsset: the file is not here.
         InvalidError: the file does not hold them.
     """
-    from flashbench import assets
+    from flashbench.assets import registry
 
-    return _load(assets.path(PARAMETERS))
+    return _load(registry.path(PARAMETERS))
 
 
 @lru_cache(maxsize=4)

@@ -22,8 +22,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import gamma
 
-from flashbench.metrics.base import Floats
-from flashbench.types import Frames
+from flashbench.types import Floats, Frames
 
 Quirks: TypeAlias = Literal["pyiqa", "matlab"]
 Parameters: TypeAlias = tuple[Floats, Floats]

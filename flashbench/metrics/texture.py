@@ -7,10 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from flashbench.metrics.base import About, Floats, Pair, PairMetric, mismatch
+from flashbench.metrics.base import About, Pair, mismatch
 from flashbench.metrics.motion import Transitions
-from flashbench.metrics.sharpness import laplacian_variance
-from flashbench.types import Frames, Scope
+from flashbench.types import Floats, Frames, Scope
 
 
 def temporal_error(frames: Frames, reference: Frames) -> Floats:
@@ -23,25 +22,6 @@ def temporal_error(frames: Frames, reference: Frames) -> Floats:
         errors.append(float(np.sum(np.abs(after - before), dtype=np.int64)) / after.size)
         before = after
     return np.array(errors, dtype=np.float64)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sharpness(PairMetric):
-    """Mean over frames of the clip's variance of the Laplacian, relative to the reference's.
-
-    1 is as sharp as the reference. No direction: noise raises it as much as detail does. Frames whose reference is flat
-    are left out.
-    """
-
-    def compare(self, frame: Frames, reference: Frames) -> float:
-        """The ratio; NaN beside a flat reference."""
-        ours, theirs = laplacian_variance(frame[None])[0], laplacian_variance(reference[None])[0]
-        return float(ours / theirs) if theirs > 0 else math.nan
-
-    @property
-    def absence(self) -> str:
-        """The only way to have none."""
-        return "no sharpness ratio (the reference is flat)"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,20 +47,6 @@ class TemporalError(Transitions):
         return float(temporal_error(*both)[0])
 
 
-SHARPNESS = Sharpness(
-    name="sharpness",
-    direction="none",
-    unit="× reference",
-    range=(0.0, math.inf),
-    preprocessing={
-        "channel": "y-bt601-full-range, rounded",
-        "border": "replicate",
-        "kernel": "0 1 0 / 1 -4 1 / 0 1 0",
-        "resize": "none",
-        "frames": "all",
-        "averaging": "ratio per frame, mean over frames",
-    },
-)
 TEMPORAL_ERROR = TemporalError(
     name="temporal_error",
     direction="lower",

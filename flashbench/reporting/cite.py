@@ -13,12 +13,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import flashbench
 from flashbench import metrics as registry
 from flashbench.errors import FlashBenchError, InvalidError
 from flashbench.paths import PACKAGE, read_yaml
-from flashbench.reporting.runs import GIVE_SCORES, RECORD, SCORES, read_record, same_run, stored_hash
-from flashbench.scoring import read_scores
+from flashbench.scores.runs import GIVE_SCORES, RECORD, SCORES, read_record, same_run
+from flashbench.scores.table import read_scores, stored_hash
+from flashbench.version import __version__
 
 CITATIONS = PACKAGE / "reporting" / "citations.yaml"
 _FIELDS = ("author", "title", "booktitle", "journal", "volume", "number", "pages", "howpublished", "note", "year")
@@ -151,13 +151,13 @@ def _of_protocol(folder: Path) -> Citation:
     digest, tier = stored_hash(folder / SCORES), folder.resolve().parent.name
     rows, cases = table["row"].nunique(), len(table[["case", "seed"]].drop_duplicates())
     sentences = [
-        f"Scores were computed with FlashBench {flashbench.__version__} under the protocol {name} at the {tier} tier "
+        f"Scores were computed with FlashBench {__version__} under the protocol {name} at the {tier} tier "
         f"(hash {digest[:_PREFIX]}): {_count(rows, 'row')} of {_count(cases, 'clip')} each.",
     ]
     remarks = ["Versions and weights are those of this installation: a protocol's scores.parquet does not name them."]
     systems = tuple[str, ...]()
     try:
-        from flashbench.protocol import load_protocol
+        from flashbench.protocol.compose import load_protocol
 
         protocol = load_protocol(name, tier=tier)
         if protocol.hash != digest:
@@ -174,7 +174,7 @@ def _of_protocol(folder: Path) -> Citation:
     sentences.append(_measured({one: _declared(one) for one in names}, {}))
     sentences.append(_intervals(names, table["cluster"].nunique(), "source or prompt"))
     keys = [key for system in systems for key in _data()["systems"].get(system, ())]
-    version = flashbench.__version__
+    version = __version__
     return _citation(" ".join(sentences), name, digest, names, version, remarks, first=keys)
 
 
@@ -273,13 +273,13 @@ def _measured(used: Mapping[str, Any], versions: Mapping[str, Any]) -> str:
 
 def _declared(name: str) -> dict[str, Any]:
     """What this installation says of a metric: its identity and its weights' sha256."""
-    from flashbench import assets
+    from flashbench.assets import registry as assets
 
     try:
         metric = registry.get(name)
     except FlashBenchError:
         return {}
-    known = assets.registry()
+    known = assets.current()
     here = [asset for asset in metric.assets if asset in known.names()]
     return {"identity": metric.identity, "assets": {asset: known.get(asset).sha256 for asset in here}}
 

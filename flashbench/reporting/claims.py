@@ -15,8 +15,9 @@ from typing import Any, Literal, TypeAlias
 
 import pandas as pd
 
-from flashbench import metrics, scoring, stats
-from flashbench.reporting.markup import Block, Cell, markdown
+from flashbench import metrics, stats
+from flashbench.protocol.cases import of_part
+from flashbench.reporting.document import Block, Cell, markdown
 from flashbench.types import Claim, Direction, Protocol
 
 Outcome: TypeAlias = Literal["holds", "contradicted", "undecided"]
@@ -62,7 +63,7 @@ def evaluate(protocol: Protocol, scores: pd.DataFrame, *, metric: stats.Lookup =
     the scores note) and `replicas`: for each training its outcome, effect (first − second), low, high, p, n, of,
     clusters, and the rows' PSNR difference.
     """
-    scores = scoring.of_part(protocol, scores)
+    scores = of_part(protocol, scores)
     replicas = sorted({int(replica) for replica in scores["replica"]})
     return [_evaluate(claim, protocol, scores, replicas, metric) for claim in protocol.claims]
 

@@ -7,7 +7,6 @@ byte for byte for the same scores, in whatever order they come; it carries no ti
 from __future__ import annotations
 
 import itertools
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -15,10 +14,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from flashbench import metrics, prompts, scoring, stats
-from flashbench.published import VERSIONS
-from flashbench.reporting import totals
-from flashbench.reporting.markup import Block, Cell, Notes, latex, markdown
+from flashbench import metrics, stats
+from flashbench.data import prompts
+from flashbench.protocol.cases import of_part
+from flashbench.protocol.published import VERSIONS
+from flashbench.reporting import vbench_table
+from flashbench.reporting.document import Block, Cell, Notes, latex, markdown
 from flashbench.types import Protocol, Subset
 
 COLUMNS = (
@@ -51,11 +52,11 @@ def build(protocol: Protocol, scores: pd.DataFrame, *, metric: stats.Lookup = me
     that the published numbers always stand beside; the cascade's rows have none. Row, metric and case order of `scores`
     play no part.
     """
-    parts = [_part(totals.view(part, scoring.of_part(part, scores), metric)) for part in protocol.parts]
+    parts = [_part(vbench_table.view(part, of_part(part, scores), metric)) for part in protocol.parts]
     return parts[0] if len(parts) == 1 else pd.concat(parts, ignore_index=True)
 
 
-def _part(seen: totals.View) -> pd.DataFrame:
+def _part(seen: vbench_table.View) -> pd.DataFrame:
     part, scores = seen.part, seen.scores
     absent = {"n": 0, "of": len(part.cases), "reason": f"not scored at the {part.tier} tier"}
     names = [*part.metrics, *_published_only(part)]
@@ -82,7 +83,7 @@ def comparisons(
     """Set of cases → replica → every row against the baseline on every measured metric, adjusted for their number."""
     found: dict[str, dict[int, list[stats.Comparison]]] = {}
     for part in protocol.parts:
-        seen = totals.view(part, scoring.of_part(part, scores), metric)
+        seen = vbench_table.view(part, of_part(part, scores), metric)
         kinds, rows = [seen.metric(name) for name in seen.part.metrics], [variant.row for variant in part.variants]
         found[part.case_set] = {
             replica: stats.against_baseline(seen.scores, kinds, rows, part.baseline, seen.part.primary, replica=replica)
@@ -94,22 +95,6 @@ def comparisons(
 def to_csv(table: pd.DataFrame) -> str:
     """The long table as CSV: floats exact (shortest digits that read back the same), `nan` and `inf` spelled out."""
     return str(table.to_csv(index=False, lineterminator="\n", na_rep="nan"))
-
-
-def metrics_json(tables: Iterable[pd.DataFrame]) -> str:
-    """JSON of tier → protocol → row → metric → value, for `dvc metrics`; null is missing.
-
-    Where a table has several replicas, `replica 0` and so on stand between protocol and row.
-    """
-    nested: dict[str, Any] = {}
-    for table in tables:
-        several = table["replica"].nunique() > 1
-        for line in table[table["reason"].map(lambda why: not why.startswith("not scored at"))].to_dict("records"):
-            at = nested.setdefault(line["tier"], {}).setdefault(line["protocol"], {})
-            at = at.setdefault(f"replica {line['replica']}", {}) if several else at
-            value = line["value"]
-            at.setdefault(line["row"], {})[line["metric"]] = value if math.isfinite(value) else None
-    return json.dumps(nested, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def to_markdown(protocol: Protocol, table: pd.DataFrame, found: Mapping[str, Comparisons]) -> str:
@@ -124,7 +109,7 @@ def to_latex(protocol: Protocol, table: pd.DataFrame, found: Mapping[str, Compar
 
 def _blocks(protocol: Protocol, table: pd.DataFrame, found: Mapping[str, Comparisons]) -> list[Block]:
     blocks = [Block("heading", f"{protocol.title} ({protocol.table} of the paper), {protocol.tier} tier")]
-    for part in map(totals.shown, protocol.parts):
+    for part in map(vbench_table.shown, protocol.parts):
         own, tests = table[table["cases"] == part.case_set], found[part.case_set]
         if part.exploratory:
             blocks += [Block("subheading", "Cascade: prompt, Stage I, Stage II"), Block("text", _EXPLORATORY)]

@@ -16,9 +16,9 @@ __all__ = ["Request", "System", "get", "names", "resolve"]
 
 @lru_cache(maxsize=1)
 def _registry() -> dict[str, System]:
-    from flashbench.systems import controls, cost_model, elsewhere, flashvideo, realesrgan, released, stage1, vanilla
+    from flashbench.systems import controls, cost_model, external, flashvideo, realesrgan, released, stage1, vanilla
 
-    rooms = (controls, flashvideo, vanilla, realesrgan, stage1, released, cost_model, elsewhere)
+    rooms = (controls, flashvideo, vanilla, realesrgan, stage1, released, cost_model, external)
     found: dict[str, System] = {system.name: system for room in rooms for system in room.SYSTEMS}
     for entry in entry_points(group="flashbench.systems"):
         system = entry.load()

@@ -41,7 +41,7 @@ class Original(System):
 
     def make(self, request: Request) -> Clip:
         """Cut the clip out of the source."""
-        from flashbench.laptop import material, synthetic
+        from flashbench.data import material, synthetic
 
         geometry = request.geometry
         size = (geometry.frames, geometry.height, geometry.width)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from flashbench import cost as model
+from flashbench.cascade import cost as model
 from flashbench.errors import UsageError
 from flashbench.systems.base import Request, System
 from flashbench.types import Clip, Geometry, Settings

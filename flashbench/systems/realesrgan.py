@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from flashbench import assets
+from flashbench.assets import registry
 from flashbench.errors import InvalidError
 from flashbench.systems import inputs
 from flashbench.systems.base import Request, System
@@ -115,11 +115,11 @@ class RealESRGAN(System):
 
     def identity(self, settings: Settings) -> dict[str, Scalar]:
         """The settings, and the sha256 of its weights."""
-        return super().identity(settings) | {"weights": assets.get(ASSET).sha256}
+        return super().identity(settings) | {"weights": registry.get(ASSET).sha256}
 
     def obstacle(self, settings: Settings, recipes: Mapping[str, Mapping[str, Any]]) -> str:
         """Its weights are not on this machine."""
-        return "" if assets.present(ASSET) else f"weights not present: flashbench assets pull {ASSET}"
+        return "" if registry.present(ASSET) else f"weights not present: flashbench assets pull {ASSET}"
 
     def make(self, request: Request) -> Clip:
         """Enlarge every frame of the low-quality input."""
@@ -131,7 +131,7 @@ def _enlarged(low: Frames, geometry: Geometry) -> Frames:
 
     from flashbench.cascade import degrade
 
-    layers, made = _layers(assets.path(ASSET)), []
+    layers, made = _layers(registry.path(ASSET)), []
     with torch.no_grad():
         for frame in low:  # one at a time, as the hidden layers of a frame take 64 times its own memory
             pixels = torch.from_numpy(frame.astype(np.float32) / 255).permute(2, 0, 1)[None]

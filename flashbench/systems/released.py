@@ -10,9 +10,10 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from flashbench.cost import STAGE1, STAGE2, Stage, rates
+from flashbench.cascade.cost import rates
+from flashbench.cascade.flops import STAGE1, STAGE2, Stage
 from flashbench.errors import InvalidError, UsageError, did_you_mean
-from flashbench.systems import inputs, weights
+from flashbench.systems import checkpoints, inputs
 from flashbench.systems.base import Request, System
 from flashbench.systems.flashvideo import check_geometry
 from flashbench.types import Case, Clip, Geometry, Settings
@@ -117,7 +118,7 @@ class Released(System):
         if why := super().obstacle(settings, recipes):
             return why
         used = [recipes[name] for name in self.models(settings) if name in recipes]
-        if lacking := [why for recipe in used if (why := weights.obstacle(recipe))]:
+        if lacking := [why for recipe in used if (why := checkpoints.obstacle(recipe))]:
             return lacking[0]
         import torch
 
@@ -140,7 +141,7 @@ class Released(System):
 
         read = {self.component: str(request.settings["training"]), "vae": "codec", "text": "text"}
         how = str(request.settings["dtype"]), str(request.settings["device"])
-        parts = [weights.load(part, request.models[recipe], *how) for part, recipe in read.items()]
+        parts = [checkpoints.load(part, request.models[recipe], *how) for part, recipe in read.items()]
         return FlashVideoPipeline(**{name: value for part in parts for name, value in part.items()})
 
     def _context(self, request: Request, pipe: Any, prefix: str = "") -> Tensor:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from flashbench import stats
+from flashbench.errors import on_disk
 from flashbench.metrics.base import Metric
-from flashbench.metrics.vbench.dimensions import of_part
-from flashbench.reporting.markup import Block, Cell, Notes
+from flashbench.reporting.document import Block, Cell, Notes
+from flashbench.store import write_whole
+from flashbench.vbench.dimensions import of_part
 from flashbench.videos import vbench
-from flashbench.videos.score import Run
+from flashbench.videos.result import RECORD, Run
 
 ARROW = {"higher": "↑", "lower": "↓", "none": ""}
 MOST_VIDEOS = 40
@@ -126,3 +130,22 @@ def _places(values: list[float]) -> int:
 
 def _number(value: float, places: int) -> str:
     return "n/a" if math.isnan(value) else f"{value:.{places}f}".replace("inf", "∞")
+
+
+def write(done: Run, out: Path) -> None:
+    """Write scores.parquet, scores.csv, scores.md and run.json into the folder `out`, each whole or not at all.
+
+    Raises:
+        InvalidError: it cannot be written.
+    """
+    from flashbench.reporting.document import markdown
+    from flashbench.scores.table import to_parquet
+
+    with on_disk(f"{out} cannot be written", fix="give a folder with room in it; the scores are in the store"):
+        for name, content in {
+            "scores.parquet": to_parquet(done.table, done.wanted.hash),
+            "scores.csv": to_csv(done).encode(),
+            "scores.md": markdown(blocks(done)).encode(),
+            RECORD: (json.dumps(done.record(), indent=1, ensure_ascii=False) + "\n").encode(),
+        }.items():
+            write_whole(out / name, content, draft=out / f".{name}.part")

@@ -8,90 +8,29 @@ from __future__ import annotations
 
 import json
 import os
-import platform
-import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import flashbench
-from flashbench import keys, stats
+from flashbench import keys
 from flashbench.engine import LocalEngine, Report, Task
 from flashbench.errors import UsageError, on_disk
 from flashbench.metrics.base import Metric
 from flashbench.metrics.device import on
-from flashbench.metrics.vbench.measured import in_suite
 from flashbench.progress import Progress
-from flashbench.store import Store, write_whole
+from flashbench.scores import table
+from flashbench.store import Store
 from flashbench.types import Measurement
-from flashbench.videos import inputs, table
-from flashbench.videos.inputs import Video
-from flashbench.videos.measuring import BadReference, Measured, Opened, measure_file
-from flashbench.videos.reading import Unreadable
-from flashbench.videos.wanted import FRAME_QUALITY, Wanted, wanted
+from flashbench.videos import find
+from flashbench.videos.find import Video
+from flashbench.videos.measure import BadReference, Measured, Opened, measure_file
+from flashbench.videos.read import Unreadable
+from flashbench.videos.report import write
+from flashbench.videos.result import RECORD, Run
+from flashbench.videos.settings import FRAME_QUALITY, Wanted, wanted
 
 if TYPE_CHECKING:
     import pandas as pd
-
-RECORD, SCHEMA = "run.json", 1
-"""Name of a run's record, and the version of its form."""
-_LIBRARIES = ("numpy", "scipy", "av", "pandas", "pyarrow", "torch", "torchvision", "timm", "pyiqa", "vbench")
-
-
-@dataclass(kw_only=True)
-class Run:
-    """What scoring a set of videos gave."""
-
-    label: str
-    """The folder's name: `row` in the table."""
-    wanted: Wanted
-    videos: list[Video]
-    table: pd.DataFrame
-    """A row for each video and metric, in the order of `scoring.COLUMNS`."""
-    about: list[dict[str, Any]]
-    """For each video what its file is, or the reason why it cannot be read."""
-    remarks: list[str] = field(default_factory=list)
-    """What a user should know besides: prompts without a video and the like."""
-
-    @property
-    def unreadable(self) -> list[tuple[str, str]]:
-        """(video, reason) of inputs that could not be read, or whose scoring failed."""
-        return [(entry["case"], entry["reason"]) for entry in self.about if entry["reason"]]
-
-    @cached_property
-    def estimates(self) -> list[stats.Estimate]:
-        """Each metric's mean over the videos with its interval, in the order of the metrics."""
-        of = len(self.videos)
-        return [stats.estimate(self.table, metric, self.label, of=of) for metric in self.wanted.metrics]
-
-    @property
-    def suite(self) -> str:
-        """Where the prompts come from as far as it is known: `vbench`, `own`, `unknown`, or empty without prompts."""
-        prompts = {video.prompt for video in self.videos if video.prompt}
-        return {True: "vbench", False: "own", None: "unknown" if prompts else ""}[in_suite(prompts)]
-
-    def record(self) -> dict[str, Any]:
-        """Content of run.json: all that decided the numbers, and where each came from."""
-        return {
-            "schema": SCHEMA,
-            "protocol": self.wanted.protocol,
-            "protocol_hash": self.wanted.hash,
-            "settings": self.wanted.settings,
-            "metrics": self.wanted.about_metrics(),
-            "numerics": keys.scoring_class(*self.wanted.libraries, device=self.wanted.device),
-            "versions": {
-                "flashbench": flashbench.__version__,
-                "python": platform.python_version(),
-                **keys.versions(*_LIBRARIES),
-            },
-            "command": ["flashbench", *sys.argv[1:]] if Path(sys.argv[0]).name.startswith("flashbench") else [],
-            "row": self.label,
-            "suite": self.suite,
-            "remarks": self.remarks,
-            "videos": self.about,
-        }
 
 
 def score(
@@ -147,14 +86,14 @@ def run(
 ) -> Run:
     """`score` with all that it found out. `workers`: processes that score videos at the same time."""
     asked = wanted(metrics, frames=frames, size=size, device=device)
-    label, found = inputs.find([videos] if isinstance(videos, str | Path) else videos)
+    label, found = find.find([videos] if isinstance(videos, str | Path) else videos)
     remarks: list[str] = []
     if prompts is not None:
-        found, remarks = inputs.prompted(found, prompts)
+        found, remarks = find.prompted(found, prompts)
     if reference is None and asked.protocol != FRAME_QUALITY and all(m.scope == "pair" for m in asked.metrics):
         what = f"{', '.join(metric.name for metric in asked.metrics)}: compared with a reference, and there is none"
         raise UsageError(what, fix="add --reference DIR, a folder with videos of the same names")
-    beside = inputs.references(found, Path(reference)) if reference is not None else {}
+    beside = find.references(found, Path(reference)) if reference is not None else {}
     if reference is not None and (alone := [video.case for video in found if video.case not in beside]):
         remarks.append(f"{len(alone)} of {len(found)} videos have no reference, {alone[0]} among them")
     kept = Store(Path(store) if store is not None else None)
@@ -169,26 +108,6 @@ def run(
     if out is not None:
         write(done, Path(out))
     return done
-
-
-def write(done: Run, out: Path) -> None:
-    """Write scores.parquet, scores.csv, scores.md and run.json into the folder `out`, each whole or not at all.
-
-    Raises:
-        InvalidError: it cannot be written.
-    """
-    from flashbench.reporting.markup import markdown
-    from flashbench.scoring import to_parquet
-    from flashbench.videos.report import blocks, to_csv
-
-    with on_disk(f"{out} cannot be written", fix="give a folder with room in it; the scores are in the store"):
-        for name, content in {
-            "scores.parquet": to_parquet(done.table, done.wanted.hash),
-            "scores.csv": to_csv(done).encode(),
-            "scores.md": markdown(blocks(done)).encode(),
-            RECORD: (json.dumps(done.record(), indent=1, ensure_ascii=False) + "\n").encode(),
-        }.items():
-            write_whole(out / name, content, draft=out / f".{name}.part")
 
 
 def _writable(out: Path, asked: Wanted, label: str, videos: Sequence[Video]) -> None:

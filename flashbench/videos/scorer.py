@@ -11,10 +11,10 @@ import numpy as np
 from flashbench.errors import UsageError
 from flashbench.metrics.base import Metric, measure
 from flashbench.metrics.device import on
-from flashbench.scoring import score_key
+from flashbench.scores.key import score_key
+from flashbench.scores.table import frame, lines
 from flashbench.types import Clip, Measurement
-from flashbench.videos.table import frame, lines
-from flashbench.videos.wanted import wanted
+from flashbench.videos.settings import wanted
 
 if TYPE_CHECKING:
     import pandas as pd

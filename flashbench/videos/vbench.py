@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from flashbench import keys, stats
 from flashbench.errors import InvalidError, UsageError, on_disk
-from flashbench.metrics.vbench import naming, results, runs
-from flashbench.metrics.vbench.dimensions import DIMENSIONS
-from flashbench.metrics.vbench.measured import PREFIXES
-from flashbench.reporting.markup import Block, Cell, Notes
-from flashbench.scoring import read_scores, to_parquet
+from flashbench.metrics.vbench.metric import PREFIXES
+from flashbench.reporting.document import Block, Cell, Notes
+from flashbench.scores import table
+from flashbench.scores.table import read_scores, to_parquet
 from flashbench.store import write_whole
-from flashbench.videos import inputs, table
+from flashbench.vbench import imported, naming, results
+from flashbench.vbench.dimensions import DIMENSIONS
+from flashbench.videos import find
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,7 +49,7 @@ def bring(source: Path, out: Path | None = None) -> list[Block]:
         InvalidError: nothing to read, a file that is none, or a folder that cannot be written.
     """
     files = read(source)
-    run = _scored(source) or runs.imported(files)
+    run = _scored(source) or imported.imported(files)
     if out is not None:
         with on_disk(f"{out} cannot be written", fix="give another folder in --out"):
             for file in files:
@@ -62,12 +63,12 @@ def bring(source: Path, out: Path | None = None) -> list[Block]:
     return [Block("heading", title), *totals(run), *findings]
 
 
-def totals(run: runs.Imported) -> list[Block]:
+def totals(run: imported.Imported) -> list[Block]:
     """A grid of Total, Quality, Semantic and the dimensions, in percent."""
     notes = Notes()
     grid = [[Cell(text) for text in ("", "videos' mean", "95 % interval", "VBench's overall", "values", "prompts")]]
-    for one in runs.totals(run, stats.pooled):
-        name = one.metric.removeprefix(runs.PREFIX)
+    for one in imported.totals(run, stats.pooled):
+        name = one.metric.removeprefix(imported.PREFIX)
         if name in DIMENSIONS and not one.of and math.isnan(one.official):
             continue  # the aggregates that need it say so
         interval = "–" if math.isnan(one.low) else f"{100 * one.low:.2f} … {100 * one.high:.2f}"
@@ -78,7 +79,7 @@ def totals(run: runs.Imported) -> list[Block]:
     return [Block("grid", grid=grid), Block("notes", notes=notes.lines()), Block("text", about)]
 
 
-def of_scores(scores: pd.DataFrame) -> dict[str, runs.Imported]:
+def of_scores(scores: pd.DataFrame) -> dict[str, imported.Imported]:
     """Prefix (`vbench`, `vbench_long` …) → the run of VBench's dimensions of which a table of scores has values."""
     found: dict[str, list[dict[str, Any]]] = {}
     for row in scores[["case", "cluster", "seed", "metric", "value", "reason", "per_frame"]].to_dict("records"):
@@ -87,9 +88,9 @@ def of_scores(scores: pd.DataFrame) -> dict[str, runs.Imported]:
             # VBench-Long's own overall is a mean over clips, of which `per_frame` holds a video's.
             parts = list(row.pop("per_frame")) if PREFIXES[prefix] == "official" else []
             values = parts if len(parts) > 1 else [row["value"]]
-            found.setdefault(prefix, []).extend({**row, "metric": runs.PREFIX + name, "value": x} for x in values)  # type: ignore[dict-item]
+            found.setdefault(prefix, []).extend({**row, "metric": imported.PREFIX + name, "value": x} for x in values)  # type: ignore[dict-item]
     return {
-        prefix: runs.Imported(rows=tuple(rows), overalls={}, findings=())
+        prefix: imported.Imported(rows=tuple(rows), overalls={}, findings=())
         for prefix, rows in found.items()
         if any(not math.isnan(row["value"]) for row in rows)
     }
@@ -108,7 +109,7 @@ def as_files(scores: pd.DataFrame) -> list[results.ResultFile]:
         )
     content: dict[str, list[Any]] = {}
     for name in DIMENSIONS:
-        rows = [row for row in run.rows if row["metric"] == runs.PREFIX + name and not math.isnan(row["value"])]
+        rows = [row for row in run.rows if row["metric"] == imported.PREFIX + name and not math.isnan(row["value"])]
         if rows:
             overall = math.fsum(row["value"] for row in rows) / len(rows)
             places = _places((row["cluster"], row["seed"], row["case"]) for row in run.rows)
@@ -140,16 +141,16 @@ def name(
     Raises:
         UsageError: a video has no prompt.
     """
-    found, _ = inputs.prompted(inputs.find(list(videos))[1], prompts)
+    found, _ = find.prompted(find.find(list(videos))[1], prompts)
     if alone := [video.case for video in found if video.prompt is None]:
         raise UsageError(f"{len(alone)} videos have no prompt, {alone[0]} among them", fix="add them to the prompts")
     limit = naming.NAME_MAX - (naming.LONG_ROOM if long else 0)
     places = _places((v.prompt or "", v.seed, v.case) for v in found)
     samples = [(v.path, v.prompt or "", places[v.case]) for v in found]
-    return runs.name_videos(samples, folder, limit=limit)
+    return imported.name_videos(samples, folder, limit=limit)
 
 
-def _scored(source: Path) -> runs.Imported | None:
+def _scored(source: Path) -> imported.Imported | None:
     """The run of VBench's dimensions that a folder of `flashbench score --out` holds, with its prompts."""
     if (source / RESULTS).is_dir() or not (source / "scores.parquet").is_file():
         return None
@@ -172,7 +173,7 @@ def _path(row: Mapping[str, Any], places: Mapping[str, int]) -> str:
     return naming.file_name(row["cluster"], places[row["case"]]) if prompted else str(row["case"])
 
 
-def _table(run: runs.Imported, label: str) -> pd.DataFrame:
+def _table(run: imported.Imported, label: str) -> pd.DataFrame:
     shared: dict[str, Any] = {"protocol": PROTOCOL, "row": label, "replica": 0, "per_frame": [], "frames": 0}
     shared |= {"clip": "", "key": "", "statistics": []}
     return table.frame({**shared, **row} for row in run.rows)

@@ -8,16 +8,17 @@ from typing import Any
 import pytest
 import yaml
 
-from flashbench import keys, protocol
+from flashbench import keys
+from flashbench.protocol import compose
 
 ROOT = Path(__file__).parents[2]
 ENTRIES = {
-    "train": ["flashbench.generate"],
-    "generate": ["flashbench.generate"],
-    "score": ["flashbench.run"],
-    "tables": ["flashbench.run"],
-    "claims": ["flashbench.run"],
-    "notebooks": ["flashbench.reporting.read"],
+    "train": ["flashbench.run.generate"],
+    "generate": ["flashbench.run.generate"],
+    "score": ["flashbench.run.phases"],
+    "tables": ["flashbench.run.phases"],
+    "claims": ["flashbench.run.phases"],
+    "notebooks": ["flashbench.reporting.results"],
 }
 _DOCUMENTS = ("tables", "claims", "figures", "figure_cost", "panels", "contact", "markup", "headline", "totals")
 LATER = {f"flashbench.reporting.{name}" for name in _DOCUMENTS}
@@ -39,9 +40,9 @@ def _covered(path: Path, deps: list[str]) -> bool:
 @pytest.mark.parametrize("phase", ENTRIES)
 def test_every_import_is_a_dependency(phase: str) -> None:
     deps = [dep for dep in _stages()[phase]["deps"] if "$" not in dep]
-    unused = (LATER if phase == "score" else set()) | {"flashbench.laptop.synthetic"}
+    unused = (LATER if phase == "score" else set()) | {"flashbench.data.synthetic"}
     if phase not in ("train", "generate"):
-        unused |= {name for name in keys.import_closure("flashbench.run") if name.startswith(NETWORKS)}
+        unused |= {name for name in keys.import_closure("flashbench.run.phases") if name.startswith(NETWORKS)}
     else:
         unused = set()
     stop = frozenset(unused)
@@ -57,9 +58,9 @@ def test_every_protocol_has_a_stage_per_phase(phase: str) -> None:
     if phase == "train":  # one stage for what all of them share
         named = stage["cmd"].partition(" --")[0].split()[2:]
         assert {f"protocols/{name}.yaml" for name in named} <= set(stage["deps"])
-        assert set(named) == set(protocol.names())
+        assert set(named) == set(compose.names())
         return
-    assert set(stage["matrix"]["protocol"]) == set(protocol.names())
+    assert set(stage["matrix"]["protocol"]) == set(compose.names())
     own = "protocols/${item.protocol}.yaml"
     # As parameters once: `dvc exp show` and `dvc params diff` want them, and every copy makes dvc.lock slower to write.
     assert stage["params"] == [{own: None}] if phase == "generate" else own in stage["deps"]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from flashbench import protocol
+from flashbench.protocol import compose
 
 ROOT = Path(__file__).parents[2]
 
@@ -16,7 +16,7 @@ def test_every_claim_that_does_not_hold_says_why_it_may_differ(folder: str) -> N
     text = (ROOT / folder / "claims.md").read_text(encoding="utf-8")
     rows = [line.split(" | ") for line in text.splitlines() if line.startswith("| **")]
     judged = {(cells[1], cells[2]): cells for cells in rows}
-    claims = [claim for name in protocol.names() for claim in protocol.load_protocol(name).claims]
+    claims = [claim for name in compose.names() for claim in compose.load_protocol(name).claims]
     assert len(rows) == len(judged) == len(claims) >= 25
     for claim in claims:
         found = [

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import smoke
+from support import smoke
 
 pytestmark = pytest.mark.slow
 

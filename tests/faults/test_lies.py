@@ -12,13 +12,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import smoke
+from support import smoke
 
-from flashbench import generate, keys, scoring, systems, video
+from flashbench import keys, systems, video
 from flashbench.checks import audit
 from flashbench.errors import IntegrityError, InvalidError
-from flashbench.protocol import load_protocol, trials
-from flashbench.run import Options
+from flashbench.protocol.compose import load_protocol, trials
+from flashbench.run.files import manifest, read_manifest
+from flashbench.run.generate import make_clip, plan
+from flashbench.run.options import Options
+from flashbench.scores.table import ORDER, read_scores, to_parquet
 from flashbench.store import Store
 from flashbench.systems.flashvideo import FlashVideo
 from flashbench.types import Clip, Settings
@@ -61,11 +64,11 @@ def _scores(folder: Path) -> Path:
 
 
 def _write(path: Path, scores: pd.DataFrame) -> None:
-    path.write_bytes(scoring.to_parquet(scores, load_protocol("nfe", tier="smoke").hash))
+    path.write_bytes(to_parquet(scores, load_protocol("nfe", tier="smoke").hash))
 
 
 def _edit(path: Path, *, row: str, metric: str) -> None:
-    scores = scoring.read_scores(path)
+    scores = read_scores(path)
     chosen = (scores["row"] == row) & (scores["metric"] == metric)
     assert chosen.any()
     scores.loc[chosen, "value"] -= 0.5
@@ -105,10 +108,10 @@ def test_a_system_that_ignores_nfe_is_refused(folder: Path, monkeypatch: pytest.
     monkeypatch.setitem(systems._registry(), "flashvideo", _IgnoresNfe())
     store, protocol = Store(), load_protocol("nfe", tier="smoke")
     trial = next(t for t in trials(protocol) if t.variant.row == "nfe=4")
-    (planned,) = generate.plan(protocol, [trial], store=store)
+    (planned,) = plan(protocol, [trial], store=store)
     shutil.rmtree(store.root / "clips" / planned.key[:2] / planned.key)
     with pytest.raises(InvalidError, match="declare 4 network evaluations, 1 were counted"):
-        generate.make_clip(
+        make_clip(
             store=store, key=planned.key, report=lambda *_: None, trial=trial,
             models=planned.models, given=planned.given,
         )  # fmt: skip
@@ -117,7 +120,7 @@ def test_a_system_that_ignores_nfe_is_refused(folder: Path, monkeypatch: pytest.
 
 def test_a_swapped_clip_is_refused(careful: Path) -> None:
     store = Store()
-    line = next(x for x in generate.read_manifest(careful / "results/smoke/nfe/clips.jsonl") if x["row"] == "nfe=4")
+    line = next(x for x in read_manifest(careful / "results/smoke/nfe/clips.jsonl") if x["row"] == "nfe=4")
     path = store.root / "clips" / line["key"][:2] / line["key"] / "clip.mkv"
     real = video.read(path, fps=Fraction(8))
     video.write_lossless(path, Clip(255 - real.frames, real.fps))
@@ -131,7 +134,7 @@ def test_a_swapped_clip_is_refused(careful: Path) -> None:
 
 def test_a_swapped_clip_with_a_forged_record_is_found(careful: Path) -> None:
     store = Store()
-    line = next(x for x in generate.read_manifest(careful / "results/smoke/nfe/clips.jsonl") if x["row"] == "nfe=4")
+    line = next(x for x in read_manifest(careful / "results/smoke/nfe/clips.jsonl") if x["row"] == "nfe=4")
     record = store.clip_record(line["key"])
     forged = Clip(np.zeros((5, 96, 192, 3), np.uint8), Fraction(8))
     store.put_clip(line["key"], forged, {k: v for k, v in record.items() if k not in ("digest", "key", "fps")})
@@ -159,13 +162,13 @@ def _forged(scores: pd.DataFrame) -> pd.DataFrame:
 
 def _swapped(scores: pd.DataFrame) -> pd.DataFrame:
     scores["row"] = scores["row"].replace({"nfe=4": "noise", "noise": "nfe=4"})
-    return scores.sort_values(scoring.ORDER, ignore_index=True)
+    return scores.sort_values(ORDER, ignore_index=True)
 
 
 def _borrowed(scores: pd.DataFrame) -> pd.DataFrame:
     """nfe=4 gets what was measured on the noise control, key and clip included."""
     kept, noise = scores[scores["row"] != "nfe=4"], scores[scores["row"] == "noise"]
-    return pd.concat([kept, noise.assign(row="nfe=4")]).sort_values(scoring.ORDER, ignore_index=True)
+    return pd.concat([kept, noise.assign(row="nfe=4")]).sort_values(ORDER, ignore_index=True)
 
 
 def _dropped(scores: pd.DataFrame) -> pd.DataFrame:
@@ -207,20 +210,20 @@ LIES = [
 @pytest.mark.parametrize(("lie", "words"), LIES, ids=[lie.__name__ for lie, _ in LIES])
 def test_rows_that_lie_are_found_without_a_store(careful: Path, lie: Lie, words: str) -> None:
     shutil.rmtree(careful / "store")
-    _write(_scores(careful), lie(scoring.read_scores(_scores(careful))))
+    _write(_scores(careful), lie(read_scores(_scores(careful))))
     assert any(words in finding for finding in _findings())
 
 
 @pytest.mark.parametrize(("lie", "field"), [(_another_reason, "reason"), (_finer, "per_frame")])
 def test_every_field_is_compared_with_the_sealed_record(careful: Path, lie: Lie, field: str) -> None:
-    _write(_scores(careful), lie(scoring.read_scores(_scores(careful))))
+    _write(_scores(careful), lie(read_scores(_scores(careful))))
     assert any(f"{field} differs from the store's sealed record" in finding for finding in _findings())
 
 
 def test_a_score_that_the_store_lacks_is_counted_as_not_checked(
     careful: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    scores = scoring.read_scores(_scores(careful))
+    scores = read_scores(_scores(careful))
     key = scores[(scores["row"] == "nfe=4") & (scores["metric"] == "psnr")]["key"].iloc[0]
     (Store().root / "scores" / key[:2] / f"{key}.json").unlink()
     assert _findings() == []
@@ -238,19 +241,19 @@ def test_scores_of_another_machine_are_not_called_forged(
 
 def test_a_manifest_that_names_another_rows_clip_is_found(careful: Path) -> None:
     path = careful / "results/smoke/nfe/clips.jsonl"
-    lines = generate.read_manifest(path)
+    lines = read_manifest(path)
     ours, theirs = (next(x for x in lines if x["row"] == row) for row in ("nfe=4", "noise"))
     ours |= {field: theirs[field] for field in ("key", "digest")}
-    path.write_bytes(generate.manifest(lines))
+    path.write_bytes(manifest(lines))
     assert any("another system" in finding for finding in _findings())
     ours |= {field: theirs[field] for field in ("system", "settings")}
-    path.write_bytes(generate.manifest(lines))
+    path.write_bytes(manifest(lines))
     assert any("are not those of the protocol's row" in finding for finding in _findings())
 
 
 def test_a_manifest_with_fewer_lines_is_found(careful: Path) -> None:
     path = careful / "results/smoke/nfe/clips.jsonl"
-    path.write_bytes(generate.manifest(generate.read_manifest(path)[1:]) + b"{}\n")
+    path.write_bytes(manifest(read_manifest(path)[1:]) + b"{}\n")
     findings = _findings()
     assert any("clips.jsonl" in finding and "is missing" in finding for finding in findings)
     assert any("1 broken lines" in finding for finding in findings)
@@ -279,7 +282,7 @@ def test_every_output_is_compared_with_dvc_lock_from_wherever(
 
 
 def test_what_was_checked_is_said(careful: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    total = len(scoring.read_scores(_scores(careful)))
+    total = len(read_scores(_scores(careful)))
     assert _findings() == []
     said = capsys.readouterr().err
     assert "no dvc.lock names files" in said

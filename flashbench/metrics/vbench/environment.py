@@ -25,7 +25,7 @@ from queue import Empty, Queue
 from threading import Thread
 from typing import IO
 
-from flashbench.assets import Report
+from flashbench.assets.registry import Report
 from flashbench.errors import InvalidError, MissingAsset, on_disk
 from flashbench.paths import cache_root
 

@@ -16,8 +16,8 @@ import cv2
 import numpy as np
 
 from flashbench.errors import InvalidError
-from flashbench.metrics.base import About, Floats, Metric, Stream, frame_mean
-from flashbench.types import Frames, Measurement
+from flashbench.metrics.base import About, Metric, Stream, frame_mean
+from flashbench.types import Floats, Frames, Measurement
 
 
 def pairs(frames: Iterable[Frames]) -> Floats:

@@ -24,8 +24,8 @@ from av.video.stream import VideoStream
 
 from flashbench.errors import InvalidError
 from flashbench.metrics.base import About, Stream
-from flashbench.metrics.vbench.long import ENCODED, Mode, Piece
 from flashbench.types import Frames, Measurement
+from flashbench.vbench.long import ENCODED, Mode, Piece
 
 LOSSLESS = "mp4, libx264rgb, qp 0"
 AGAIN = "mp4, each clip libx264 at 1024 kbit/s in yuv420p at int(fps)"

@@ -1,0 +1,169 @@
+"""Commands that check: gate, show, audit, doctor."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flashbench.cli.options import Overrides, Results, Tier, examples
+from flashbench.errors import CheckFailed, Exit, UsageError, did_you_mean
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the program."""
+    app.command(
+        epilog=examples(
+            "flashbench gate --baseline HEAD",
+            "flashbench gate nfe --baseline origin/main --tier smoke --regenerate",
+            "flashbench gate nfe --baseline before/scores.parquet --margins --out verdict",
+        )
+    )(gate)
+    app.command(
+        epilog=examples(
+            "flashbench show nfe/nfe=4",
+            "flashbench show nfe/nfe=4/psnr --tier smoke",
+            "flashbench show strength/bicubic --case wall/0",
+        )
+    )(show)
+    app.command(
+        epilog=examples("flashbench audit results nfe", "flashbench audit published", "flashbench audit table.csv")
+    )(audit)
+    app.command(epilog=examples("flashbench doctor", "flashbench doctor --calibrate"))(doctor)
+
+
+def gate(
+    protocols: Annotated[list[str] | None, typer.Argument(help="Protocols; all that have scores by default.")] = None,
+    baseline: Annotated[
+        str, typer.Option("--baseline", help="A git revision, a scores.parquet, or a folder of results.")
+    ] = "",
+    tier: Tier = "laptop",
+    results: Results = None,
+    tolerance: Annotated[
+        list[str] | None,
+        typer.Option("--tolerance", help="Change of a sample that counts as none: 1e-6, or psnr=0.01."),
+    ] = None,
+    margins: Annotated[
+        bool, typer.Option("--margins", help="Ask for no worse than the protocols' margins instead of no change.")
+    ] = False,
+    regenerate: Annotated[
+        bool,
+        typer.Option("--regenerate", help="Make the revision's scores again here if its machine was another kind."),
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Folder for verdict.json and verdict.md (default: the results).")
+    ] = None,
+    overrides: Overrides = None,
+) -> None:
+    """Stop a change that moves scores: sample by sample against a baseline, rows in any order.
+
+    Exit code 0: nothing moved. 1: something did, for better or worse. 3: not comparable (a clip is missing, another
+    numerics class). 4: with --margins, undecided.
+    """
+    from flashbench.checks import gate as checking
+    from flashbench.checks.gate_report import blocks, keep
+    from flashbench.reporting.document import show
+    from flashbench.run.options import Options
+
+    if not baseline:
+        raise UsageError("gate against what?", fix="--baseline HEAD, another revision, or a file of scores")
+    options = Options(tier=tier, results=results, overrides=tuple(overrides or ()))
+    verdict = checking.gate(
+        baseline, options, names=protocols or (), tolerance=_tolerance(tolerance or []), margins=margins,
+        regenerate=regenerate,
+    )  # fmt: skip
+    show(blocks(verdict))
+    folder = out or options.root
+    keep(verdict, folder)
+    typer.echo(f"written: {folder}/verdict.json, verdict.md")
+    if verdict.code != Exit.DONE:
+        raise typer.Exit(int(verdict.code))
+
+
+def show(
+    address: Annotated[str, typer.Argument(help="protocol/row, or protocol/row/metric.")],
+    case: Annotated[str, typer.Option("--case", help="Only this case, with the command for it alone.")] = "",
+    tier: Tier = "laptop",
+    results: Results = None,
+    overrides: Overrides = None,
+) -> None:
+    """Show what is behind a row: its values, its clips and where they are, and the command that makes them again."""
+    from flashbench.checks.show import describe
+    from flashbench.reporting import document
+    from flashbench.run.options import Options
+
+    options = Options(tier=tier, results=results, overrides=tuple(overrides or ()))
+    blocks, commands = describe(address, options, case=case)
+    document.show(blocks)
+    typer.echo("\n" + "\n".join(commands))  # whole lines, to be copied
+
+
+def _tolerance(texts: list[str]) -> dict[str, float]:
+    """`1e-6` for all metrics, `psnr=0.01` for one."""
+    found = {}
+    for text in texts:
+        name, _, number = text.rpartition("=")
+        try:
+            value = float(number)
+        except ValueError:
+            value = -1.0
+        if not 0 <= value < float("inf"):
+            raise UsageError(f"--tolerance {text!r} is none", fix="write a number from 0, or METRIC=NUMBER")
+        found[name or "*"] = value
+    return found
+
+
+def audit(
+    what: Annotated[str, typer.Argument(help="results, published (the paper's tables), or a CSV of VBench scores.")],
+    protocols: Annotated[list[str] | None, typer.Argument(help="Of results: protocols.")] = None,
+    tier: Tier = "laptop",
+    results: Results = None,
+    clips: Annotated[bool, typer.Option("--clips", help="Decode every clip and check its digest.")] = False,
+    overrides: Overrides = None,
+) -> None:
+    """Check numbers against each other: exit 1, and one line per finding, if any contradict.
+
+    Results: against the store, dvc.lock and themselves. Published tables and a CSV (name, total, quality, semantic and
+    VBench's dimensions in percent): totals from their dimensions, and copied rows.
+    """
+    from flashbench.checks.audit import audit_results
+    from flashbench.run.options import Options, results_folder
+
+    if what == "published" or what.lower().endswith(".csv"):
+        return _audit_tables(what)
+    if what != "results":
+        raise did_you_mean("audit", what, ["results", "published", "FILE.csv"])
+    if not protocols:
+        raise UsageError("audit results of which protocols?", fix="flashbench audit results nfe")
+    options = Options(tier=tier, results=results, overrides=tuple(overrides or ()))
+    results_folder(options)
+    findings = audit_results(protocols, options, clips=clips)
+    for finding in findings:
+        typer.echo(finding)
+    if findings:
+        raise CheckFailed(f"findings: {len(findings)}", fix="rerun the protocol, or restore the files from git")
+    typer.echo("no findings")
+
+
+def _audit_tables(what: str) -> None:
+    from flashbench.checks.audit_published import audit_published, audit_table
+
+    lines, findings = audit_published() if what == "published" else audit_table(Path(what))
+    for line in lines:
+        typer.echo(f"finding: {line}" if line in findings else line)
+    if findings:
+        fix = "a finding says that numbers contradict each other, not which of them is wrong"
+        raise CheckFailed(f"findings: {len(findings)}", fix=fix)
+    typer.echo("no findings")
+
+
+def doctor(
+    calibrate: Annotated[
+        bool, typer.Option("--calibrate", help="Score pyiqa's calibration images and compare with its table.")
+    ] = False,
+) -> None:
+    """Say what this machine can measure, what the rest needs, and whether it measures right; exit 1 if it does not."""
+    from flashbench.checks.doctor import doctor as examine
+
+    examine(calibrate=calibrate)

@@ -1,0 +1,173 @@
+"""Commands on anybody's videos: score, compare, cite, vbench."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flashbench.cli.options import examples
+from flashbench.errors import InvalidError
+
+vbench = typer.Typer(no_args_is_help=True, help="VBench's result files and file names, both ways.")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the program."""
+    app.command(
+        epilog=examples(
+            "flashbench score clip.mp4",
+            "flashbench score samples --prompts prompts.csv --out scored",
+            "flashbench score enhanced --reference originals --metrics psnr,ssim,lpips",
+        )
+    )(score)
+    app.command(
+        epilog=examples(
+            "flashbench compare before after",
+            "flashbench compare scored/a scored/b scored/c --baseline scored/a --margin niqe=0.1 --out verdict",
+            "flashbench compare results/laptop/nfe:nfe=4 results/laptop/nfe:nfe=2",
+        )
+    )(compare)
+    app.command(epilog=examples("flashbench cite scored", "flashbench cite results/laptop/nfe"))(cite)
+    vbench.command("import", epilog=examples("flashbench vbench import evaluation_results --out run"))(vbench_import)
+    vbench.command("export", epilog=examples("flashbench vbench export run submission.zip"))(vbench_export)
+    vbench.command("name", epilog=examples("flashbench vbench name samples named --prompts prompts.csv"))(vbench_name)
+    app.add_typer(vbench, name="vbench")
+
+
+def score(
+    videos: Annotated[list[str], typer.Argument(help="Files, folders, globs; a folder of png is a video.")],
+    metrics: Annotated[
+        list[str] | None,
+        typer.Option("--metrics", "-m", help="Names, also `a,b`; all of adhoc/frame-quality by default."),
+    ] = None,
+    prompts: Annotated[
+        str | None, typer.Option("--prompts", help="CSV or JSONL (path, prompt, seed), VBench's JSON, or `vbench`.")
+    ] = None,
+    reference: Annotated[
+        Path | None, typer.Option("--reference", help="Folder with videos of the same names, for psnr and the like.")
+    ] = None,
+    frames: Annotated[str, typer.Option("--frames", help="all, or N evenly spaced ones.")] = "all",
+    size: Annotated[str, typer.Option("--size", help="native, or HEIGHTxWIDTH.")] = "native",
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Folder for scores.parquet, scores.csv, scores.md, run.json.")
+    ] = None,
+    device: Annotated[str, typer.Option("--device", help="Where trained networks run: cpu, cuda or cuda:N.")] = "cpu",
+    workers: Annotated[int, typer.Option("--workers", min=1, help="Videos scored at the same time.")] = 1,
+) -> None:
+    """Score your videos: a table with 95 % intervals; what is in the store already is not measured again.
+
+    A video that cannot be read is a row with its reason, and the exit code is 3. A metric that cannot run here is too,
+    and the exit code stays 0.
+    """
+    from flashbench.reporting.document import show
+    from flashbench.videos.report import blocks
+    from flashbench.videos.score import run
+
+    names = _names(metrics)
+    done = run(
+        videos, names, prompts, reference=reference, frames=frames, size=size, out=out, device=device, workers=workers
+    )
+    show(blocks(done, every_video=out is None and len(done.videos) <= 5))
+    if out is not None:
+        typer.echo(f"written: {out}/scores.md, scores.csv, scores.parquet, run.json")
+    if bad := done.unreadable:
+        what = f"{len(bad)} of {len(done.videos)} videos could not be scored whole, {bad[0][0]} among them"
+        raise InvalidError(what, fix="see the list above; the rest is scored")
+
+
+def compare(
+    runs: Annotated[
+        list[str], typer.Argument(help="Folders of videos, scored runs (score --out), or results/TIER/PROTOCOL:ROW.")
+    ],
+    baseline: Annotated[str, typer.Option("--baseline", help="One of them; the first by default.")] = "",
+    margin: Annotated[
+        list[str] | None, typer.Option("--margin", help="How much worse is still no worse: 0.1, or niqe=0.1.")
+    ] = None,
+    metrics: Annotated[list[str] | None, typer.Option("--metrics", "-m", help="Names, also `a,b`.")] = None,
+    pairs: Annotated[
+        str, typer.Option("--pairs", help="auto, name, prompt, or a CSV or JSONL with a column for each run.")
+    ] = "auto",
+    prompts: Annotated[str | None, typer.Option("--prompts", help="As in score, for folders of videos.")] = None,
+    reference: Annotated[Path | None, typer.Option("--reference", help="As in score.")] = None,
+    frames: Annotated[str, typer.Option("--frames", help="As in score.")] = "all",
+    size: Annotated[str, typer.Option("--size", help="As in score.")] = "native",
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Folder for compare.md, compare.tex, compare.csv.")
+    ] = None,
+) -> None:
+    """Compare runs with a baseline, pair by pair: one verdict and one sentence per metric, Holm over all of them.
+
+    Exit code 0 whatever the verdicts are; 3 if a video could not be read, or the scores cannot be compared.
+    """
+    from flashbench.comparison import compare as comparing
+    from flashbench.comparison.report import blocks, write
+    from flashbench.reporting.document import show
+
+    names = _names(metrics)
+    found = comparing.run(
+        [("", text) for text in runs], baseline=baseline, margin=comparing.parse_margins(margin or ()), metrics=names,
+        pairs=pairs, prompts=prompts, reference=reference, frames=frames, size=size,
+    )  # fmt: skip
+    show(blocks(found))
+    if out is not None:
+        write(found, out)
+        typer.echo(f"written: {out}/compare.md, compare.tex, compare.csv")
+    if bad := found.unreadable:
+        what = f"{len(bad)} videos could not be scored whole, {bad[0]} among them"
+        raise InvalidError(what, fix="see the list above; the rest is compared")
+
+
+def cite(
+    run: Annotated[Path, typer.Argument(help="A folder of `score --out`, or results/TIER/PROTOCOL.")],
+) -> None:
+    """Print a methods paragraph, the protocol's hash, and BibTeX for every metric, suite and system used."""
+    from flashbench.reporting.cite import cite as of
+
+    typer.echo(of(run).text, nl=False)
+
+
+def vbench_import(
+    source: Annotated[Path, typer.Argument(help="VBench's evaluation_results folder, one of its files, or a ZIP.")],
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for scores.parquet and the files.")] = None,
+) -> None:
+    """Read VBench's *eval_results.json: Total, Quality, Semantic and every dimension with 95 % intervals."""
+    from flashbench.reporting.document import show
+    from flashbench.videos.vbench import bring
+
+    show(bring(source, out))
+
+
+def vbench_export(
+    source: Annotated[Path, typer.Argument(help="A run with scores of vbench:DIM, an imported run, or results.")],
+    out: Annotated[Path, typer.Argument(help="The ZIP to write.")],
+) -> None:
+    """Write the ZIP that VBench's leaderboard takes."""
+    from flashbench.videos.vbench import send
+
+    path, lacking = send(source, out)
+    for line in lacking:
+        typer.echo(f"note: {line}")
+    typer.echo(path)
+
+
+def vbench_name(
+    videos: Annotated[list[str], typer.Argument(help="Files, folders, globs.")],
+    folder: Annotated[Path, typer.Argument(help="Where they go, as links where that can be.")],
+    prompts: Annotated[str, typer.Option("--prompts", help="CSV or JSONL (path, prompt, seed), or VBench's JSON.")],
+    long: Annotated[bool, typer.Option("--long", help="Leave room for what VBench-Long appends to names.")] = False,
+) -> None:
+    """Put videos under the names by which VBench finds them, `{prompt}-{index}.mp4`, with a manifest."""
+    from flashbench.vbench.naming import hazards
+    from flashbench.videos.vbench import name
+
+    named = name(videos, prompts, folder, long=long)
+    for one in named:
+        for remark in [one.reason] if one.reason else hazards(one.prompt):
+            typer.echo(f"{one.file}: {remark}")
+    typer.echo(f"{len(named)} videos and manifest.jsonl in {folder}")
+
+
+def _names(metrics: list[str] | None) -> list[str] | None:
+    return [name.strip() for text in metrics for name in text.split(",") if name.strip()] if metrics else None

@@ -1,0 +1,200 @@
+"""Which clip of one scored run goes with which of another: by name, by prompt and seed, or as a file says."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from flashbench.errors import InvalidError, UsageError, on_disk
+from flashbench.reporting.numbers import counted, plain
+from flashbench.videos.find import stem
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+WAYS = ("auto", "name", "prompt")
+Clip: TypeAlias = tuple[str, int]
+"""Case and seed: one clip of a run."""
+_LISTED = 3
+_MANIFEST = "write a CSV or JSONL with a column for each run, named as it is, and one pair of videos per line"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pairing:
+    """Pairs of clips of a baseline and another run."""
+
+    way: str
+    """`name`, `prompt` or `manifest`."""
+    pairs: tuple[tuple[Clip, Clip], ...]
+    alone: tuple[tuple[Clip, ...], tuple[Clip, ...]]
+    """Clips of the baseline, and of the other, that have no partner."""
+
+    def describe(self, first: str, second: str) -> list[str]:
+        """What was paired how, and what is unmatched, as sentences."""
+        rule = {"name": "by name", "prompt": "by prompt and seed", "manifest": "as the manifest says"}[self.way]
+        lines = [f"{counted(len(self.pairs), 'pair')} of `{second}` and `{first}`, {rule}."]
+        for label, clips in zip((first, second), self.alone, strict=True):
+            if clips:
+                shown = ", ".join(case for case, _ in clips[:_LISTED]) + (", …" if len(clips) > _LISTED else "")
+                lines.append(f"{len(clips)} unmatched in `{label}`: {plain(shown)}.")
+        return lines
+
+
+def pair(first: pd.DataFrame, second: pd.DataFrame, way: str, labels: tuple[str, str]) -> Pairing:
+    """Pair the clips of two tables of scores.
+
+    `auto` pairs by name if any name is shared, otherwise by prompt and seed. Names are paths below the folder that was
+    scored; names that differ only in their suffix pair where that leads to one file on each side.
+
+    Raises:
+        UsageError: no such way.
+        InvalidError: nothing pairs, or a clip has two partners.
+    """
+    if way not in WAYS:
+        raise UsageError(f"no way of pairing called {way!r}", fix=f"{', '.join(WAYS)}, or a manifest file")
+    chosen, told = ([] if way == "prompt" else _by_name(clips(first), clips(second), labels)), "name"
+    if way == "prompt" or (way == "auto" and not chosen and _prompts(first) and _prompts(second)):
+        chosen, told = _by_prompt(first, second, labels), "prompt"
+    return paired(first, second, chosen, told, labels)
+
+
+def paired(
+    first: pd.DataFrame, second: pd.DataFrame, pairs: Iterable[tuple[Clip, Clip]], way: str, labels: tuple[str, str]
+) -> Pairing:
+    """The pairing of chosen pairs, with what they leave over.
+
+    Raises:
+        InvalidError: there is no pair.
+    """
+    ordered = tuple(sorted(pairs))
+    if not ordered:
+        one, two = clips(first), clips(second)
+        what = f"no video of {labels[1]!r} pairs with one of {labels[0]!r}"
+        if one and two:
+            what += f": {two[0][0]!r} there, {one[0][0]!r} here"
+        raise InvalidError(what, fix=f"give them the same names, prompts (score --prompts), or a manifest: {_MANIFEST}")
+    left, right = {a for a, _ in ordered}, {b for _, b in ordered}
+    alone = tuple(a for a in clips(first) if a not in left), tuple(b for b in clips(second) if b not in right)
+    return Pairing(way=way, pairs=ordered, alone=alone)
+
+
+def clips(table: pd.DataFrame) -> list[Clip]:
+    """The clips of a table of scores, sorted."""
+    unique = table[["case", "seed"]].drop_duplicates()
+    return sorted(zip(unique["case"].astype(str), unique["seed"].astype(int), strict=True))
+
+
+def manifest(path: Path, tables: Mapping[str, pd.DataFrame]) -> dict[str, dict[int, Clip]]:
+    """Run → line of the manifest → its clip. Columns are named after the runs, or as many as the runs and in order.
+
+    Raises:
+        InvalidError: the file cannot be read, has other columns, or names a video that a run does not have, or twice.
+    """
+    lines = _lines(path)
+    columns = [name for name in lines[0] if name is not None] if lines else []  # None: cells without a head
+    labels = list(tables)
+    if not all(label in columns for label in labels):
+        if len(columns) != len(labels):
+            what = f"{path} has the columns {', '.join(columns) or '(none)'}; the runs are {', '.join(labels)}"
+            raise InvalidError(what, fix=_MANIFEST)
+        named = dict(zip(labels, columns, strict=True))
+    else:
+        named = {label: label for label in labels}
+    found: dict[str, dict[int, Clip]] = {}
+    for label, column in named.items():
+        known = _ways(clips(tables[label]))
+        here: dict[int, Clip] = {}
+        for number, line in enumerate(lines):
+            if not (text := str(line.get(column) or "").strip()):
+                continue
+            near = known.get(text.replace("\\", "/").removeprefix("./"), ())
+            if len(near) != 1:
+                what = f"{path}: {text!r} leads to {len(near) or 'no'} video{'s' * (len(near) > 1)} of {label!r}"
+                raise InvalidError(what, fix="write the path below the folder that was scored")
+            here[number] = near[0]
+        if twice := [clip for clip, count in Counter(here.values()).items() if count > 1]:
+            raise InvalidError(f"{path} names {twice[0][0]!r} of {label!r} twice", fix="one line for each pair")
+        found[label] = here
+    return found
+
+
+def _by_name(first: list[Clip], second: list[Clip], labels: tuple[str, str]) -> list[tuple[Clip, Clip]]:
+    """Pairs of equal names; then, of what is left, of names equal but for the suffix."""
+    # A case with several seeds (a protocol's) pairs seed by seed; else seeds only say which prompt line a file answers.
+    several = any(len({case for case, _ in side}) < len(side) for side in (first, second))
+    pairs: list[tuple[Clip, Clip]] = []
+    for name in (str, stem):
+        left = _grouped(first, name, several, {a for a, _ in pairs})
+        right = _grouped(second, name, several, {b for _, b in pairs})
+        for key in left.keys() & right.keys():
+            for label, group in zip(labels, (left[key], right[key]), strict=True):
+                if len(group) > 1:
+                    what = f"{group[0][0]!r} and {group[1][0]!r} of {label!r} differ only in their suffix"
+                    raise InvalidError(what, fix="rename one, or say what pairs in a manifest (--pairs FILE)")
+            pairs.append((left[key][0], right[key][0]))
+    return pairs
+
+
+def _grouped(side: list[Clip], name: Any, several: bool, taken: set[Clip]) -> dict[Clip, list[Clip]]:
+    groups: dict[Clip, list[Clip]] = {}
+    for case, seed in side:
+        if (case, seed) not in taken:
+            groups.setdefault((name(case), seed if several else 0), []).append((case, seed))
+    return groups
+
+
+def _by_prompt(first: pd.DataFrame, second: pd.DataFrame, labels: tuple[str, str]) -> list[tuple[Clip, Clip]]:
+    left, right = (_answers(table, label) for table, label in zip((first, second), labels, strict=True))
+    return [(left[key], right[key]) for key in left.keys() & right.keys()]
+
+
+def _answers(table: pd.DataFrame, label: str) -> dict[tuple[str, int], Clip]:
+    """(prompt, seed) → the clip that answers it."""
+    if not _prompts(table):
+        raise InvalidError(f"{label!r} was scored without prompts", fix="score it with --prompts, or pair by name")
+    unique = table[["cluster", "case", "seed"]].drop_duplicates().sort_values(["cluster", "seed", "case"])
+    found: dict[tuple[str, int], Clip] = {}
+    for cluster, case, seed in unique.itertuples(index=False):
+        key, clip = (str(cluster), int(seed)), (str(case), int(seed))
+        if found.setdefault(key, clip) != clip:
+            what = f"{found[key][0]!r} and {case!r} of {label!r} both answer {str(cluster)[:60]!r} with seed {seed}"
+            raise InvalidError(what, fix="give each its seed (score --prompts), pair by name, or write a manifest")
+    return found
+
+
+def _prompts(table: pd.DataFrame) -> bool:
+    """Whether clusters are prompts (or sources), not the videos themselves."""
+    return bool((table["cluster"].astype(str) != table["case"].astype(str)).any())
+
+
+def _ways(side: list[Clip]) -> dict[str, list[Clip]]:
+    """What a manifest may write → the clips that it leads to: the case, without suffix, or the ends of its path."""
+    exact = {case: [(case, seed)] for case, seed in side}
+    ways: dict[str, list[Clip]] = {}
+    for case, seed in side:
+        parts = case.split("/")
+        tails = ["/".join(parts[start:]) for start in range(len(parts))]
+        for name in {*tails, *map(stem, tails)}:
+            ways.setdefault(name, []).append((case, seed))
+    return {**ways, **exact}
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    with on_disk(f"the manifest {path} cannot be read", fix=_MANIFEST):
+        content = path.read_bytes()
+    try:
+        text = content.decode("utf-8-sig")
+        if path.suffix.lower() == ".csv":
+            return list(csv.DictReader(io.StringIO(text, newline=""), strict=True))
+        lines = [json.loads(line) for line in text.split("\n") if line.strip()]
+    except (ValueError, csv.Error) as error:
+        raise InvalidError(f"{path} is no manifest: {error}", fix=_MANIFEST) from error
+    if not all(isinstance(line, dict) for line in lines):
+        raise InvalidError(f"{path} is no manifest: a line is no object", fix=_MANIFEST)
+    return lines

@@ -1,0 +1,101 @@
+"""What of a comparison can be wrong before anything is scored: a typing error must not cost hours."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from flashbench import metrics as registry
+from flashbench.comparison import pairing
+from flashbench.errors import UsageError, did_you_mean
+from flashbench.metrics.base import Metric
+from flashbench.reporting.numbers import plain
+from flashbench.scores.runs import SCORES, is_run, split_row
+from flashbench.videos import find
+from flashbench.videos.find import SUFFIXES
+
+EVERY = "*"
+"""In a mapping of margins: all metrics that it does not name."""
+_SCORING: Mapping[str, Any] = {"prompts": None, "reference": None, "frames": "all", "size": "native"}
+"""Options of scoring and their defaults: for sources that are videos."""
+
+
+def check(
+    sources: Sequence[tuple[str, Any]],
+    names: Sequence[str],
+    baseline: str,
+    *,
+    margin: object,
+    metrics: Sequence[str | Metric] | None,
+    pairs: str | Path,
+    scoring: Mapping[str, Any],
+) -> list[str]:
+    """Refuse what cannot be compared, and notes on options that will not be used.
+
+    Raises:
+        UsageError: fewer than two sources, one that is not there, a baseline that is none of them, a metric or a way of
+            pairing that is not known, options of scoring where nothing is scored.
+    """
+    if len(sources) < 2:
+        raise UsageError("one run is no comparison", fix="name at least two")
+    videos = [source for _, source in sources if _is_videos(source)]
+    for source in videos:
+        find.find([source])
+    labels = {label for label, _ in sources if label} | {plain(os.path.basename(name)) for name in names}
+    if videos and baseline and not {baseline, path(baseline)} & {*labels, *names}:
+        raise did_you_mean("baseline", baseline, [name for name in names if name])
+    known = [one if isinstance(one, str) else one.name for one in metrics or ()]
+    for name in known if metrics and not any(isinstance(one, Metric) for one in metrics) else ():
+        registry.get(name)
+    for name in margin if isinstance(margin, Mapping) else ():
+        if name != EVERY and name not in (known or registry.names()) and ":" not in name:
+            raise did_you_mean("metric with a margin", name, known or registry.names())
+    if str(pairs) not in pairing.WAYS and not Path(pairs).is_file():
+        raise UsageError(
+            f"no way of pairing called {str(pairs)!r}", fix=f"{', '.join(pairing.WAYS)}, or a manifest file"
+        )
+    if pairs == "prompt" and len(videos) == len(sources) and scoring.get("prompts") is None:
+        raise UsageError("videos without prompts do not pair by prompt", fix="add --prompts")
+    return _idle(sources, scoring)
+
+
+def path(text: str | Path) -> str:
+    """A path as it is compared with others: `w/` is `w`."""
+    return os.path.normpath(os.path.expanduser(text)) if str(text) else ""
+
+
+def _idle(sources: Sequence[tuple[str, Any]], scoring: Mapping[str, Any]) -> list[str]:
+    """Refuse options of scoring where nothing is scored; a note where only some sources are.
+
+    Raises:
+        UsageError: such an option is given, and no source is videos.
+    """
+    given = [f"--{name}" for name, default in _SCORING.items() if scoring.get(name, default) != default]
+    done = [str(label or (source if isinstance(source, str | Path) else "a table"))
+            for label, source in sources if not _is_videos(source)]  # fmt: skip
+    if not given or not done:
+        return []
+    what = f"{', '.join(given)} {'is' if len(given) == 1 else 'are'} for videos"
+    if len(done) == len(sources):
+        raise UsageError(f"{what}; these are scored already", fix="leave it out, or score them again with it")
+    return [f"{what}, not for what is scored already: {plain(', '.join(done))}."]
+
+
+def _is_videos(source: object) -> bool:
+    if not isinstance(source, str | Path):
+        return False
+    place, row = split_row(str(source))
+    return not row and not is_run(place)
+
+
+def only_scores(folder: Path) -> None:
+    """Refuse a folder of scores that holds videos too: they may have changed since.
+
+    Raises:
+        UsageError: it does.
+    """
+    if folder.is_dir() and any(x.suffix.lower() in SUFFIXES and x.name[:2] != "._" for x in folder.rglob("*")):
+        fix = f"give the --out folder apart, or {folder / SCORES} itself to use its scores"
+        raise UsageError(f"{folder} holds videos and a {SCORES}, which may be older", fix=fix)

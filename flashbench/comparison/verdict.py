@@ -1,0 +1,298 @@
+"""Two runs' paired clips under one metric: the difference, its interval, and what may be said of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+
+import numpy as np
+import pandas as pd
+
+from flashbench import stats
+from flashbench.comparison.pairing import Clip, Pairing
+from flashbench.metrics.base import Metric
+from flashbench.reporting.numbers import counted
+
+MOST_CLUSTERS = 100_000
+"""Numbers of clusters above this are not told: nobody makes so many videos."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """A metric's verdict on one run against the baseline; `effect` is the run's value minus the baseline's."""
+
+    metric: str
+    baseline: str
+    other: str
+    direction: str
+    unit: str
+    baseline_value: float
+    other_value: float
+    effect: float
+    low: float
+    high: float
+    p: float
+    adjusted: float
+    """p by Holm over all metrics and runs of the call."""
+    n: int
+    """Pairs in which both clips have a score."""
+    of: int
+    """Pairs."""
+    clusters: int
+    verdict: str
+    """better, worse, no worse (than the margin), undecided, differs, identical, equal, or none."""
+    needed: float
+    """Clusters at which a difference of this size would be found with 80 % power by one test; NaN where decided."""
+    margin: float
+    reason: str
+    """Why there is no verdict, or what was left out."""
+
+
+COLUMNS = tuple(field.name for field in fields(Result))
+
+
+def needed(se: float, clusters: int, effect: float) -> float:
+    """Fewest clusters at which a true difference of `effect` is found with 80 % power by one test at 5 %.
+
+    Args:
+        se: standard error of the paired difference over `clusters` clusters, from which that of others follows by √n.
+        effect: the difference. 0, or more than `MOST_CLUSTERS` clusters, gives infinity.
+    """
+    if math.isnan(se) or clusters < stats.MIN_CLUSTERS:
+        return math.nan
+    spread = se * math.sqrt(clusters)
+
+    def found(count: int) -> bool:
+        return stats.smallest_resolvable(spread / math.sqrt(count), count) <= abs(effect)
+
+    if effect == 0 or not found(MOST_CLUSTERS):
+        return math.inf
+    low, high = stats.MIN_CLUSTERS, MOST_CLUSTERS
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if found(middle) else (middle + 1, high)
+    return float(low)
+
+
+_FIRST, _SECOND = "0", "1"
+
+
+def combined(first: pd.DataFrame, second: pd.DataFrame, found: Pairing) -> pd.DataFrame:
+    """One table of both runs' paired clips: rows 0 and 1, the baseline's case, cluster and seed for both."""
+    cluster = {clip: name for clip, name in zip(_of(first), first["cluster"].astype(str), strict=True)}
+    theirs = {clip: name for clip, name in zip(_of(second), second["cluster"].astype(str), strict=True)}
+    names: dict[Clip, str] = {}
+    for one, two in found.pairs:
+        # A clip without a prompt is its own cluster; then the partner's prompt is the pair's.
+        names[one] = theirs[two] if cluster[one] == one[0] and theirs[two] != two[0] else cluster[one]
+    parts = []
+    for row, table, partner in (
+        (_FIRST, first, {one: one for one, _ in found.pairs}),
+        (_SECOND, second, {two: one for one, two in found.pairs}),
+    ):
+        clips = [partner.get(clip) for clip in _of(table)]
+        here = [clip is not None for clip in clips]
+        kept = [clip for clip in clips if clip is not None]
+        part = table[here].assign(
+            own_cluster=table["cluster"][here], row=row, replica=0, case=[case for case, _ in kept],
+            seed=[seed for _, seed in kept], cluster=[names[clip] for clip in kept],
+        )  # fmt: skip
+        parts.append(part)
+    return pd.concat(parts, ignore_index=True)
+
+
+def _of(table: pd.DataFrame) -> list[Clip]:
+    return list(zip(table["case"].astype(str), table["seed"].astype(int), strict=True))
+
+
+def remarks(both: pd.DataFrame, labels: tuple[str, str]) -> list[str]:
+    """Notes on the pairs: the same clip twice, prompts that differ."""
+    clips = both.drop_duplicates(["row", "case", "seed"]).set_index(["case", "seed"])
+    one, two = (clips[clips["row"] == row] for row in (_FIRST, _SECOND))
+    joined = one.merge(two, left_index=True, right_index=True, suffixes=("_a", "_b"))
+    same = int(((joined["clip_a"] == joined["clip_b"]) & (joined["clip_a"] != "")).sum())
+    notes = []
+    if same == len(joined):
+        notes.append(f"Identical: every pair of `{labels[1]}` and `{labels[0]}` is the same clip.")
+    elif same:
+        verb = "is" if same == 1 else "are"
+        notes.append(f"{same} of {len(joined)} pairs of `{labels[1]}` and `{labels[0]}` {verb} the same clip.")
+    read = (joined["frames_a"] > 0) & (joined["frames_b"] > 0)
+    if apart := int((read & (joined["frames_a"] != joined["frames_b"])).sum()):
+        verb = "differs in its" if apart == 1 else "differ in their"
+        notes.append(f"{counted(apart, 'pair')} of `{labels[1]}` and `{labels[0]}` {verb} number of frames.")
+    cases = joined.index.get_level_values("case")
+    prompted = (joined["own_cluster_a"] != cases) & (joined["own_cluster_b"] != cases)
+    if apart := int((prompted & (joined["own_cluster_a"] != joined["own_cluster_b"])).sum()):
+        whose = f"{counted(apart, 'pair')} of `{labels[1]}` and `{labels[0]}`"
+        notes.append(f"{whose} {'has' if apart == 1 else 'have'} different prompts; the baseline's count.")
+    return notes
+
+
+def result(both: pd.DataFrame, kind: Metric, baseline: str, other: str, margin: float) -> Result:
+    """The contrast of one metric, not yet adjusted; its verdict comes with the family."""
+    lines = both[both["metric"] == kind.name]
+    found = stats.contrast(lines, kind, _SECOND, _FIRST)
+    scored = lines.assign(has=_has(lines, kind))
+    whole = scored.groupby(["case", "seed"])["has"].transform("all") & (
+        scored.groupby(["case", "seed"])["has"].transform("size") == 2
+    )
+    kept = lines[whole]
+    values = [stats.estimate(kept, kind, row).value if len(kept) else math.nan for row in (_FIRST, _SECOND)]
+    same = bool(len(kept)) and _same_clips(kept)
+    equal = found.effect == found.low == found.high == 0 and _equal(kept, kind)
+    reason = found.reason
+    if 0 < found.n < found.of:
+        why = dict.fromkeys(str(text) for text in scored.loc[~scored["has"], "reason"] if text)
+        left_out = f"{found.of - found.n} of {found.of} pairs left out: {'; '.join(why)}"
+        reason = "; ".join(filter(None, (left_out, reason)))
+    return Result(
+        metric=kind.name, baseline=baseline, other=other, direction=kind.direction, unit=kind.unit,
+        baseline_value=values[0], other_value=values[1], effect=found.effect, low=found.low, high=found.high,
+        p=found.p, adjusted=math.nan, n=found.n, of=found.of, clusters=found.clusters,
+        verdict="identical" if same else "equal" if equal else "", margin=margin, reason=reason,
+        needed=needed(found.se, found.clusters, found.effect),
+    )  # fmt: skip
+
+
+def _has(lines: pd.DataFrame, kind: Metric) -> pd.Series:
+    if kind.scope == "set":
+        return lines["statistics"].map(lambda one: len(one) > 0 and not np.isnan(np.asarray(one)).any()).astype(bool)
+    return lines["value"].notna()
+
+
+def _same_clips(lines: pd.DataFrame) -> bool:
+    """Whether every pair is one clip with one value; the same clip beside another reference may have two."""
+    pairs = lines.groupby(["case", "seed"])
+    digests = pairs["clip"].agg(["nunique", "first"])
+    return bool(((digests["nunique"] == 1) & (digests["first"] != "") & (pairs["value"].nunique() <= 1)).all())
+
+
+def _equal(lines: pd.DataFrame, kind: Metric) -> bool:
+    """Whether both clips of every pair have one score; differences may also cancel within a cluster."""
+    scores = lines["statistics"].map(tuple) if kind.scope == "set" else lines["value"]
+    return bool((scores.groupby([lines["case"], lines["seed"]]).nunique() <= 1).all())
+
+
+def judged(result: Result, adjusted: float) -> Result:
+    """The result with its place in the family and its verdict."""
+    verdict = result.verdict or _verdict(result, adjusted)
+    open_ = verdict == "undecided"
+    return replace(result, adjusted=adjusted, verdict=verdict, needed=result.needed if open_ else math.nan)
+
+
+def _verdict(result: Result, adjusted: float) -> str:
+    if math.isnan(result.p):
+        return "none"
+    sign = stats.SIGN[result.direction]
+    resolved = adjusted < 1 - stats.LEVEL
+    if sign == 0:
+        return "differs" if resolved else "undecided"
+    if resolved and sign * result.effect > 0:
+        return "better"
+    worst = result.low if sign > 0 else -result.high
+    if worst > -result.margin:  # False without a margin, which is NaN
+        return "no worse"
+    return "worse" if resolved else "undecided"
+
+
+def units(table: pd.DataFrame) -> str:
+    """What a cluster of a table is: `prompts`, `videos`, or only `clusters` in a protocol's results."""
+    if not table["protocol"].astype(str).str.startswith("adhoc/").all():
+        return "clusters"
+    return "prompts" if bool((table["cluster"].astype(str) != table["case"].astype(str)).any()) else "videos"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compared:
+    """What a comparison found."""
+
+    baseline: str
+    results: tuple[Result, ...]
+    pairings: Mapping[str, Pairing]
+    """Other run → its pairs with the baseline."""
+    units: str
+    """What a cluster is: `prompts`, `videos` or `clusters`."""
+    notes: tuple[str, ...]
+    unreadable: tuple[str, ...] = ()
+    """Videos that could not be scored whole, each with its run and the reason."""
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """A line per metric and run: `COLUMNS`, and the sentence."""
+        pass
+
+        lines = [{**asdict(one), "sentence": sentence(one, self.units)} for one in self.results]
+        return pd.DataFrame(lines, columns=[*COLUMNS, "sentence"])
+
+
+def sentence(result: Result, units: str = "clusters") -> str:
+    """One metric's verdict as a sentence; `units` is what a cluster is, in the plural."""
+    pair = f"{result.other} against {result.baseline}"
+    if result.verdict == "identical":
+        return f"{result.other} and {result.baseline} are identical on {result.metric}: every pair is the same clip."
+    if result.verdict == "none":
+        return f"{pair} has no verdict on {result.metric}: {result.reason or 'no score'}."
+    opening = {
+        "better": f"{result.other} is better than {result.baseline} on {result.metric}",
+        "worse": f"{result.other} is worse than {result.baseline} on {result.metric}",
+        "no worse": f"{result.other} is no worse than {result.baseline} on {result.metric} by the margin "
+        f"{result.margin:g}",
+        "differs": f"{result.other} differs from {result.baseline} on {result.metric}, which has no better or worse",
+        "equal": f"{result.other} and {result.baseline} are equal on {result.metric} in every pair",
+        "undecided": f"{pair} is undecided on {result.metric}",
+    }[result.verdict]
+    if result.verdict == "undecided" and result.direction == "none":
+        opening = f"No difference between {result.other} and {result.baseline} is resolved on {result.metric}"
+    return f"{opening}: {_numbers(result, units)}{_ending(result, units)}."
+
+
+def _numbers(result: Result, units: str) -> str:
+    places = _places(result)
+    unit = f" {result.unit}" if result.unit and not result.unit.startswith("×") else ""
+    values = f"{_number(result.other_value, places)} against {_number(result.baseline_value, places)}{unit}"
+    interval = f"[{_number(result.low, places)}, {_number(result.high, places)}]"
+    pairs = counted(result.of, "pair") if result.n == result.of else f"{result.n} of {counted(result.of, 'pair')}"
+    if result.clusters != result.n:
+        pairs += f" of {counted(result.clusters, units.removesuffix('s'))}"
+    return f"{values}, difference {_number(result.effect, places)} {interval}, {_p(result)}, {pairs}"
+
+
+def _ending(result: Result, units: str) -> str:
+    if result.verdict == "no worse" and result.adjusted < 1 - stats.LEVEL:
+        return "; it is worse, by less than the margin"
+    if result.verdict != "undecided":
+        return ""
+    if math.isinf(result.needed):
+        return f"; more than {MOST_CLUSTERS:,} {units} would be needed to resolve so small a difference"
+    if result.p < 1 - stats.LEVEL:
+        return "; tested alone it would be resolved, among so many tests it is not: name fewer metrics beforehand"
+    return f"; needs about {_rounded(result.needed):,} {units} to resolve a difference of this size"
+
+
+def _rounded(count: float) -> int:
+    """Two significant digits, upwards: more would claim to know the spread better than one sample does."""
+    step: int = 10 ** max(math.floor(math.log10(count)) - 1, 0)
+    return math.ceil(count / step) * step
+
+
+def _p(result: Result) -> str:
+    p = result.adjusted
+    if p < 0.001:
+        return "p < 0.001 (Holm)"
+    return f"p = {p:.3f} (Holm)" if p < 0.1 else f"p = {p:.2f} (Holm)"
+
+
+def _places(result: Result) -> int:
+    """Decimals that show two digits of half the interval, or of the values where there is none."""
+    half = (result.high - result.low) / 2
+    size = half if half > 0 and math.isfinite(half) else max(abs(result.baseline_value), abs(result.other_value)) / 100
+    return min(max(1 - math.floor(math.log10(size)), 0), 6) if size > 0 and math.isfinite(size) else 3
+
+
+def _number(value: float, places: int) -> str:
+    if math.isnan(value):
+        return "n/a"
+    text = f"{value:.{places}f}".replace("inf", "∞")
+    return text.removeprefix("-") if not text.strip("-0.") else text

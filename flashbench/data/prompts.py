@@ -1,0 +1,225 @@
+"""Suites of prompts: VBench's with its long rewrites, the laptop's, and users' files; and the order they are taken in.
+
+VBench's 946 lines hold 944 prompts (Z. Huang et al., CVPR 2024): the two that stand in two suites are one prompt that
+serves the dimensions of both, with the first line's rewrite. A prompt is known by the hash of its original text in
+Unicode's composed form, so that neither case nor a file system's spelling makes two prompts one, or one two.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import stat
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, TypeVar
+
+from flashbench.assets import registry
+from flashbench.data import scenes
+from flashbench.errors import InvalidError, MissingAsset, UsageError, did_you_mean, on_disk
+from flashbench.types import Case, Prompt
+
+_T = TypeVar("_T")
+
+VBENCH = "vbench"
+SUITES = (
+    "appearance_style", "color", "human_action", "multiple_objects", "object_class", "overall_consistency", "scene",
+    "spatial_relationship", "subject_consistency", "temporal_flickering", "temporal_style",
+)  # fmt: skip
+"""VBench's eleven folders of prompts, each called by a dimension that it alone serves."""
+REWRITES: Mapping[str, str] = MappingProxyType({"longer": "vbench-longer-prompts"})
+"""Rewrite → the asset whose lines are those of `FULL_INFO`: GPT-4o's long prompts, which the paper generates from."""
+FULL_INFO = "vbench-full-info"
+LAPTOP: Mapping[str, str] = MappingProxyType({"laptop": "test", "laptop-dev": "dev"})
+"""The laptop's suites → their split of `flashbench.scenes`."""
+FLICKERING = "temporal_flickering"
+NATIVE_FLICKERING = "vbench_temporal_flickering"
+FILES = (".txt", ".csv", ".jsonl", ".json")
+"""A suite whose name ends so is a user's file."""
+_FIX = "write one prompt a line (.txt), or CSV or JSONL with `prompt` and perhaps `original`, the text to score against"
+
+
+def prompt_of(original: str, text: str | None = None, **about: Any) -> Prompt:
+    """The prompt `original`, to be generated from `text` (a rewrite) if there is one; `about`: further fields."""
+    composed = unicodedata.normalize("NFC", original)
+    return Prompt(id=hashlib.sha256(composed.encode()).hexdigest(), text=text or original, original=original, **about)
+
+
+def suite(name: str, *, rewrite: str | None = None) -> tuple[Prompt, ...]:
+    """The prompts of a suite in its own order, each once.
+
+    Args:
+        name: `vbench`, one of its eleven suites (`vbench:overall_consistency`), `laptop` (held-out combinations, for
+            tests), `laptop-dev`, or a user's file (`FILES`).
+        rewrite: `longer`, to generate VBench's prompts from GPT-4o's rewrites; None for the prompts as they are.
+
+    Raises:
+        UsageError: no suite or rewrite has that name.
+        MissingAsset: VBench's prompts are not here.
+        InvalidError: a file that is none of prompts.
+    """
+    family, _, part = name.partition(":")
+    if family == VBENCH:
+        if rewrite not in (None, *REWRITES):
+            raise did_you_mean("rewrite", str(rewrite), REWRITES)
+        if name != VBENCH and part not in SUITES:
+            raise did_you_mean("suite", name, [f"{VBENCH}:{one}" for one in SUITES])
+        return tuple(prompt for prompt in _vbench(rewrite) if name == VBENCH or part in prompt.suites)
+    if rewrite is not None:
+        raise UsageError(f"only VBench's prompts have rewrites, not those of {name!r}", fix="leave `rewrite` out")
+    if Path(name).suffix.lower() in FILES:
+        return _file(Path(name))
+    if name not in LAPTOP:
+        raise did_you_mean("suite", name, (VBENCH, *(f"{VBENCH}:{one}" for one in SUITES), *LAPTOP))
+    return _laptop(LAPTOP[name])
+
+
+def ordered(prompts: Sequence[Prompt]) -> tuple[Prompt, ...]:
+    """The prompts in the one order whose every beginning is spread over the suites as evenly as their sizes allow.
+
+    By rounds: in each, one prompt of every suite that still has some, suites by name, the prompts of a suite by their
+    ids, which are hashes. So the suites' numbers in a beginning differ by at most 1 until one is used up; the order is
+    the same on every machine and in whatever order the prompts come, and a further prompt of one suite moves none past
+    another of any other suite. A prompt of several suites counts for the largest of them.
+    """
+    sizes = Counter(name for prompt in prompts for name in prompt.suites)
+    strata: dict[str, list[Prompt]] = {}
+    for prompt in sorted(prompts, key=lambda one: one.id):
+        strata.setdefault(max(prompt.suites, key=lambda name: (sizes[name], name), default=""), []).append(prompt)
+    rounds = [(place, name, prompt) for name, members in strata.items() for place, prompt in enumerate(members)]
+    return tuple(prompt for _, _, prompt in sorted(rounds, key=lambda one: one[:2]))
+
+
+def subset_hash(prompts: Sequence[Prompt]) -> str:
+    """sha256 of the prompts' ids, whatever their order."""
+    return hashlib.sha256("\n".join(sorted(prompt.id for prompt in prompts)).encode()).hexdigest()
+
+
+def vbench_cases(prompts: Sequence[Prompt], seeds: int, flicker_seeds: int) -> tuple[Case, ...]:
+    """A case for each seed of each prompt: `seeds`, and `flicker_seeds` of those that serve temporal_flickering.
+
+    VBench samples these 25 times and keeps static ones, the others 5 times: 6,220 cases of its 944 prompts.
+    """
+    return tuple(
+        Case(id=prompt.id, cluster=prompt.id, seed=seed, prompt=prompt)
+        for prompt in prompts
+        for seed in range(flicker_seeds if FLICKERING in prompt.dimensions else seeds)
+    )
+
+
+def dimension_of(metric: str) -> str:
+    """VBench's dimension that a metric measures (`vbench_long:color`, the native flickering); empty for others."""
+    prefix, colon, name = metric.partition(":")
+    return name if colon and prefix.startswith(VBENCH) else FLICKERING if metric == NATIVE_FLICKERING else ""
+
+
+def serves(case: Case, metric: str) -> bool:
+    """Whether a case is scored with `metric`: a prompt of VBench's only in the dimensions that it serves."""
+    served = case.prompt.dimensions if case.prompt else ()
+    return not served or dimension_of(metric) in ("", *served)
+
+
+def read(path: Path, pick: Callable[[Any], _T], *, fix: str = _FIX) -> list[_T]:
+    """`pick` of every entry of a CSV or JSONL, or of a JSON object of paths to prompts, as mappings.
+
+    Raises:
+        InvalidError: the file cannot be read, is of no such form, or `pick` finds a field missing or of no use.
+    """
+    with on_disk(f"the prompts {path} cannot be read", fix=fix):
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise InvalidError(f"the prompts {path}: is no regular file", fix=fix)
+        content = path.read_bytes()
+    try:
+        text = content.decode("utf-8-sig")
+        if path.suffix.lower() == ".csv":
+            lines: list[Any] = list(csv.DictReader(io.StringIO(text, newline=""), strict=True))
+        elif path.suffix.lower() == ".txt" and not text.lstrip().startswith("{"):
+            lines = [{"prompt": line.strip()} for line in text.split("\n") if line.strip()]
+        elif (whole := _json(text)) and not {"path", "prompt"} & whole.keys():
+            lines = [{"path": name, "prompt": prompt} for name, prompt in whole.items()]
+        else:
+            lines = [json.loads(line) for line in text.split("\n") if line.strip()]
+        if any(None in line for line in lines):
+            raise ValueError("a line has more fields than the first; a prompt with commas needs quotes")
+        return [pick(line) for line in lines]
+    except (ValueError, KeyError, TypeError, AttributeError, csv.Error, RecursionError) as error:
+        raise InvalidError(f"{path} is no file of prompts: {error!r}", fix=fix) from error
+
+
+def _json(text: str) -> dict[str, Any]:
+    """The object that a text is; empty if it is none, say JSON lines."""
+    try:
+        whole = json.loads(text) if text.lstrip().startswith("{") else {}
+    except ValueError:
+        return {}
+    return whole if isinstance(whole, dict) else {}
+
+
+def _vbench(rewrite: str | None) -> tuple[Prompt, ...]:
+    needed = [FULL_INFO, *([REWRITES[rewrite]] if rewrite else [])]
+    if absent := [name for name in needed if not registry.present(name)]:
+        what = f"VBench's prompts are not here ({', '.join(absent)})"
+        raise MissingAsset(what, fix=f"flashbench assets pull {' '.join(absent)}")
+    paths = [registry.path(name) for name in needed]
+    try:
+        entries = json.loads(paths[0].read_text("utf-8"))
+        texts = paths[1].read_text("utf-8").rstrip("\n").split("\n") if rewrite else [None] * len(entries)
+        if len(texts) != len(entries):
+            raise ValueError(f"{len(texts)} rewrites of {len(entries)} prompts")
+        lines = [_entry(line, *pair) for line, pair in enumerate(zip(entries, texts, strict=True))]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        what = f"{' and '.join(needed)} are not VBench's prompts: {error!r}"
+        raise InvalidError(what, fix="see FLASHBENCH_ASSETS") from error
+    return _unique(lines)
+
+
+def _entry(line: int, entry: Mapping[str, Any], text: str | None) -> Prompt:
+    dimensions = tuple(entry["dimension"])
+    suites = tuple(name for name in dimensions if name in SUITES)
+    labels = entry.get("auxiliary_info", {})
+    return prompt_of(entry["prompt_en"], text, dimensions=dimensions, suites=suites, labels=labels, line=line)
+
+
+def _unique(prompts: Sequence[Prompt]) -> tuple[Prompt, ...]:
+    """Each prompt once, the first with what the others of its id serve."""
+    found: dict[str, Prompt] = {}
+    for prompt in prompts:
+        first = found.setdefault(prompt.id, prompt)
+        if first is not prompt:
+            found[prompt.id] = replace(
+                first,
+                dimensions=tuple(dict.fromkeys(first.dimensions + prompt.dimensions)),
+                suites=tuple(dict.fromkeys(first.suites + prompt.suites)),
+                labels={**prompt.labels, **first.labels},
+            )
+    return tuple(found.values())
+
+
+def _file(path: Path) -> tuple[Prompt, ...]:
+    """A user's file: `prompt` is generated from, `original` (the prompt itself if absent) is scored against."""
+    pairs = read(path, lambda entry: (_text(entry["prompt"]), _text(entry.get("original") or entry["prompt"])))
+    if not pairs:
+        raise InvalidError(f"{path} holds no prompt", fix=_FIX)
+    return _unique([prompt_of(original, text, line=line) for line, (text, original) in enumerate(pairs)])
+
+
+def _text(value: Any) -> str:
+    """A prompt, which is Unicode and not blank (JSON can write what is not)."""
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError("a prompt is empty or no text")
+    value.encode()
+    return value
+
+
+def _laptop(split: str) -> tuple[Prompt, ...]:
+    """The captions of a split; shapes, which are the hardest to make, are the parts that a beginning is spread over."""
+    return tuple(
+        prompt_of(caption, line=line, suites=(scene.shape,) if (scene := scenes.parse(caption)) else ())
+        for line, caption in enumerate(scenes.captions(split))
+    )

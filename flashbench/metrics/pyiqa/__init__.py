@@ -1,0 +1,1 @@
+"""Metrics of pyiqa, and the networks of ours that stand in for it."""

@@ -1,0 +1,293 @@
+"""What a run would do, before it does it: clips, GPU-hours, disk, absent assets, and what its design can show."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flashbench import metrics, stats, systems
+from flashbench.assets import registry
+from flashbench.cascade import cost
+from flashbench.data import prompts
+from flashbench.errors import FlashBenchError, UsageError
+from flashbench.metrics.requirements import absent as lacking
+from flashbench.planning import stand_ins
+from flashbench.planning.dry_run import missing
+from flashbench.planning.networks import LAYOUTS
+from flashbench.protocol.compose import load_protocol, sized
+from flashbench.run.generate import plan, source_clip
+from flashbench.run.identity import TRAINED, recipe_key
+from flashbench.scores.table import read_scores
+from flashbench.store import Store
+from flashbench.systems.base import System
+from flashbench.systems.checkpoints import COMPONENTS, absent
+from flashbench.systems.released import Released
+from flashbench.types import Geometry, Protocol, Settings, Trial, Variant
+
+if TYPE_CHECKING:
+    from flashbench.run.options import Options
+
+BYTES_PER_PIXEL = 1.14
+"""Of a lossless clip in the store: mean over the laptop tier's 1,752 clips of Stage II (9 frames of 192x192)."""
+SHARED = "Stage I, shared by all rows"
+WIDTHS = {"stage1": 2, "stage2": 2, "vae": 4}
+"""Bytes per element of the release's files, where their size is not known."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """Clips of one kind: of a row, or Stage I's that all rows share."""
+
+    name: str
+    clips: int
+    here: int
+    seconds: float
+    """Of all its clips on the device of the paper's times, networks alone; NaN where nothing is known."""
+    pixels: int
+    why: str = ""
+    """Why there are none."""
+
+    def __str__(self) -> str:
+        if self.why:
+            return f"{self.name}: no clips: {self.why}"
+        hours = "" if math.isnan(self.seconds) else f", {self.seconds / 3600:,.1f} GPU-hours"
+        return f"{self.name}: {self.here:,} of {self.clips:,} clips are there{hours}"
+
+
+def describe(name: str, options: Options) -> str:
+    """A text: models, rows and Stage I with their clips and GPU-hours, disk, absent assets, the smallest difference."""
+    protocol, note = stand_ins.load(name, options)
+    lines = [f"{protocol.name} at {protocol.tier}: {protocol.title} ({protocol.table}), protocol {protocol.hash[:12]}"]
+    store, work = Store(), []
+    lines += [f"  {line}" for line in _models(protocol, options.replicas, store)]
+    for part in protocol.parts:
+        work += list(_work(protocol, part, options.replicas, store))
+    lines += [f"  {item}" for item in work]
+    shared = sum(item.clips for item in work if item.name == SHARED)
+    clips, here = sum(item.clips for item in work), sum(item.here for item in work)
+    text = f"{clips - shared:,} clips" + (f" and {shared:,} of Stage I" if shared else "")
+    text += f": {here:,} are there, {clips - here:,} to be made; {_scores(protocol) * len(options.replicas):,} scores"
+    lines += [text, *_hours(work), *_disk(protocol, work), *(f"absent: {line}" for line in missing(protocol))]
+    lines += [f"prompts: {note}"] if note else []
+    return "\n".join([*lines, *(_resolves(part, Path("results/laptop")) for part in protocol.parts)])
+
+
+def within_budget(name: str, options: Options, hours: float) -> int:
+    """The largest `cases.limit` whose clips, Stage I's included, take at most that many GPU-hours.
+
+    Raises:
+        UsageError: the tier has no GPU cost, its cases are no prompts, or the first prompt takes longer.
+    """
+    whole = replace(options, limit=None, overrides=(*options.overrides, "cases.limit=null"))
+    protocol, _ = stand_ins.load(name, whole)
+    if protocol.subset is None:
+        what = f"the cases of {name} at {protocol.tier} are no prompts, of which a budget could take the first"
+        raise UsageError(what, fix="use --limit")
+    spent, taken = 0.0, 0
+    each = sum(_seconds(variant, protocol.geometry, protocol) for variant in _kinds(protocol))
+    if not each > 0:
+        raise UsageError(f"no GPU cost is known of {name} at {protocol.tier}", fix="use --limit, or --tier paper")
+    for cluster in dict.fromkeys(case.cluster for case in protocol.cases):
+        spent += each * sum(case.cluster == cluster for case in protocol.cases) * len(options.replicas)
+        if spent > hours * 3600:
+            break
+        taken += 1
+    if not taken:
+        what = f"the first prompt of {name} takes {spent / 3600:.2g} GPU-hours, more than {hours:g}"
+        raise UsageError(what, fix="give a larger budget")
+    return taken
+
+
+def parse_budget(text: str) -> float:
+    """GPU-hours of `2gpuh`; UsageError for anything else."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?gpuh", text)
+    if not found or not float(found[1]) > 0:
+        raise UsageError(f"budget {text!r} is none", fix="write GPU-hours like 2gpuh")
+    return float(found[1])
+
+
+# --- models and clips -------------------------------------------------------------------------------------------
+
+
+def _models(protocol: Protocol, replicas: Sequence[int], store: Store) -> Iterator[str]:
+    for name, recipe in protocol.recipes.items():
+        if recipe["kind"] in ("unreleased", "official"):
+            yield f"model {name}: {recipe.get('why') or absent(recipe['component']) or 'released, here'}"
+            continue
+        for replica in replicas if recipe["kind"] in TRAINED else replicas[:1]:
+            key = recipe_key(protocol, name, replica)
+            state = "there" if store.has_model(key) else "to be built"
+            yield f"model {name} (replica {replica}): {state}, recipe:{key[:12]}"
+
+
+def _work(protocol: Protocol, part: Protocol, replicas: Sequence[int], store: Store) -> Iterator[Work]:
+    """Stage I's clips, then those of each row; a row that is Stage I's clip itself makes none again."""
+    preview = part.preview
+    for variant in ([preview.variant] if preview else []) + list(part.variants):
+        shared = preview is not None and variant is preview.variant
+        geometry = preview.geometry if preview and shared else sized(part.geometry, variant)
+        name = SHARED if shared else f"row {variant.row}"
+        if preview and not shared and _same(variant, geometry, preview.variant, preview.geometry):
+            yield Work(name, 0, 0, 0.0, 0, "they are Stage I's")
+            continue
+        if why := _never(systems.get(variant.system), variant.settings, protocol.recipes):
+            yield Work(name, 0, 0, 0.0, 0, why)
+            continue
+        count = len(part.cases) * len(replicas)
+        here = sum(
+            _is_there(protocol, Trial(variant=variant, case=case, geometry=geometry, replica=replica), store)
+            for replica in replicas
+            if _built(protocol, [variant, *([preview.variant] if preview else [])], replica, store)
+            for case in part.cases
+        )
+        seconds = _seconds(variant, geometry, protocol) * count
+        yield Work(name, count, here, seconds, count * geometry.frames * geometry.height * geometry.width)
+
+
+def _kinds(protocol: Protocol) -> list[Variant]:
+    """The variants that make a clip of their own for each case, Stage I's among them."""
+    preview = protocol.preview
+    kinds = (
+        [] if preview is None else [replace(preview.variant, size=(preview.geometry.height, preview.geometry.width))]
+    )
+    for variant in protocol.variants:
+        own = sized(protocol.geometry, variant)
+        if preview and _same(variant, own, preview.variant, preview.geometry):
+            continue
+        if not _never(systems.get(variant.system), variant.settings, protocol.recipes):
+            kinds.append(variant)
+    return kinds
+
+
+def _same(one: Variant, size: Geometry, other: Variant, its: Geometry) -> bool:
+    alike = (one.system, one.settings) == (other.system, other.settings)
+    return alike and (size.height, size.width, size.frames) == (its.height, its.width, its.frames)
+
+
+def _never(system: System, settings: Settings, recipes: Mapping[str, Mapping[str, Any]]) -> str:
+    """Why such clips can be made on no machine; absent assets and GPUs are no reason."""
+    fetched = isinstance(system, Released) or lacking(system.assets)
+    return System.obstacle(system, settings, recipes) if fetched else system.obstacle(settings, recipes)
+
+
+def _seconds(variant: Variant, geometry: Geometry, protocol: Protocol) -> float:
+    """Seconds of a clip's networks: the paper's own where it printed them, else by rates fitted to its times."""
+    system = systems.get(variant.system)
+    geometry = sized(geometry, variant)
+    if isinstance(system, Released) and (known := cost.PUBLISHED.get(system.stage(variant.settings, geometry))):
+        return known
+    found = system.cost(variant.settings, geometry, protocol.recipes)
+    return found.get("predicted_seconds", math.nan if "tflop" in found else 0.0)
+
+
+def _is_there(protocol: Protocol, trial: Trial, store: Store) -> bool:
+    """Whether the store has a trial's clip; every model that it is made with must be there."""
+    source = source_clip(protocol, trial, store=store)
+    if source is not None and not store.has_clip(source.key):
+        return False
+    (planned,) = plan(protocol, [trial], store=store)
+    return store.has_clip(planned.key)
+
+
+def _built(protocol: Protocol, variants: Sequence[Variant], replica: int, store: Store) -> bool:
+    """Whether every model that the variants read is there: a clip whose model is not built yet has no key."""
+    names = [name for variant in variants for name in systems.get(variant.system).models(variant.settings)]
+    return all(store.has_model(recipe_key(protocol, name, replica)) for name in names)
+
+
+def _scores(protocol: Protocol) -> int:
+    """Scores of one replica: of VBench's dimensions those that a prompt serves, of rows those that have clips."""
+    return sum(
+        prompts.serves(case, name)
+        for part in protocol.parts
+        for variant in part.variants
+        if not _never(systems.get(variant.system), variant.settings, protocol.recipes)
+        for name in part.metrics
+        for case in part.cases
+    )
+
+
+# --- what it takes and what it shows ----------------------------------------------------------------------------
+
+
+def _hours(work: Sequence[Work]) -> list[str]:
+    """GPU-hours of what is not there, with the device that they are of."""
+    known = [item for item in work if item.clips and not math.isnan(item.seconds)]
+    total = sum(item.seconds * (1 - item.here / item.clips) for item in known) / 3600
+    if not total:
+        return []
+    device = cost.rates(None, None, None)
+    return [
+        f"{total:,.1f} GPU-hours for what is missing, of the networks alone (VAE and text encoder: `flashbench cost`),"
+        " by the paper's own times (30.1 s and 72.2 s a clip) on its GPU, which it does not name; for other settings by"
+        f" {device.linear / 1e12:.0f} TFLOP/s in linear layers and {device.attention / 1e12:.0f} in attention,"
+        f" {device.origin}"
+    ]
+
+
+def _disk(protocol: Protocol, work: Sequence[Work]) -> list[str]:
+    missing_pixels = sum(item.pixels * (1 - item.here / item.clips) for item in work if item.clips)
+    lines = [
+        f"disk: about {missing_pixels * BYTES_PER_PIXEL / 1e9:,.1f} GB of lossless clips, at {BYTES_PER_PIXEL} bytes a"
+        " pixel: the mean of the laptop tier's clips of Stage II"
+    ]
+    sizes = []
+    for recipe in protocol.recipes.values():
+        for name in COMPONENTS[recipe["component"]] if recipe["kind"] == "official" else ():
+            entry, layout = registry.get(name), LAYOUTS.get(recipe["component"])
+            about = layout.elements * WIDTHS[recipe["component"]] if layout else 0
+            sizes.append(about if entry.bytes is None else entry.bytes)
+    return lines + ([f"weights: about {sum(sizes) / 1e9:,.1f} GB of {len(sizes)} files"] if sizes else [])
+
+
+def _resolves(part: Protocol, results: Path) -> str:
+    """The smallest true difference that the paired test would find, in units of the spread that it has to overcome."""
+    served = {
+        name: len({case.cluster for case in part.cases if prompts.serves(case, name)})
+        for name in part.metrics
+        if not metrics.get(name).computed
+    }
+    least = {name: stats.smallest_resolvable(1 / math.sqrt(max(count, 1)), count) for name, count in served.items()}
+    units, lines = _CLUSTERS.get(part.case_set, "prompts"), []
+    for count in sorted(set(served.values()), reverse=True):
+        names = [name for name in served if served[name] == count]
+        if math.isnan(least[names[0]]):
+            lines.append(f"{count} clusters ({part.case_set}) resolve nothing{_of(names, served)}: three are the least")
+            continue
+        text = f"smallest difference found with 80 % power over {count:,} {units}: {least[names[0]]:.2g} standard"
+        lines.append(f"{text} deviations of a cluster's paired difference{_of(names, served)}")
+    known = {name: sd * least[name] for name, sd in _spreads(part, results).items()}
+    if known:
+        told = ", ".join(f"{size:.2g} on {name}" for name, size in known.items())
+        lines.append(f"by the laptop tier's scores {told}")
+    return "\n".join(lines)
+
+
+def _of(names: Sequence[str], among: Mapping[str, int]) -> str:
+    """Metrics in brackets; empty where they are all there are."""
+    return f" ({', '.join(names)})" if len(names) < len(among) else ""
+
+
+_CLUSTERS = {"material": "sources", "synthetic": "procedural clips"}
+
+
+def _spreads(part: Protocol, results: Path) -> dict[str, float]:
+    """Metric → standard deviation of a cluster's difference from the baseline, median over the laptop tier's rows."""
+    try:
+        laptop = load_protocol(part.name, tier="laptop")
+        scores = read_scores(results / part.name / "scores.parquet")
+    except FlashBenchError:
+        return {}
+    scores = scores[scores["case"].isin({case.id for case in laptop.cases}) & (scores["replica"] == 0)]
+    rows, found = [row for row in scores["row"].unique() if row != laptop.baseline], {}
+    shared = [name for name in part.metrics if name in laptop.metrics and name in set(scores["metric"])]
+    for name in (name for name in shared if not metrics.get(name).computed):
+        made = [stats.contrast(scores, metrics.get(name), row, laptop.baseline) for row in rows]
+        spread = sorted(one.se * math.sqrt(one.clusters) for one in made if one.se > 0)
+        if spread:
+            found[name] = spread[len(spread) // 2]
+    return found

@@ -1,0 +1,1 @@
+"""A table of the paper as data: composed from YAML, its cases, its published numbers."""

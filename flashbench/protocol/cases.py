@@ -1,0 +1,80 @@
+"""Cases of a protocol: sources of material, procedural clips, or the first prompts of a suite."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from flashbench.data import prompts
+from flashbench.errors import UsageError, did_you_mean
+from flashbench.types import Case, Prompt, Protocol, Subset
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Suite: TypeAlias = Callable[..., Sequence[Prompt]]
+"""Called like `prompts.suite`."""
+
+
+def build(config: Mapping[str, Any], suite: Suite | None = None) -> tuple[tuple[Case, ...], Subset | None]:
+    """The cases, at most `cases.limit` of their sources or prompts, and which part of a suite these are.
+
+    `suite` is asked for prompts in place of `prompts.suite`.
+    """
+    spec, limit = config["cases"], config["cases"].get("limit")
+    seeds = config["seeds"] if config.get("seeds") is not None else config.get("tier_seeds", 1)
+    if spec["set"] == "prompts":
+        return _prompt_cases(spec, seeds, suite or prompts.suite)
+    captions: dict[str, str] = {}
+    if spec["set"] == "material":
+        from flashbench.data.material import read_sources
+
+        known = {source.id: source for source in read_sources() if source.split == spec["split"]}
+        for name in spec.get("sources") or ():
+            if name not in known:
+                raise did_you_mean(f"{spec['split']} source", name, known)
+        sources = list(spec.get("sources") or known)
+        if not sources:
+            raise UsageError(f"no source has split {spec['split']!r}", fix="use train, dev or test")
+        if spec.get("captions"):
+            captions = {name: known[name].caption for name in sources}
+    elif spec["set"] == "synthetic":
+        sources = [f"synthetic-{index}" for index in range(spec["count"])]
+        if spec.get("captions"):
+            captions = {name: f"A procedural pattern, number {number}." for number, name in enumerate(sources)}
+    else:
+        raise did_you_mean("case set", spec["set"], ("material", "prompts", "synthetic"))
+    cases = tuple(
+        Case(
+            id=f"{source}/{index}", cluster=source, seed=seed, source=source, low=config["low"],
+            prompt=prompts.prompt_of(captions[source]) if captions else None,
+        )
+        for source in sources[:limit]
+        for index in range(spec.get("per_source", 1))
+        for seed in range(seeds)
+    )  # fmt: skip
+    return cases, None
+
+
+def _prompt_cases(spec: Mapping[str, Any], seeds: int, suite: Suite) -> tuple[tuple[Case, ...], Subset]:
+    """Cases of a suite's first prompts: `seeds` clips each, for VBench's flickering `flicker_seeds` if given."""
+    name = str(spec.get("suite"))
+    whole = prompts.ordered(suite(name, rewrite=spec.get("rewrite")))
+    chosen = whole[: spec.get("limit")]
+    cases = prompts.vbench_cases(chosen, seeds, spec.get("flicker_seeds") or seeds)
+    return cases, Subset(suite=name, chosen=len(chosen), of=len(whole), hash=prompts.subset_hash(chosen))
+
+
+def asked(protocol: Protocol) -> dict[str, tuple[str, ...]]:
+    """Case to the metrics that it is scored with: its set's, of VBench's dimensions those that its prompt serves."""
+    return {case.id: asked_of(part, case) for part in protocol.parts for case in part.cases}
+
+
+def asked_of(part: Protocol, case: Case) -> tuple[str, ...]:
+    """Metrics that a case of `part` is scored with."""
+    return tuple(name for name in part.metrics if prompts.serves(case, name))
+
+
+def of_part(part: Protocol, scores: pd.DataFrame) -> pd.DataFrame:
+    """The scores of one set of a protocol's cases."""
+    return scores[scores["case"].isin({case.id for case in part.cases})]

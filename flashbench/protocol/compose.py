@@ -1,0 +1,394 @@
+"""Protocols: compose a YAML with its tier, check it, and expand it into variants and cases.
+
+Merge order: tier file < protocol < the protocol's `tiers.<tier>` block < command line. Names of systems, metrics and
+recipes go through their registries; nothing in a YAML names code.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from fractions import Fraction
+from typing import Any
+
+import yaml
+
+from flashbench import keys, systems
+from flashbench.data import prompts
+from flashbench.errors import FlashBenchError, UsageError, did_you_mean
+from flashbench.paths import protocol_root, read_yaml
+from flashbench.protocol import cases
+from flashbench.protocol.published import published
+from flashbench.types import Case, Claim, Geometry, Preview, Protocol, Scalar, Trial, Variant
+from flashbench.vbench.dimensions import as_measured
+
+_TIER_FIELDS = {"tier", "geometry", "cases", "low", "recipes", "budget", "tier_seeds", "controls", "preview", "cascade"}
+_FIELDS = _TIER_FIELDS | {
+    "name", "title", "table", "system", "settings", "rows", "metrics", "primary", "baseline", "margins", "claims",
+    "curve", "seeds", "tiers", "beside",
+}  # fmt: skip
+_KNOWN = {
+    "geometry": ("frames", "height", "width", "fps", "scale"),
+    "cases": (
+        "set", "split", "count", "per_source", "sources", "captions", "suite", "rewrite", "limit", "flicker_seeds",
+    ),
+    "preview": ("system", "settings", "height", "width"),
+    "cascade": ("geometry", "cases", "metrics", "primary", "controls"),
+    "budget": ("workers", "threads"),
+    "low": (
+        "blur_probability", "blur_sigma", "resize_factor", "kernels", "noise_probability", "noise_sigma",
+        "jpeg_probability", "jpeg_quality", "mild_probability", "last_kernel",
+    ),
+}  # fmt: skip
+"""Fields inside fields; those of `low` are `cascade.degrade.PixelDegradation`'s (a test compares)."""
+_REQUIRED = ("name", "title", "table", "system", "rows", "metrics", "primary", "baseline", "geometry", "cases", "low")
+
+
+def names() -> tuple[str, ...]:
+    """Names of the protocols that can be run; a `UsageError` where their folder is none."""
+    root = protocol_root()
+    if not (root / "tier").is_dir():
+        raise UsageError(f"{root} is no folder of protocols", fix="set FLASHBENCH_PROTOCOLS to one that has tier/")
+    return tuple(sorted(path.stem for path in root.glob("*.yaml")))
+
+
+def tiers() -> tuple[str, ...]:
+    """Names of the tiers."""
+    return tuple(sorted(path.stem for path in (protocol_root() / "tier").glob("*.yaml")))
+
+
+def load_protocol(name: str, *, tier: str = "laptop", overrides: Sequence[str] = ()) -> Protocol:
+    """The protocol `name` at `tier`, with `overrides` such as `cases.split=dev` on top.
+
+    Raises:
+        UsageError: no such protocol or tier, a broken YAML, an unknown field, system, metric, row or setting.
+        MissingAsset: VBench's prompts are not here.
+    """
+    return load(name, tier, overrides)
+
+
+def load(name: str, tier: str, overrides: Sequence[str], suite: cases.Suite | None = None) -> Protocol:
+    """As `load_protocol`; `suite` is asked for prompts in place of `prompts.suite`."""
+    if name not in names():
+        raise did_you_mean("protocol", name, names())
+    if tier not in tiers():
+        raise did_you_mean("tier", tier, tiers())
+    where = f"protocols/{name}.yaml"
+    config = _compose(name, tier, overrides)
+    _check_fields(config, name, where)
+    try:
+        return _build(config, tier, suite)
+    except FlashBenchError as error:
+        raise type(error)(f"{where}: {error.what}", fix=error.fix) from error
+    except (TypeError, KeyError, ValueError, AttributeError) as error:
+        raise UsageError(f"{where}: a field has the wrong form: {error!r}", fix="compare it with nfe.yaml") from error
+
+
+def _check_fields(config: Mapping[str, Any], name: str, where: str) -> None:
+    """Refuse unknown and missing fields, and a name that is not the file's (results are kept by it)."""
+    for field in config:
+        if field not in _FIELDS:
+            raise did_you_mean(f"field in {where}:", field, _FIELDS)
+    if config.get("name") != name:
+        raise UsageError(f"{where} calls itself {config.get('name')!r}", fix=f"write `name: {name}`")
+    for field, known in _KNOWN.items():
+        if not isinstance(block := config.get(field) or {}, Mapping):
+            raise UsageError(f"`{field}` of {where} is {block!r}", fix="give it fields, as in nfe.yaml")
+        for inner in block:
+            if inner not in known:
+                raise did_you_mean(f"field in `{field}` of {where}:", inner, known)
+    for field in _REQUIRED:
+        if config.get(field) is None:
+            raise UsageError(f"{where} has no `{field}`", fix=f"add `{field}:` to it or to its tier file")
+
+
+def _compose(name: str, tier: str, overrides: Sequence[str]) -> dict[str, Any]:
+    """The merged configuration as plain data."""
+    from hydra import compose, initialize_config_dir
+    from hydra.errors import HydraException
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    root = protocol_root().absolute()
+    for path in (root / f"{name}.yaml", root / "tier" / f"{tier}.yaml"):
+        read_yaml(path)  # for its errors: Hydra's name neither line nor column
+    for item in overrides:
+        field, equals, _ = item.partition("=")
+        if not equals:
+            raise UsageError(f"override {item!r} has no value", fix="write FIELD=VALUE, e.g. cases.split=dev")
+        if field.split(".")[0] not in _FIELDS:
+            raise did_you_mean("field in override", field, _FIELDS)
+    try:
+        with initialize_config_dir(config_dir=str(root), version_base="1.3"):
+            config = compose(name, overrides=[f"tier={tier}"])
+        OmegaConf.set_struct(config, False)
+        block = (config.pop("tiers", None) or {}).get(tier)
+        merged = OmegaConf.merge(config, block or {}, OmegaConf.from_dotlist(list(overrides)))
+        plain = OmegaConf.to_container(merged, resolve=True)
+    except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
+        first = str(error).splitlines()[0]
+        fix = "compare it with nfe.yaml"
+        raise UsageError(f"protocols/{name}.yaml cannot be composed: {first}", fix=fix) from error
+    assert isinstance(plain, dict)
+    return {str(field): value for field, value in plain.items()}
+
+
+def _build(config: Mapping[str, Any], tier: str, suite: cases.Suite | None) -> Protocol:
+    main = _part(config, tier, suite)
+    whole = {name: value for name, value in config.items() if name not in ("budget", "recipes", "title")}
+    whole["claims"] = [{**claim, "note": ""} for claim in config.get("claims") or ()]  # words that decide nothing
+    cascade = None if not config.get("cascade") else _part(_cascade_of(config), tier, suite)
+    recipes = _needed_recipes([main, *([] if cascade is None else [cascade])], config.get("recipes") or {})
+    versions = [
+        [v.row, v.system, systems.get(v.system).version, systems.get(v.system).identity(v.settings)]
+        for v in main.variants
+    ]
+    asked = [case.prompt for part in (main, cascade) if part for case in part.cases if case.prompt]
+    # A user's file of prompts may change under its name.
+    texts = sorted({(prompt.id, prompt.text, prompt.line or 0) for prompt in asked})
+    found = keys.key("protocol", config=whole, recipes=_in_keys(recipes), variants=versions, prompts=texts)
+    if cascade is not None:
+        cascade = replace(cascade, recipes=recipes, hash=found, published={}, exploratory=True)
+    return replace(main, recipes=recipes, hash=found, cascade=cascade)
+
+
+def _cascade_of(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration of the protocol on prompts: its own cases and metrics, no claims."""
+    own = dict(config["cascade"])
+    own["geometry"] = {**config["geometry"], **(own.get("geometry") or {})}
+    limits = [block.get("limit") for block in (own["cases"], config["cases"]) if block.get("limit") is not None]
+    own["cases"] = {**own["cases"], "limit": min(limits, default=None)}
+    own.setdefault("primary", list(own["metrics"])[:1])
+    return {**config, "claims": (), "margins": {}, **own}
+
+
+def _part(config: Mapping[str, Any], tier: str, suite: cases.Suite | None) -> Protocol:
+    """The protocol on one set of cases, without recipes and hash."""
+    variants = _variants(config)
+    rows = [variant.row for variant in variants]
+    claims = tuple(map(_claim, config.get("claims") or ()))
+    for row in [config["baseline"], *(row for claim in claims for row in claim.rows)]:
+        if row not in rows:
+            raise did_you_mean("row", row, rows)
+    metrics = _metrics(config["metrics"], config["primary"])
+    _whole_numbers(config)
+    geometry = Geometry(**{**config["geometry"], "fps": Fraction(str(config["geometry"]["fps"]))})
+    if geometry.fps <= 0:
+        raise UsageError(f"geometry.fps is {geometry.fps}", fix="give frames per second above 0")
+    for variant in variants:
+        systems.get(variant.system).check(variant.settings, sized(geometry, variant))
+    chosen, subset = cases.build(config, suite)
+    preview = _preview(config, geometry) if chosen[0].source is None else None
+    _check_reach(variants, metrics, chosen, preview)
+    return Protocol(
+        name=config["name"],
+        title=config["title"],
+        tier=tier,
+        table=config["table"],
+        variants=variants,
+        cases=chosen,
+        geometry=geometry,
+        metrics=metrics,
+        primary=tuple(config["primary"]),
+        baseline=config["baseline"],
+        margins={name: float(margin) for name, margin in (config.get("margins") or {}).items() if margin is not None},
+        claims=claims,
+        published=_published(config, rows),
+        curve=config.get("curve"),
+        recipes={},
+        budget={name: value for name, value in (config.get("budget") or {}).items() if value is not None},
+        hash="",
+        preview=preview,
+        subset=subset,
+    )
+
+
+def _published(config: Mapping[str, Any], rows: Sequence[str]) -> dict[str, dict[str, dict[str, float]]]:
+    """The paper's numbers of the table; `beside` says which of its rows stands beside one that is called otherwise."""
+    measured = {prompts.dimension_of(name): name for name in config["metrics"] if prompts.dimension_of(name)}
+    found = as_measured(published(config["table"]), measured)
+    beside = {row: theirs for row, theirs in (config.get("beside") or {}).items() if theirs is not None}
+    for row, theirs in beside.items():
+        if row not in rows:
+            raise did_you_mean("row in `beside`", row, rows)
+        if not any(theirs in cells for cells in found.values()):
+            raise did_you_mean(f"published row of {config['table']}", theirs, {r for c in found.values() for r in c})
+    return {
+        version: cells | {row: cells[theirs] for row, theirs in beside.items() if theirs in cells}
+        for version, cells in found.items()
+    }
+
+
+def sized(geometry: Geometry, variant: Variant) -> Geometry:
+    """The geometry of a variant's clips."""
+    if variant.size is None:
+        return geometry
+    return replace(geometry, height=variant.size[0], width=variant.size[1])
+
+
+def _preview(config: Mapping[str, Any], geometry: Geometry) -> Preview | None:
+    spec = config.get("preview")
+    if not spec:
+        return None
+    system = systems.get(spec["system"])
+    settings = systems.resolve(system, spec.get("settings") or {})
+    own = replace(geometry, height=spec["height"], width=spec["width"])
+    system.check(settings, own)
+    return Preview(variant=Variant(row="preview", system=system.name, settings=settings), geometry=own)
+
+
+def _check_reach(
+    variants: Sequence[Variant], metrics: Sequence[str], chosen: Sequence[Case], preview: Preview | None
+) -> None:
+    """Refuse rows and metrics that read a clip which the cases do not have."""
+    from flashbench import metrics as known
+
+    if chosen[0].source is not None:
+        return
+    for name in metrics:
+        if known.get(name).scope == "pair":
+            raise UsageError(f"metric {name!r} needs a reference, which prompts do not have", fix="leave it out")
+    for variant in variants:
+        system = systems.get(variant.system)
+        if system.name in ("original", "codec") or (system.enhances and preview is None):
+            fix = "leave it out, or name the Stage I that makes clips of prompts under `preview`"
+            raise UsageError(f"row {variant.row!r} enhances a clip, and the cases are prompts", fix=fix)
+
+
+def _whole_numbers(config: Mapping[str, Any]) -> None:
+    """Refuse counts and sizes that are no whole numbers, or too small."""
+    least = {"geometry.frames": 1, "geometry.height": 1, "geometry.width": 1, "geometry.scale": 1, "seeds": 1}
+    least |= {"cases.count": 1, "cases.per_source": 1, "budget.workers": 0, "budget.threads": 1, "tier_seeds": 1}
+    least |= {"cases.limit": 1, "cases.flicker_seeds": 1, "preview.height": 16, "preview.width": 16}
+    for place, low in least.items():
+        field, _, inner = place.partition(".")
+        value = (config.get(field) or {}).get(inner) if inner else config.get(field)
+        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < low):
+            raise UsageError(f"{place} is {value!r}, not a whole number from {low}", fix=f"correct {place}")
+
+
+def row_id(settings: Mapping[str, Any]) -> str:
+    """`setting=value[,…]`, sorted by setting."""
+    return ",".join(f"{name}={settings[name]}" for name in sorted(settings))
+
+
+def _variants(config: Mapping[str, Any]) -> tuple[Variant, ...]:
+    found: list[Variant] = []
+    for block in config["rows"]:
+        fixed, label = block.get("with") or {}, block.get("label") or {}
+        swept = {name: values if isinstance(values, list) else [values] for name, values in block.items()}
+        for name in ("with", "label"):
+            swept.pop(name, None)
+        for values in itertools.product(*swept.values()):
+            found.append(_variant(config, dict(zip(swept, values, strict=True)), fixed, label))
+    for name in config.get("controls") or ():
+        control = systems.get(name)
+        found.append(Variant(row=name, system=name, settings=systems.resolve(control, {})))
+    rows = [variant.row for variant in found]
+    if repeated := sorted({row for row in rows if rows.count(row) > 1}):
+        raise UsageError(f"row {repeated[0]!r} comes twice", fix="keep one of them")
+    return tuple(found)
+
+
+def _variant(
+    config: Mapping[str, Any], shown: Mapping[str, Any], fixed: Mapping[str, Any], label: Mapping[str, Any]
+) -> Variant:
+    """A row from its block: `row` names it, `system` and `size` are its own, the rest are settings of the system.
+
+    `label` stands in the row's id and is no setting; what is `with` the row is one and stands not. The protocol's
+    common settings hold for its own system; of another, those that it knows.
+    """
+    chosen = {name: value for name, value in {**fixed, **shown}.items() if name not in ("row", "system", "size")}
+    names = {**fixed, **shown}
+    system = systems.get(str(names.get("system", config["system"])))
+    common = config.get("settings") or {}
+    if system.name != config["system"]:
+        common = {name: value for name, value in common.items() if name in system.defaults}
+    size = names.get("size")
+    return Variant(
+        row=str(shown["row"]) if "row" in shown else row_id({**shown, **label}),
+        system=system.name,
+        settings=systems.resolve(system, {**common, **chosen}),
+        size=None if size is None else _size(size),
+    )
+
+
+def _size(size: Scalar) -> tuple[int, int]:
+    """Height and width of `192` or `1072x1920`."""
+    parts = str(size).split("x")
+    if len(parts) > 2 or not all(part.isdigit() for part in parts):
+        raise UsageError(f"size {size!r} is none", fix="write a side in pixels, or HEIGHTxWIDTH such as 1072x1920")
+    return int(parts[0]), int(parts[-1])
+
+
+def _metrics(chosen: Sequence[str], primary: Sequence[str]) -> tuple[str, ...]:
+    from flashbench import metrics
+
+    for name in chosen:
+        metrics.get(name)
+    for name in primary:
+        if name not in chosen:
+            raise did_you_mean("primary metric", name, chosen)
+    return tuple(chosen)
+
+
+def _claim(spec: Mapping[str, Any]) -> Claim:
+    fields = dict(spec)
+    if isinstance(fields.get("equivalent"), list):
+        fields["equivalent"] = tuple(fields["equivalent"])
+    claim = Claim(**fields)
+    directed = claim.better is not None and claim.than is not None
+    if directed == (claim.equivalent is not None and claim.margin is not None):
+        what = f"claim {claim.id!r} needs `better` and `than`, or `equivalent` and `margin`"
+        raise UsageError(what, fix="give one pair")
+    return claim
+
+
+def _needed_recipes(parts: Iterable[Protocol], recipes: Mapping[str, Any]) -> dict[str, Any]:
+    """Recipes that the parts' variants and previews read, and those that these need in turn, in the tier's order.
+
+    They come resolved, so that a default spelt out is the same protocol.
+    """
+    from flashbench.laptop.settings import resolve
+
+    read = [v for part in parts for v in (*part.variants, *([part.preview.variant] if part.preview else []))]
+    queue = [name for v in read for name in systems.get(v.system).models(v.settings)]
+    needed: set[str] = set()
+    while queue:
+        name = queue.pop()
+        if name not in recipes:
+            raise did_you_mean("recipe", name, recipes)
+        if not name.replace("-", "").replace("_", "").isalnum():
+            raise UsageError(f"recipe {name!r} is no plain name", fix="use letters, digits, - and _")
+        if name not in needed:
+            needed.add(name)
+            queue += list((recipes[name].get("needs") or {}).values())
+    resolved = {name: resolve(own_settings(recipes[name])) for name in recipes if name in needed}
+    return {
+        name: {"kind": kind, **settings, "needs": recipes[name].get("needs") or {}}
+        for name, (kind, settings) in resolved.items()
+    }
+
+
+def own_settings(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """A recipe's settings without the names of the recipes it reads."""
+    return {field: value for field, value in recipe.items() if field != "needs"}
+
+
+def _in_keys(recipes: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """The recipes as they enter the protocol's hash."""
+    from flashbench.laptop.settings import identity
+
+    return {name: [identity(own_settings(recipe)), recipe["needs"]] for name, recipe in recipes.items()}
+
+
+def trials(protocol: Protocol, *, replicas: Iterable[int] = (0,)) -> list[Trial]:
+    """Every clip that the protocol asks for, in every replica: its variants on its cases, then on the cascade's."""
+    return [
+        Trial(variant=variant, case=case, geometry=sized(part.geometry, variant), replica=replica)
+        for part in protocol.parts
+        for replica in replicas
+        for variant in part.variants
+        for case in part.cases
+    ]

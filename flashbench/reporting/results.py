@@ -1,0 +1,131 @@
+"""Reading what a tier's results folder holds of a protocol: its table, its claims, its figure. Nothing is scored here.
+
+For notebooks and scripts: everything that is read is in git, so a clone is enough.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from flashbench.errors import InvalidError, UsageError, did_you_mean
+from flashbench.reporting.tables import COLUMNS
+
+_TEXTS = ("tier", "protocol", "cases", "row", "metric", "unit", "direction", "reason")
+_COUNTS = ("replica", "n", "of")
+_ONCE = ("id", "text", "source", "metric", "direction", "unit", "first", "second", "kind", "margin", "outcome", "why")
+_EACH = ("replica", "effect", "low", "high", "p", "n", "of", "clusters")
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure; a notebook shows it."""
+
+    svg: bytes
+
+    def _repr_svg_(self) -> str:
+        return self.svg.decode("utf-8")
+
+
+def results(
+    protocol: str, *, tier: str = "laptop", root: str | Path | None = None, replicas: bool = False
+) -> pd.DataFrame:
+    """The long table of a protocol: a line for each set of cases, replica, row and metric.
+
+    Columns are those of `reporting.tables.COLUMNS`: `value`, `low` and `high` (95 % interval) are in the metric's
+    `unit`, NaN with a `reason` where there is none; `n` clips of `of` were scored; `published_v1` and `published_v4`
+    are what the paper's versions print.
+
+    Args:
+        protocol: its name, e.g. `nfe`.
+        tier: whose results.
+        root: the folder that holds a folder for each tier; if not given, the `results` of the working directory, or of
+            the nearest folder above it that has one.
+        replicas: the table of all training replicas rather than that of replica 0.
+
+    Raises:
+        UsageError: there are no such results. InvalidError: the table is another version's.
+    """
+    path = _folder(protocol, tier, root, replicas) / "tables" / f"{protocol}.csv"
+    # Only `nan` is missing: an empty reason is a reason, and `none` is a direction and a degradation.
+    types = {name: str if name in _TEXTS else int if name in _COUNTS else float for name in COLUMNS}
+    missing = {name: ["nan"] for name, kind in types.items() if kind is float}
+    try:
+        table = pd.read_csv(path, dtype=types, keep_default_na=False, na_values=missing, encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise InvalidError(f"{path} cannot be read: {error}", fix=_again(protocol, tier)) from error
+    if tuple(table.columns) != COLUMNS:
+        what = f"{path} was written by another version: its columns are not {', '.join(COLUMNS)}"
+        raise InvalidError(what, fix=_again(protocol, tier))
+    return table
+
+
+def claims(
+    protocol: str, *, tier: str = "laptop", root: str | Path | None = None, replicas: bool = False
+) -> pd.DataFrame:
+    """The claims of a protocol: a line for each claim and training replica.
+
+    `outcome` (holds, contradicted or undecided) and `why` are the claim's over all replicas; `effect` is first − second
+    with its 95 % interval, in the metric's `unit`, NaN where it could not be measured.
+
+    Arguments and errors are those of `results`.
+    """
+    path = _folder(protocol, tier, root, replicas) / protocol / "claims.json"
+    try:
+        judged = json.loads(path.read_text("utf-8"))
+        lines = [
+            {name: claim[name] for name in _ONCE} | {name: line[name] for name in _EACH}
+            for claim in judged
+            for line in claim["replicas"]
+        ]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InvalidError(f"{path} cannot be read: {error!r}", fix=_again(protocol, tier)) from error
+    return pd.DataFrame(lines, columns=[*_ONCE, *_EACH]).astype(dict.fromkeys(("margin", *_EACH[1:5]), float))
+
+
+def figure(protocol: str, *, tier: str = "laptop", root: str | Path | None = None, replicas: bool = False) -> Drawing:
+    """The protocol's figure, drawn from its table on its own cases (not the cascade's).
+
+    Arguments and errors are those of `results`; also InvalidError where matplotlib is not installed, or the table is of
+    another version of the protocol.
+    """
+    from flashbench.protocol.compose import load_protocol
+    from flashbench.reporting import vbench_table
+    from flashbench.reporting.figures import figure as figures
+
+    table = results(protocol, tier=tier, root=root, replicas=replicas)
+    asked = load_protocol(protocol, tier=tier)
+    own = table[table["cases"] == asked.case_set]
+    names = set(vbench_table.shown(asked).metrics)
+    if set(own["row"]) != {variant.row for variant in asked.variants} or not names <= set(own["metric"]):
+        what = f"the table of {protocol} has other rows or metrics than protocols/{protocol}.yaml at the {tier} tier"
+        raise InvalidError(what, fix=_again(protocol, tier))
+    return Drawing(figures.draw(asked, own))
+
+
+def _folder(protocol: str, tier: str, root: str | Path | None, replicas: bool) -> Path:
+    """The folder of the tier's results, which has a table of the protocol."""
+    within = Path(tier, "replicas") if replicas else Path(tier)
+    if root is None:
+        here = Path.cwd()
+        above = [folder / "results" for folder in (here, *here.parents)]
+        places = [place for place in above if (place / within / "tables").is_dir()]
+        if not places:
+            what = f"no folder results/{within.as_posix()} from {here} upwards"
+            raise UsageError(what, fix="work in a clone, run `flashbench run`, or give `root`")
+        folder = places[0] / within
+    else:
+        folder = Path(root) / within
+        if not (folder / "tables").is_dir():
+            raise UsageError(f"{folder} holds no tables", fix="`root` is the folder that holds a folder for each tier")
+    known = sorted(path.stem for path in (folder / "tables").glob("*.csv"))
+    if protocol not in known:
+        raise did_you_mean(f"protocol in {folder}:", protocol, known)
+    return folder
+
+
+def _again(protocol: str, tier: str) -> str:
+    return f"run `flashbench run {protocol} --tier {tier}` again"

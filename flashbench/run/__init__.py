@@ -1,0 +1,1 @@
+"""What `flashbench run` does, phase by phase."""

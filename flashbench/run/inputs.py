@@ -1,0 +1,42 @@
+"""What a run reads that this machine may lack: assets of metrics, systems and material."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from flashbench import metrics, systems
+from flashbench.assets import registry
+from flashbench.errors import MissingAsset
+from flashbench.laptop.settings import FOREIGN, TEXT_ENCODER
+from flashbench.progress import say
+from flashbench.types import Protocol
+
+
+def ensure_assets(protocols: Sequence[Protocol], *, material: bool) -> None:
+    """Fetch what the protocols read and this machine lacks: parameters of metrics; if asked, what clips are made of.
+
+    A metric without its parameters is a reason, not a failure. So is a released cascade: nobody fetches that unasked.
+    """
+    parts = [part for protocol in protocols for part in protocol.parts]
+    try:
+        _fetch({name for part in parts for metric in part.metrics for name in metrics.get(metric).assets})
+    except MissingAsset as error:
+        say(f"{error.what}: their rows will be NaN")
+    if not material:
+        return
+    wanted = {name for part in parts for row in part.variants for name in systems.get(row.system).assets}
+    kinds = {recipe["kind"] for protocol in protocols for recipe in protocol.recipes.values()}
+    if "text" in kinds:
+        wanted |= set(TEXT_ENCODER)
+    sets = {part.case_set for part in parts}
+    if "material" in sets or (sets != {"synthetic"} and kinds - set(FOREIGN)):
+        from flashbench.data.material import read_sources
+
+        wanted |= {source.asset for source in read_sources()}
+    _fetch(wanted)
+
+
+def _fetch(names: Iterable[str]) -> None:
+    missing = [name for name in sorted(names) if not registry.present(name)]
+    if missing:
+        registry.pull(missing, report=say)

@@ -1,0 +1,81 @@
+"""One call for the whole flow of a protocol, phase by phase; each phase reads and writes files under results/<tier>.
+
+- `models/` (shared by protocols), `<protocol>/clips.jsonl`, `<protocol>/contact.png`: in DVC's cache
+- `<protocol>/scores.parquet`, `tables/<protocol>.{md,csv,tex}`, `figures/<protocol>.svg`: in git
+- `claims.md`, `metrics.json`: over all protocols (`summarise`), in git
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import get_args
+
+from flashbench.engine import Engine, LocalEngine
+from flashbench.errors import UsageError, did_you_mean, on_disk
+from flashbench.protocol.compose import trials
+from flashbench.run import files, generate
+from flashbench.run.files import read_manifest, write
+from flashbench.run.identity import threads
+from flashbench.run.inputs import ensure_assets
+from flashbench.run.options import Options, results_folder
+from flashbench.run.render import write_tables
+from flashbench.run.score import score
+from flashbench.run.train import train_and_publish
+from flashbench.scores.key import numerics
+from flashbench.scores.table import to_parquet
+from flashbench.store import Store
+from flashbench.types import Phase, Protocol
+
+PHASES: tuple[Phase, ...] = get_args(Phase)
+
+
+def run(names: Sequence[str], phases: Sequence[Phase] = PHASES, options: Options | None = None) -> None:
+    """Run `phases` of the protocols `names`, in the phases' order.
+
+    Raises:
+        UsageError: an unknown name. InvalidError: an input that cannot be read, or a clip that cannot be made.
+    """
+    options = options or Options()
+    for phase in phases:
+        if phase not in PHASES:
+            raise did_you_mean("phase", phase, PHASES)
+    protocols = [options.protocol(name) for name in names]
+    if (options.limit or options.overrides) and options.results is None:
+        what = "a limited or changed protocol would replace the tier's results"
+        raise UsageError(what, fix="give its results a folder of their own: --results DIR")
+    making = bool({"train", "generate"} & set(phases))
+    if not making:
+        results_folder(options)
+    store = Store()
+    with on_disk(f"the folder {options.root} cannot be written", fix="choose --results"):
+        options.root.mkdir(parents=True, exist_ok=True)
+    ensure_assets(protocols, material=making)
+    first = protocols[0]
+    workers = first.budget.get("workers", 2) if options.workers is None else options.workers
+    with LocalEngine(workers=workers, threads=threads(first)) as engine:
+        if "train" in phases:
+            train_and_publish(protocols, store, options, engine)
+        for protocol in protocols:
+            for phase, body in _BODIES.items():
+                if phase in phases:
+                    body(protocol, store, options, engine)
+
+
+def _generate(protocol: Protocol, store: Store, options: Options, engine: Engine) -> None:
+    wanted = trials(protocol, replicas=options.replicas)
+    lines = generate.generate(protocol, wanted, store=store, engine=engine)
+    write(options.root / protocol.name / "clips.jsonl", files.manifest(lines))
+
+
+def _score(protocol: Protocol, store: Store, options: Options, engine: Engine) -> None:
+    manifest = read_manifest(options.root / protocol.name / "clips.jsonl")
+    table = score(protocol, manifest, store=store, engine=engine)
+    content = to_parquet(table, protocol.hash, numerics(protocol, manifest))
+    write(options.root / protocol.name / "scores.parquet", content)
+
+
+_BODIES: Mapping[Phase, Callable[[Protocol, Store, Options, Engine], None]] = {
+    "generate": _generate,
+    "score": _score,
+    "tables": write_tables,
+}

@@ -1,0 +1,1 @@
+"""Scores: their keys, their table, and runs of them on disk."""

@@ -1,0 +1,100 @@
+"""Scores of videos as a table with the columns of every scores.parquet, a row for each video and metric."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flashbench.errors import InvalidError
+from flashbench.metrics.base import Metric
+from flashbench.scores.key import noted
+from flashbench.types import Measurement
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def lines(
+    about: Mapping[str, Any], metrics: Sequence[Metric], found: Sequence[Measurement], keys: Sequence[str]
+) -> list[dict[str, Any]]:
+    """A row for each metric of one video; `about` has the columns that they share."""
+    return [
+        {
+            **about,
+            "metric": metric.name,
+            "value": measurement.value,
+            "per_frame": list(measurement.per_frame),
+            "reason": noted(metric, measurement),
+            "key": key,
+            "statistics": list(measurement.statistics),
+        }
+        for metric, measurement, key in zip(metrics, found, keys, strict=True)
+    ]
+
+
+def frame(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
+    """The rows as a table, in their order."""
+    import pandas as pd
+
+    return pd.DataFrame(list(rows), columns=list(COLUMNS))
+
+
+COLUMNS = (
+    "protocol", "row", "case", "cluster", "seed", "replica", "metric", "value", "per_frame", "frames", "reason",
+    "clip", "key", "statistics",
+)  # fmt: skip
+
+
+ORDER = ["protocol", "metric", "row", "case", "seed", "replica"]
+
+
+def to_parquet(scores: pd.DataFrame, protocol_hash: str, numerics: str = "") -> bytes:
+    """Content of scores.parquet: sorted, typed, no times, with the hash of the protocol and the `numerics` if known.
+
+    Statistics of set metrics are the bulk of the file, which is in git, so they are kept as float32: that moves pooled
+    NIQE by less than 1e-5 (measured on the laptop tier), far below its intervals. Tables are made from the file.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    floats = pa.list_(pa.float64())
+    kinds = {"seed": pa.int64(), "replica": pa.int64(), "frames": pa.int64(), "value": pa.float64()}
+    kinds |= {"per_frame": floats, "statistics": pa.list_(pa.float32())}
+    schema = pa.schema([(name, kinds.get(name, pa.string())) for name in COLUMNS])
+    table = pa.Table.from_pandas(scores, schema=schema, preserve_index=False)
+    table = table.replace_schema_metadata({"protocol": protocol_hash} | ({"numerics": numerics} if numerics else {}))
+    stream = BytesIO()
+    lists = {f"{name}.list.element": "BYTE_STREAM_SPLIT" for name in ("per_frame", "statistics")}
+    words = [name for name in COLUMNS if name not in kinds]
+    pq.write_table(table, stream, compression="zstd", compression_level=19, use_dictionary=words, column_encoding=lists)
+    return stream.getvalue()
+
+
+def read_scores(path: Path, protocol_hash: str | None = None) -> pd.DataFrame:
+    """Read scores.parquet; an `InvalidError` where it is missing, broken, of another form or of another protocol."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        read = pq.read_table(path)
+        table: pd.DataFrame = read.to_pandas()
+    except (OSError, pa.ArrowException) as error:
+        fix = "run `flashbench run PROTOCOL --phase score` first"
+        why = getattr(error, "strerror", None) or error
+        raise InvalidError(f"{path} cannot be read: {why}", fix=fix) from error
+    if tuple(table.columns) != COLUMNS:
+        raise InvalidError(f"{path} is no table of scores", fix=f"its columns must be {', '.join(COLUMNS)}")
+    if protocol_hash and (read.schema.metadata or {}).get(b"protocol") != protocol_hash.encode():
+        fix = "run the protocol again with the same tier and overrides; what is in the store is not made again"
+        raise InvalidError(f"the scores of {path} were made under another form of the protocol", fix=fix)
+    return table
+
+
+def stored_hash(file: Path) -> str:
+    """The protocol's hash in the metadata of a scores.parquet; empty if it has none."""
+    import pyarrow.parquet as pq
+
+    metadata = pq.read_schema(file).metadata or {}
+    return str(metadata.get(b"protocol", b"").decode("ascii", "replace"))

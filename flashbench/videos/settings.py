@@ -1,0 +1,143 @@
+"""What is measured, and on what of a video: metrics by name, frames, size."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from flashbench import keys, metrics
+from flashbench.assets import registry
+from flashbench.errors import UsageError
+from flashbench.metrics.base import Metric
+from flashbench.metrics.device import checked
+from flashbench.metrics.vbench.metric import PREFIXES
+from flashbench.paths import PACKAGE, protocol_root, read_yaml
+from flashbench.vbench.dimensions import DIMENSIONS
+
+FRAME_QUALITY = "adhoc/frame-quality"
+NO_REFERENCE = "no reference: --reference DIR"
+LARGEST = 16384
+"""Pixels of a side that frames can be resized to."""
+CUSTOM = "adhoc/custom"
+"""Name of the protocol where metrics are chosen by hand."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """Metrics, and the frames and size at which they see a video."""
+
+    protocol: str
+    metrics: tuple[Metric, ...]
+    frames: int | str = "all"
+    """`all`, or how many: the middles of as many equal parts of the video."""
+    size: tuple[int, int] | None = None
+    """Height, width; None: as it is."""
+    device: str = "cpu"
+    """Where networks run."""
+    obstacles: Mapping[str, str] = field(default_factory=dict)
+    """Metric → why it cannot run on this machine; looked up once."""
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Frames and size as they are written down."""
+        return {"frames": self.frames, "size": "native" if self.size is None else f"{self.size[0]}x{self.size[1]}"}
+
+    @property
+    def libraries(self) -> tuple[str, ...]:
+        """What the metrics that can run here compute with, besides NumPy, SciPy and OpenCV."""
+        used = {name for metric in self.metrics if metric.name not in self.obstacles for name in metric.libraries}
+        return tuple(sorted(used))
+
+    def excuse(self, metric: Metric, reference: object) -> str:
+        """Why a metric is not asked about a clip with or without a `reference` (None); empty if it is."""
+        alone = metric.scope == "pair" and reference is None
+        return self.obstacles.get(metric.name) or (NO_REFERENCE if alone else "")
+
+    def about_metrics(self) -> dict[str, Any]:
+        """Name → identity, sha256 of its assets, and why it cannot run here (empty if it can)."""
+        known = registry.current()
+        here = set(known.names())
+        return {
+            metric.name: {
+                "identity": keys.plain(metric.identity),
+                "assets": {name: known.get(name).sha256 if name in here else "unknown" for name in metric.assets},
+                "obstacle": self.obstacles.get(metric.name, ""),
+            }
+            for metric in self.metrics
+        }
+
+    @property
+    def hash(self) -> str:
+        """The protocol's hash: metrics by their identity, weights, frames, size."""
+        about = {name: {**entry, "obstacle": ""} for name, entry in self.about_metrics().items()}
+        return keys.key("adhoc", metrics=about, **self.settings)
+
+
+def wanted(
+    chosen: Iterable[str | Metric] | str | None = None,
+    *,
+    frames: int | str = "all",
+    size: str = "native",
+    device: str = "cpu",
+) -> Wanted:
+    """Metrics by name (None: the protocol `adhoc/frame-quality`) and settings as a user writes them.
+
+    Raises:
+        UsageError: no such metric, number of frames, size or device; a metric twice.
+    """
+    names: Sequence[str | Metric]
+    if chosen is None:
+        default = _frame_quality()
+        names, frames = default["metrics"], default["frames"] if frames == "all" else frames
+    else:
+        names = [name for one in ([chosen] if isinstance(chosen, str) else chosen) for name in _all_of(one)]
+    if wrong := [one for one in names if not isinstance(one, str | Metric)]:
+        raise UsageError(f"{wrong[0]!r} is no metric", fix="give names, or flashbench.metrics.Metric objects")
+    found = tuple(metrics.get(one) if isinstance(one, str) else one for one in names)
+    if not found:
+        raise UsageError("no metric is asked for", fix="leave them out for all of adhoc/frame-quality, or name some")
+    labels = [metric.name for metric in found]
+    if twice := sorted({label for label in labels if labels.count(label) > 1}):
+        raise UsageError(f"metric {twice[0]} is asked for twice", fix="name it once")
+    protocol = FRAME_QUALITY if chosen is None else CUSTOM
+    obstacles = {metric.name: reason for metric in found if (reason := metric.obstacle)}
+    return Wanted(
+        protocol=protocol,
+        metrics=found,
+        frames=_frames(frames),
+        size=_size(size),
+        device=checked(device),
+        obstacles=obstacles,
+    )
+
+
+def _all_of(one: str | Metric) -> list[str | Metric]:
+    """A metric; `vbench`, `vbench_long` and `vbench_long_official` are all of VBench's dimensions."""
+    return [f"{one}:{name}" for name in DIMENSIONS] if one in PREFIXES else [one]
+
+
+def _frame_quality() -> Mapping[str, Any]:
+    for root in (protocol_root(), PACKAGE / "shipped" / "protocols"):  # a user's own copy need not have it
+        if (path := root / f"{FRAME_QUALITY}.yaml").is_file():
+            return read_yaml(path)
+    raise UsageError(f"{protocol_root()} has no {FRAME_QUALITY}.yaml", fix="name metrics, or see FLASHBENCH_PROTOCOLS")
+
+
+def _frames(text: int | str) -> int | str:
+    if text == "all":
+        return text
+    if not re.fullmatch("[0-9]{1,9}", str(text)) or int(text) < 1:
+        raise UsageError(f"--frames {text!r} is no number of frames", fix="write all, or a number from 1")
+    return int(text)
+
+
+def _size(text: str) -> tuple[int, int] | None:
+    if text == "native":
+        return None
+    match = re.fullmatch("([1-9][0-9]{0,4})x([1-9][0-9]{0,4})", str(text))
+    if not match or max(size := (int(match[1]), int(match[2]))) > LARGEST:
+        fix = f"write native, or HEIGHTxWIDTH such as 1080x1920, at most {LARGEST} each"
+        raise UsageError(f"--size {text!r} is no size", fix=fix)
+    return size
