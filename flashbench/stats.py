@@ -35,8 +35,6 @@ from flashbench.types import Floats
 Labels: TypeAlias = npt.NDArray[np.str_]
 Evaluate: TypeAlias = Callable[[Floats], float]
 """From units [G, …], or from summed statistics [S], to a value."""
-Lookup: TypeAlias = Callable[[str], Metric]
-"""From names to metrics: `flashbench.metrics.get`, or a test's."""
 
 LEVEL = 0.95
 MIN_CLUSTERS = 3

@@ -72,28 +72,6 @@ class Geometry:
     """The low-quality input is `height / scale` by `width / scale`."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Variant:
-    """One way of answering a case: a system and its settings. `row` is its id in tables."""
-
-    row: str
-    system: str
-    settings: Settings = field(default_factory=dict)
-    size: tuple[int, int] | None = None
-    """Height and width of its clips, where they are not the protocol's."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Trial:
-    """One clip to make."""
-
-    variant: Variant
-    case: Case
-    geometry: Geometry
-    replica: int = 0
-    """Training seed of the models that the variant uses, apart from the case's sampling seed."""
-
-
 @dataclass(frozen=True)
 class Clip:
     """Frames uint8 [T, H, W, 3] in RGB with their rate."""
@@ -164,83 +142,6 @@ class Claim:
             return self.equivalent
         assert self.better is not None and self.than is not None
         return self.better, self.than
-
-
-@dataclass(frozen=True, kw_only=True)
-class Preview:
-    """One clip of Stage I for a case, shared by everything that enhances it."""
-
-    variant: Variant
-    geometry: Geometry
-
-
-@dataclass(frozen=True, kw_only=True)
-class Subset:
-    """The first prompts of a suite's fixed order."""
-
-    suite: str
-    chosen: int
-    """Prompts chosen."""
-    of: int
-    """Prompts that the suite has."""
-    hash: str
-    """Of the chosen prompts' ids."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Protocol:
-    """A table or figure of the paper as data: who answers what, and how it is judged."""
-
-    name: str
-    title: str
-    tier: str
-    table: str
-    """The paper's table or figure, e.g. `Table 8`."""
-    variants: tuple[Variant, ...]
-    cases: tuple[Case, ...]
-    geometry: Geometry
-    metrics: tuple[str, ...]
-    primary: tuple[str, ...]
-    baseline: str
-    margins: Mapping[str, float]
-    claims: tuple[Claim, ...]
-    published: Mapping[str, Mapping[str, Mapping[str, float]]]
-    """version (v1, v4) → row → metric → number."""
-    curve: str | None
-    """Setting on the horizontal axis of the figure, if the protocol draws one."""
-    recipes: Mapping[str, Mapping[str, Any]]
-    """Trainings by name: the settings of each, resolved for the tier, and under `needs` the recipes that it reads."""
-    budget: Mapping[str, int]
-    """The tier's workers and threads: not part of any key except through the numerics class."""
-    hash: str
-    """Of everything that decides a number; one for both sets of cases."""
-    preview: Preview | None = None
-    """Stage I's clip that all systems enhance where a case is a prompt alone."""
-    cascade: Protocol | None = None
-    """The same rows on prompts: Stage I's clip enlarged, without a reference, so exploratory; None without one."""
-    subset: Subset | None = None
-    """Which part of a suite of prompts the cases are; None for material."""
-    exploratory: bool = False
-    """Whether this is another protocol's `cascade`."""
-
-    @property
-    def parts(self) -> tuple[Protocol, ...]:
-        """The protocol on its own cases, and on those of the cascade."""
-        return (self,) if self.cascade is None else (self, self.cascade)
-
-    @property
-    def case_set(self) -> str:
-        """`material`, `synthetic` or `prompts`: what its cases are; `cascade` for another protocol's cascade."""
-        source = self.cases[0].source
-        return (
-            "cascade"
-            if self.exploratory
-            else "prompts"
-            if source is None
-            else "synthetic"
-            if source.startswith("synthetic-")
-            else "material"
-        )
 
 
 Floats: TypeAlias = npt.NDArray[np.float64]

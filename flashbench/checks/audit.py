@@ -20,10 +20,12 @@ from typing import Any, TypeAlias
 import numpy as np
 import yaml
 
-from flashbench import keys, metrics
+from flashbench import keys
 from flashbench.errors import IntegrityError, InvalidError
+from flashbench.metrics.base import Metric
 from flashbench.progress import say
 from flashbench.protocol.cases import asked_of
+from flashbench.protocol.types import Protocol
 from flashbench.run.files import read_manifest
 from flashbench.run.inputs import ensure_assets
 from flashbench.run.options import Options
@@ -32,7 +34,7 @@ from flashbench.run.summary import scored, summary
 from flashbench.scores.key import noted, score_key
 from flashbench.scores.table import read_scores
 from flashbench.store import Store
-from flashbench.types import Measurement, Protocol
+from flashbench.types import Measurement
 
 Row: TypeAlias = Mapping[str, Any]
 
@@ -128,7 +130,7 @@ def _grid(
         for case in part.cases
         for variant in part.variants
         for replica in replicas
-        for more in ([(name, part.geometry.frames) for name in asked_of(part, case)] if measured else [()])
+        for more in ([(metric.name, part.geometry.frames) for metric in asked_of(part, case)] if measured else [()])
     }
     found = Counter(tuple(row[field] for field in fields) for row in rows)
     for what, wrong in (
@@ -148,11 +150,11 @@ def _scores(
     path: Path, protocol: Protocol, rows: Sequence[Row], lines: Sequence[Row], store: Store
 ) -> tuple[list[str], int]:
     """Findings about each score, its clip, its key and the store's record, and how many records there were."""
-    controls = {variant.row for variant in protocol.variants if variant.system == "original" and not variant.size}
+    controls = {variant.row for variant in protocol.variants if variant.system.name == "original" and not variant.size}
     by_clip = {tuple(line[field] for field in _CLIP): line for line in lines}
     references = {(row["case"], row["seed"], row["replica"]): row["clip"] for row in rows if row["row"] in controls}
     texts = {case.id: case.prompt.original for part in protocol.parts for case in part.cases if case.prompt}
-    measured = {name for part in protocol.parts for name in part.metrics}
+    measured = {metric.name: metric for part in protocol.parts for metric in part.metrics}
     findings, forged, right, checked = list[str](), list[str](), 0, 0
     for row in rows:
         if row["metric"] not in measured or not row["key"]:
@@ -161,9 +163,9 @@ def _scores(
         if at in by_clip and row["clip"] != by_clip[at]["digest"]:
             findings.append(f"{where}: the score is of another clip than clips.jsonl names")
         reference = by_clip[at]["original"] if at in by_clip else references.get(at[1:])
-        if reference or metrics.get(row["metric"]).scope != "pair":
+        if reference or measured[row["metric"]].scope != "pair":
             about = {"clip": row["clip"], "reference": reference, "prompt": texts.get(row["case"])}
-            key = score_key(row["metric"], **about)
+            key = score_key(measured[row["metric"]], **about)
             right += key == row["key"]
             forged += [f"{where}: the key is not that of metric, clip and reference"] if key != row["key"] else []
         try:
@@ -174,28 +176,28 @@ def _scores(
         if found:  # else it was never measured here (a clone): then dvc.lock vouches, and the count says so
             checked += 1
             record = json.loads(store.score_path(row["key"]).read_text(encoding="utf-8"))["body"]
-            edited = _edited(row, found, record)
+            edited = _edited(row, measured[row["metric"]], found, record)
             findings += [f"{where}: {field} differs from the store's sealed record" for field in edited]
     if forged and not right:  # keys hold the machine's numerics class
         say(f"{path}: scores are of another numerics class: keys not recomputed")
     return findings + (forged if right else []), checked
 
 
-def _edited(row: Row, found: Measurement, about: Row) -> Iterator[str]:
+def _edited(row: Row, metric: Metric, found: Measurement, about: Row) -> Iterator[str]:
     """Fields of a row that are not those of its sealed record."""
     yield from (field for field in ("metric", "clip") if row[field] != about[field])
     for field in ("value", "per_frame", "statistics"):
         kind = np.float32 if field == "statistics" else np.float64  # as scores.parquet keeps them
         if not np.array_equal(np.asarray(getattr(found, field), kind), np.asarray(row[field], kind), equal_nan=True):
             yield field
-    if row["reason"] != noted(row["metric"], found):
+    if row["reason"] != noted(metric, found):
         yield "reason"
 
 
 def _manifest(path: Path, protocol: Protocol, lines: Iterable[Row], store: Store, *, decode: bool) -> Iterator[str]:
     """Each line names a clip of its row's system and settings, with the digests that the store has."""
     variants = {
-        variant.row: (variant.system, keys.plain(variant.settings))
+        variant.row: (variant.system.name, keys.plain(variant.settings))
         for part in protocol.parts
         for variant in part.variants
     }

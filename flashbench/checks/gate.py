@@ -22,15 +22,15 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from flashbench import keys, metrics, stats
+from flashbench import keys, stats
 from flashbench.checks import baseline as sides
 from flashbench.checks.baseline import Scores
 from flashbench.errors import Exit, InvalidError, UsageError, did_you_mean
 from flashbench.protocol.cases import of_part
+from flashbench.protocol.types import Protocol
 from flashbench.run.identity import threads
 from flashbench.run.options import Options, results_folder
-from flashbench.scores.key import numerics
-from flashbench.types import Protocol
+from flashbench.run.score import numerics
 
 Outcome: TypeAlias = Literal["pass", "regression", "invalid", "inconclusive"]
 EVERY = "*"
@@ -140,7 +140,7 @@ def gate(
     protocols = {name: options.protocol(name) for name in names}
     current = sides.read(results_folder(options))
     protocols |= {name: options.protocol(name) for name in current if not names}
-    known = {metric for protocol in protocols.values() for part in protocol.parts for metric in part.metrics}
+    known = {name for protocol in protocols.values() for part in protocol.parts for name in part.metric_names}
     for metric in tolerance or ():
         if metric not in (EVERY, *known):
             raise did_you_mean("metric with a tolerance", metric, known)
@@ -312,7 +312,7 @@ def _judged(
     replicas = sorted(before["replica"].unique())
     for part in protocol.parts:
         groups = of_part(part, before).groupby(["row", "metric", "replica"]).groups
-        asked = itertools.product((variant.row for variant in part.variants), part.metrics, replicas)
+        asked = itertools.product((variant.row for variant in part.variants), part.metric_names, replicas)
         for at in (groups[key] for key in asked if key in groups):
             finding = _finding(part, before.loc[at], after.loc[at], margins=margins)
             if finding is not None:
@@ -343,7 +343,7 @@ def _finding(part: Protocol, before: pd.DataFrame, after: pd.DataFrame, *, margi
     silent = before["value"].isna().all() and after["value"].isna().all()
     if margin is None or (margins and silent) or (not margins and not changed.any()):
         return None
-    kind = metrics.get(name)
+    kind = part.metric(name)
     if margins and kind.direction == "none":
         raise UsageError(f"{name} has no better or worse, so no margin", fix=f"take it out of `margins` of {part.name}")
     both = pd.concat([before.assign(row="baseline"), after.assign(row="current")], ignore_index=True)

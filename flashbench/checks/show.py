@@ -8,16 +8,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from flashbench import keys, metrics, stats, systems
+from flashbench import keys, stats
 from flashbench.errors import UsageError, did_you_mean
+from flashbench.metrics.base import Metric
 from flashbench.progress import say
 from flashbench.protocol.cases import of_part
+from flashbench.protocol.types import Protocol, Variant
 from flashbench.reporting.document import Block, Cell, Notes
 from flashbench.run.files import read_manifest
 from flashbench.run.options import Options, results_folder
 from flashbench.scores.table import read_scores
 from flashbench.store import Store
-from flashbench.types import Case, Protocol, Variant
+from flashbench.types import Case
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -61,7 +63,7 @@ def parse(text: str, options: Options) -> Address:
     if row not in rows:
         raise did_you_mean(f"row of {name}", row, rows)
     found = Address(protocol=protocol, row=row, metric=metric)
-    known = {metric for part, _ in found.parts for metric in part.metrics}
+    known = {name for part, _ in found.parts for name in part.metric_names}
     if metric and metric not in known:
         raise did_you_mean(f"metric of {name}", metric, known)
     return found
@@ -99,8 +101,8 @@ def describe(text: str, options: Options, *, case: str = "") -> tuple[list[Block
             continue
         found.append(Block("subheading", f"On {part.case_set}: {at.protocol.title}, {at.protocol.table} of the paper"))
         found.append(Block("text", _about(part, variant)))
-        chosen = [at.metric] if at.metric else list(part.metrics)
-        found += _values(part, own, [name for name in chosen if name in part.metrics])
+        chosen = [metric for metric in part.metrics if at.metric in ("", metric.name)]
+        found += _values(own, chosen)
         found += _clips(part, own[own["case"] == case] if case else own, at.metric, lines, store)
         one = next((one for one in part.cases if one.id == case), None)
         replicas = sorted({int(replica) for replica in own["replica"]})
@@ -112,23 +114,25 @@ def describe(text: str, options: Options, *, case: str = "") -> tuple[list[Block
 def _about(part: Protocol, variant: Variant) -> str:
     settings = ", ".join(f"`{name}` {value}" for name, value in sorted(variant.settings.items()))
     height, width = variant.size or (part.geometry.height, part.geometry.width)
-    evaluations = systems.get(variant.system).evaluations(variant.settings)
+    evaluations = variant.system.evaluations(variant.settings)
     size = f"{part.geometry.frames} frames of {height}×{width}"
-    return f"System `{variant.system}`, {size}, network evaluations: {evaluations}. Settings: {settings or 'none'}."
+    return (
+        f"System `{variant.system.name}`, {size}, network evaluations: {evaluations}. Settings: {settings or 'none'}."
+    )
 
 
-def _values(part: Protocol, scores: pd.DataFrame, names: Sequence[str]) -> list[Block]:
+def _values(scores: pd.DataFrame, metrics: Sequence[Metric]) -> list[Block]:
     """A grid of the row's values, a line for each metric and replica."""
     notes, grid = Notes(), [list(map(Cell, ("metric", "replica", "value", "low", "high", "n/of")))]
-    for name in names:
+    for metric in metrics:
         for replica in sorted({int(replica) for replica in scores["replica"]}):
-            found = stats.estimate(scores, metrics.get(name), scores["row"].iloc[0], replica=replica)
+            found = stats.estimate(scores, metric, scores["row"].iloc[0], replica=replica)
             cells = [
                 f"{number:.5g}" if math.isfinite(number) else "–" for number in (found.value, found.low, found.high)
             ]
             cells[0] += notes.mark(found.reason)
             texts = (str(replica), *cells, f"{found.n}/{found.of}")
-            grid.append([Cell(name, code=True), *map(Cell, texts)])
+            grid.append([Cell(metric.name, code=True), *map(Cell, texts)])
     return [Block("grid", grid=grid), *([Block("notes", notes=notes.lines())] if notes.texts else [])]
 
 
@@ -136,7 +140,7 @@ def _clips(
     part: Protocol, scores: pd.DataFrame, metric: str, lines: Mapping[Any, Mapping[str, Any]] | None, store: Store
 ) -> list[Block]:
     """A grid of the row's clips: case, seed, replica, score, digest, and where they are."""
-    shown = metric if metric in part.metrics else part.primary[0]
+    shown = metric if metric in part.metric_names else part.primary[0]
     grid = [list(map(Cell, ("case", "seed", "replica", shown, "clip", "where")))]
     notes = Notes()
     own = scores[scores["metric"] == shown].sort_values(["case", "seed", "replica"], kind="stable")
@@ -179,7 +183,7 @@ def command(
 
     The protocol is cut down to the row by overrides. They are in no clip's key, so the clips are the same ones.
     """
-    block: dict[str, Any] = {"row": [variant.row], "system": variant.system, "with": dict(variant.settings)}
+    block: dict[str, Any] = {"row": [variant.row], "system": variant.system.name, "with": dict(variant.settings)}
     if variant.size:
         block["size"] = "x".join(map(str, variant.size))
     cut = [f"rows={keys.canonical_json([block])}", f"baseline={variant.row}", "controls=[]", "claims=[]", "beside=null"]

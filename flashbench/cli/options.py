@@ -13,6 +13,8 @@ Overrides = Annotated[
 ]
 Results = Annotated[Path | None, typer.Option("--results", help="Folder of the results (default: results/TIER).")]
 
+Fresh = Annotated[bool, typer.Option("--fresh", help="Measure again what the store has scores of.")]
+
 
 def examples(*lines: str) -> str:
     """The end of a command's help."""

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from flashbench.cli.options import Overrides, Results, Tier, examples
+from flashbench.cli.options import Fresh, Overrides, Results, Tier, examples
 
 Budget = Annotated[
     str | None, typer.Option("--budget", help="GPU-hours, e.g. 2gpuh: as many of the first prompts as they allow.")
@@ -99,6 +99,7 @@ def run(
         Path | None,
         typer.Option("--weights", help="A checkpoint of your own (file or folder): one more row, in results/own/TIER."),
     ] = None,
+    fresh: Fresh = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, make nothing.")] = False,
     overrides: Overrides = None,
 ) -> None:
@@ -107,7 +108,7 @@ def run(
     from flashbench.run.phases import PHASES
 
     options = _options(tier, replicas, results, limit, workers, overrides)
-    options = _within(replace(options, system=system, weights=weights), protocols, budget)
+    options = _within(replace(options, system=system, weights=weights, fresh=fresh), protocols, budget)
     if dry_run:
         from flashbench.planning import dry_run as rehearsal
 

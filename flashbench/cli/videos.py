@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from flashbench.cli.options import examples
+from flashbench.cli.options import Fresh, examples
 from flashbench.errors import InvalidError
 
 vbench = typer.Typer(no_args_is_help=True, help="VBench's result files and file names, both ways.")
@@ -55,6 +55,7 @@ def score(
     ] = None,
     device: Annotated[str, typer.Option("--device", help="Where trained networks run: cpu, cuda or cuda:N.")] = "cpu",
     workers: Annotated[int, typer.Option("--workers", min=1, help="Videos scored at the same time.")] = 1,
+    fresh: Fresh = False,
 ) -> None:
     """Score your videos: a table with 95 % intervals; what is in the store already is not measured again.
 
@@ -67,8 +68,9 @@ def score(
 
     names = _names(metrics)
     done = run(
-        videos, names, prompts, reference=reference, frames=frames, size=size, out=out, device=device, workers=workers
-    )
+        videos, names, prompts, reference=reference, frames=frames, size=size, out=out, device=device, workers=workers,
+        fresh=fresh,
+    )  # fmt: skip
     show(blocks(done, every_video=out is None and len(done.videos) <= 5))
     if out is not None:
         typer.echo(f"written: {out}/scores.md, scores.csv, scores.parquet, run.json")

@@ -8,7 +8,7 @@ things (another version, weights, frames, size, numerics) are refused.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -142,7 +142,7 @@ def judge(
     margin: Margins = None,
     metrics: Iterable[str | Metric] | None = None,
     pairs: str | Path = "auto",
-    lookup: stats.Lookup = registry.get,
+    lookup: Callable[[str], Metric] = registry.get,
 ) -> Compared:
     """Compare labelled runs with the one labelled `baseline`; `compare` with all that it found out."""
     if baseline not in runs:

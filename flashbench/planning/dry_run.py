@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from flashbench import metrics, systems
 from flashbench.assets import registry
 from flashbench.data import prompts
 from flashbench.errors import FlashBenchError, InvalidError
@@ -15,8 +14,9 @@ from flashbench.metrics.vbench import environment, weights
 from flashbench.planning import networks, stand_ins
 from flashbench.protocol.compose import sized
 from flashbench.protocol.own_weights import NETWORKS
+from flashbench.protocol.types import Protocol, Variant
 from flashbench.systems.checkpoints import COMPONENTS
-from flashbench.types import Geometry, Protocol, Variant
+from flashbench.types import Geometry
 
 if TYPE_CHECKING:
     from flashbench.run.options import Options
@@ -60,7 +60,7 @@ def rehearse(protocol: Protocol) -> list[str]:
 
 def _row(part: Protocol, recipes: Mapping[str, Mapping[str, Any]], variant: Variant, geometry: Geometry) -> str:
     """What a row would do; InvalidError where it could not."""
-    system, shape = systems.get(variant.system), f"{geometry.frames} frames of {geometry.height}x{geometry.width}"
+    system, shape = variant.system, f"{geometry.frames} frames of {geometry.height}x{geometry.width}"
     try:
         system.check(variant.settings, geometry)
         why = system.obstacle(variant.settings, recipes)
@@ -90,7 +90,7 @@ def _walk(
     part: Protocol, recipes: Mapping[str, Mapping[str, Any]], variant: Variant, geometry: Geometry
 ) -> networks.Walk | None:
     """The row's network, walked through; None for a row without one."""
-    recipe, system = recipes.get(str(variant.settings.get("training"))), systems.get(variant.system)
+    recipe, system = recipes.get(str(variant.settings.get("training"))), variant.system
     if recipe is None:
         return None
     if recipe["kind"] in TRAINED:
@@ -99,10 +99,10 @@ def _walk(
         codec = recipes["stage1_codec" if recipe["kind"] == "stage1" else "codec"]
         return networks.walk_trained(recipe, int(codec["channels"]), variant.settings, geometry)
     wanted = getattr(system, "component", "")
-    if recipe["kind"] == "given" and not wanted and NETWORKS.get(variant.system) == recipe["component"]:
+    if recipe["kind"] == "given" and not wanted and NETWORKS.get(system.name) == recipe["component"]:
         return None  # one's own network in place of a trained one: of whatever width, so checked when it is loaded
     if wanted != recipe["component"]:
-        what = f"its recipe holds {recipe['component']}, and system {variant.system!r} reads {wanted or 'none'}"
+        what = f"its recipe holds {recipe['component']}, and system {system.name!r} reads {wanted or 'none'}"
         raise InvalidError(what, fix="name another recipe under `training`")
     if wanted == "stage1":
         return networks.walk_stage1(variant.settings, geometry)
@@ -112,8 +112,8 @@ def _walk(
 def _metrics(part: Protocol) -> Iterator[str]:
     """Metrics that could not run now, and why; InvalidError for one that no case or size can have."""
     case = part.cases[0]
-    for name in part.metrics:
-        metric = metrics.get(name)
+    for metric in part.metrics:
+        name = metric.name
         if metric.scope == "pair" and case.source is None:
             what = f"{part.name} at {part.tier}: metric {name!r} needs a reference, which prompts do not have"
             raise InvalidError(what, fix="leave it out")
@@ -144,16 +144,18 @@ def missing(protocol: Protocol) -> list[str]:
         rewritten = any(prompt.text != prompt.original for prompt in said)
         for asset in (*([prompts.FULL_INFO] if said else ()), *(prompts.REWRITES.values() if rewritten else ())):
             needed.setdefault(asset, []).append("prompts")
-        for name in part.metrics:
-            for asset in metrics.get(name).assets:
-                needed.setdefault(asset, []).append(f"metric {name}")
+        for metric in part.metrics:
+            for asset in metric.assets:
+                needed.setdefault(asset, []).append(f"metric {metric.name}")
         for variant in part.variants:
-            for asset in systems.get(variant.system).assets:
+            for asset in variant.system.assets:
                 needed.setdefault(asset, []).append(f"row {variant.row}")
     lines = []
     for asset in absent(needed):
         entry = registry.get(asset)
         lines.append(f"{asset}, for {', '.join(dict.fromkeys(needed[asset]))}: {entry} from {entry.sources[0]}")
-    worked = [name for part in protocol.parts for name in part.metrics if name.partition(":")[0].startswith("vbench")]
+    worked = [
+        name for part in protocol.parts for name in part.metric_names if name.partition(":")[0].startswith("vbench")
+    ]
     asked = dict.fromkeys(prompts.dimension_of(name) for name in worked if ":" in name)
     return [*lines, *weights.needs(asked, environment=environment.python() is not None)]

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flashbench import metrics, stats, systems
+from flashbench import stats
 from flashbench.assets import registry
 from flashbench.cascade import cost
 from flashbench.data import prompts
@@ -19,6 +19,7 @@ from flashbench.planning import stand_ins
 from flashbench.planning.dry_run import missing
 from flashbench.planning.networks import LAYOUTS
 from flashbench.protocol.compose import load_protocol, sized
+from flashbench.protocol.types import Protocol, Trial, Variant
 from flashbench.run.generate import plan, source_clip
 from flashbench.run.identity import TRAINED, recipe_key
 from flashbench.scores.table import read_scores
@@ -26,7 +27,7 @@ from flashbench.store import Store
 from flashbench.systems.base import System
 from flashbench.systems.checkpoints import COMPONENTS, absent
 from flashbench.systems.released import Released
-from flashbench.types import Geometry, Protocol, Settings, Trial, Variant
+from flashbench.types import Geometry, Settings
 
 if TYPE_CHECKING:
     from flashbench.run.options import Options
@@ -134,7 +135,7 @@ def _work(protocol: Protocol, part: Protocol, replicas: Sequence[int], store: St
         if preview and not shared and _same(variant, geometry, preview.variant, preview.geometry):
             yield Work(name, 0, 0, 0.0, 0, "they are Stage I's")
             continue
-        if why := _never(systems.get(variant.system), variant.settings, protocol.recipes):
+        if why := _never(variant.system, variant.settings, protocol.recipes):
             yield Work(name, 0, 0, 0.0, 0, why)
             continue
         count = len(part.cases) * len(replicas)
@@ -158,7 +159,7 @@ def _kinds(protocol: Protocol) -> list[Variant]:
         own = sized(protocol.geometry, variant)
         if preview and _same(variant, own, preview.variant, preview.geometry):
             continue
-        if not _never(systems.get(variant.system), variant.settings, protocol.recipes):
+        if not _never(variant.system, variant.settings, protocol.recipes):
             kinds.append(variant)
     return kinds
 
@@ -176,7 +177,7 @@ def _never(system: System, settings: Settings, recipes: Mapping[str, Mapping[str
 
 def _seconds(variant: Variant, geometry: Geometry, protocol: Protocol) -> float:
     """Seconds of a clip's networks: the paper's own where it printed them, else by rates fitted to its times."""
-    system = systems.get(variant.system)
+    system = variant.system
     geometry = sized(geometry, variant)
     if isinstance(system, Released) and (known := cost.PUBLISHED.get(system.stage(variant.settings, geometry))):
         return known
@@ -195,18 +196,18 @@ def _is_there(protocol: Protocol, trial: Trial, store: Store) -> bool:
 
 def _built(protocol: Protocol, variants: Sequence[Variant], replica: int, store: Store) -> bool:
     """Whether every model that the variants read is there: a clip whose model is not built yet has no key."""
-    names = [name for variant in variants for name in systems.get(variant.system).models(variant.settings)]
+    names = [name for variant in variants for name in variant.system.models(variant.settings)]
     return all(store.has_model(recipe_key(protocol, name, replica)) for name in names)
 
 
 def _scores(protocol: Protocol) -> int:
     """Scores of one replica: of VBench's dimensions those that a prompt serves, of rows those that have clips."""
     return sum(
-        prompts.serves(case, name)
+        prompts.serves(case, metric.name)
         for part in protocol.parts
         for variant in part.variants
-        if not _never(systems.get(variant.system), variant.settings, protocol.recipes)
-        for name in part.metrics
+        if not _never(variant.system, variant.settings, protocol.recipes)
+        for metric in part.metrics
         for case in part.cases
     )
 
@@ -247,9 +248,9 @@ def _disk(protocol: Protocol, work: Sequence[Work]) -> list[str]:
 def _resolves(part: Protocol, results: Path) -> str:
     """The smallest true difference that the paired test would find, in units of the spread that it has to overcome."""
     served = {
-        name: len({case.cluster for case in part.cases if prompts.serves(case, name)})
-        for name in part.metrics
-        if not metrics.get(name).computed
+        metric.name: len({case.cluster for case in part.cases if prompts.serves(case, metric.name)})
+        for metric in part.metrics
+        if not metric.computed
     }
     least = {name: stats.smallest_resolvable(1 / math.sqrt(max(count, 1)), count) for name, count in served.items()}
     units, lines = _CLUSTERS.get(part.case_set, "prompts"), []
@@ -284,10 +285,10 @@ def _spreads(part: Protocol, results: Path) -> dict[str, float]:
         return {}
     scores = scores[scores["case"].isin({case.id for case in laptop.cases}) & (scores["replica"] == 0)]
     rows, found = [row for row in scores["row"].unique() if row != laptop.baseline], {}
-    shared = [name for name in part.metrics if name in laptop.metrics and name in set(scores["metric"])]
-    for name in (name for name in shared if not metrics.get(name).computed):
-        made = [stats.contrast(scores, metrics.get(name), row, laptop.baseline) for row in rows]
+    scored = set(laptop.metric_names) & set(scores["metric"])
+    for metric in (metric for metric in part.metrics if metric.name in scored and not metric.computed):
+        made = [stats.contrast(scores, metric, row, laptop.baseline) for row in rows]
         spread = sorted(one.se * math.sqrt(one.clusters) for one in made if one.se > 0)
         if spread:
-            found[name] = spread[len(spread) // 2]
+            found[metric.name] = spread[len(spread) // 2]
     return found

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from flashbench.data import prompts
 from flashbench.errors import MissingAsset
-from flashbench.types import Prompt, Protocol
+from flashbench.protocol.types import Protocol
+from flashbench.types import Prompt
 from flashbench.vbench.dimensions import DIMENSIONS
 
 if TYPE_CHECKING:

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from flashbench.data import prompts
 from flashbench.errors import UsageError, did_you_mean
-from flashbench.types import Case, Prompt, Protocol, Subset
+from flashbench.metrics.base import Metric
+from flashbench.protocol.types import Protocol, Subset
+from flashbench.types import Case, Prompt
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -65,14 +67,14 @@ def _prompt_cases(spec: Mapping[str, Any], seeds: int, suite: Suite) -> tuple[tu
     return cases, Subset(suite=name, chosen=len(chosen), of=len(whole), hash=prompts.subset_hash(chosen))
 
 
-def asked(protocol: Protocol) -> dict[str, tuple[str, ...]]:
+def asked(protocol: Protocol) -> dict[str, tuple[Metric, ...]]:
     """Case to the metrics that it is scored with: its set's, of VBench's dimensions those that its prompt serves."""
     return {case.id: asked_of(part, case) for part in protocol.parts for case in part.cases}
 
 
-def asked_of(part: Protocol, case: Case) -> tuple[str, ...]:
+def asked_of(part: Protocol, case: Case) -> tuple[Metric, ...]:
     """Metrics that a case of `part` is scored with."""
-    return tuple(name for name in part.metrics if prompts.serves(case, name))
+    return tuple(metric for metric in part.metrics if prompts.serves(case, metric.name))
 
 
 def of_part(part: Protocol, scores: pd.DataFrame) -> pd.DataFrame:

@@ -14,13 +14,15 @@ from typing import Any
 
 import yaml
 
-from flashbench import keys, systems
+from flashbench import keys, metrics, systems
 from flashbench.data import prompts
 from flashbench.errors import FlashBenchError, UsageError, did_you_mean
+from flashbench.metrics.base import Metric
 from flashbench.paths import protocol_root, read_yaml
 from flashbench.protocol import cases
 from flashbench.protocol.published import published
-from flashbench.types import Case, Claim, Geometry, Preview, Protocol, Scalar, Trial, Variant
+from flashbench.protocol.types import Preview, Protocol, Trial, Variant
+from flashbench.types import Case, Claim, Geometry, Scalar
 from flashbench.vbench.dimensions import as_measured
 
 _TIER_FIELDS = {"tier", "geometry", "cases", "low", "recipes", "budget", "tier_seeds", "controls", "preview", "cascade"}
@@ -140,10 +142,7 @@ def _build(config: Mapping[str, Any], tier: str, suite: cases.Suite | None) -> P
     whole["claims"] = [{**claim, "note": ""} for claim in config.get("claims") or ()]  # words that decide nothing
     cascade = None if not config.get("cascade") else _part(_cascade_of(config), tier, suite)
     recipes = _needed_recipes([main, *([] if cascade is None else [cascade])], config.get("recipes") or {})
-    versions = [
-        [v.row, v.system, systems.get(v.system).version, systems.get(v.system).identity(v.settings)]
-        for v in main.variants
-    ]
+    versions = [[v.row, v.system.name, v.system.version, v.system.identity(v.settings)] for v in main.variants]
     asked = [case.prompt for part in (main, cascade) if part for case in part.cases if case.prompt]
     # A user's file of prompts may change under its name.
     texts = sorted({(prompt.id, prompt.text, prompt.line or 0) for prompt in asked})
@@ -171,16 +170,16 @@ def _part(config: Mapping[str, Any], tier: str, suite: cases.Suite | None) -> Pr
     for row in [config["baseline"], *(row for claim in claims for row in claim.rows)]:
         if row not in rows:
             raise did_you_mean("row", row, rows)
-    metrics = _metrics(config["metrics"], config["primary"])
+    asked = _metrics(config["metrics"], config["primary"])
     _whole_numbers(config)
     geometry = Geometry(**{**config["geometry"], "fps": Fraction(str(config["geometry"]["fps"]))})
     if geometry.fps <= 0:
         raise UsageError(f"geometry.fps is {geometry.fps}", fix="give frames per second above 0")
     for variant in variants:
-        systems.get(variant.system).check(variant.settings, sized(geometry, variant))
+        variant.system.check(variant.settings, sized(geometry, variant))
     chosen, subset = cases.build(config, suite)
     preview = _preview(config, geometry) if chosen[0].source is None else None
-    _check_reach(variants, metrics, chosen, preview)
+    _check_reach(variants, asked, chosen, preview)
     return Protocol(
         name=config["name"],
         title=config["title"],
@@ -189,7 +188,7 @@ def _part(config: Mapping[str, Any], tier: str, suite: cases.Suite | None) -> Pr
         variants=variants,
         cases=chosen,
         geometry=geometry,
-        metrics=metrics,
+        metrics=asked,
         primary=tuple(config["primary"]),
         baseline=config["baseline"],
         margins={name: float(margin) for name, margin in (config.get("margins") or {}).items() if margin is not None},
@@ -235,22 +234,20 @@ def _preview(config: Mapping[str, Any], geometry: Geometry) -> Preview | None:
     settings = systems.resolve(system, spec.get("settings") or {})
     own = replace(geometry, height=spec["height"], width=spec["width"])
     system.check(settings, own)
-    return Preview(variant=Variant(row="preview", system=system.name, settings=settings), geometry=own)
+    return Preview(variant=Variant(row="preview", system=system, settings=settings), geometry=own)
 
 
 def _check_reach(
-    variants: Sequence[Variant], metrics: Sequence[str], chosen: Sequence[Case], preview: Preview | None
+    variants: Sequence[Variant], asked: Sequence[Metric], chosen: Sequence[Case], preview: Preview | None
 ) -> None:
     """Refuse rows and metrics that read a clip which the cases do not have."""
-    from flashbench import metrics as known
-
     if chosen[0].source is not None:
         return
-    for name in metrics:
-        if known.get(name).scope == "pair":
-            raise UsageError(f"metric {name!r} needs a reference, which prompts do not have", fix="leave it out")
+    for metric in asked:
+        if metric.scope == "pair":
+            raise UsageError(f"metric {metric.name!r} needs a reference, which prompts do not have", fix="leave it out")
     for variant in variants:
-        system = systems.get(variant.system)
+        system = variant.system
         if system.name in ("original", "codec") or (system.enhances and preview is None):
             fix = "leave it out, or name the Stage I that makes clips of prompts under `preview`"
             raise UsageError(f"row {variant.row!r} enhances a clip, and the cases are prompts", fix=fix)
@@ -284,7 +281,7 @@ def _variants(config: Mapping[str, Any]) -> tuple[Variant, ...]:
             found.append(_variant(config, dict(zip(swept, values, strict=True)), fixed, label))
     for name in config.get("controls") or ():
         control = systems.get(name)
-        found.append(Variant(row=name, system=name, settings=systems.resolve(control, {})))
+        found.append(Variant(row=name, system=control, settings=systems.resolve(control, {})))
     rows = [variant.row for variant in found]
     if repeated := sorted({row for row in rows if rows.count(row) > 1}):
         raise UsageError(f"row {repeated[0]!r} comes twice", fix="keep one of them")
@@ -308,7 +305,7 @@ def _variant(
     size = names.get("size")
     return Variant(
         row=str(shown["row"]) if "row" in shown else row_id({**shown, **label}),
-        system=system.name,
+        system=system,
         settings=systems.resolve(system, {**common, **chosen}),
         size=None if size is None else _size(size),
     )
@@ -322,15 +319,12 @@ def _size(size: Scalar) -> tuple[int, int]:
     return int(parts[0]), int(parts[-1])
 
 
-def _metrics(chosen: Sequence[str], primary: Sequence[str]) -> tuple[str, ...]:
-    from flashbench import metrics
-
-    for name in chosen:
-        metrics.get(name)
+def _metrics(chosen: Sequence[str], primary: Sequence[str]) -> tuple[Metric, ...]:
+    found = tuple(map(metrics.get, chosen))
     for name in primary:
         if name not in chosen:
             raise did_you_mean("primary metric", name, chosen)
-    return tuple(chosen)
+    return found
 
 
 def _claim(spec: Mapping[str, Any]) -> Claim:
@@ -353,7 +347,7 @@ def _needed_recipes(parts: Iterable[Protocol], recipes: Mapping[str, Any]) -> di
     from flashbench.laptop.settings import resolve
 
     read = [v for part in parts for v in (*part.variants, *([part.preview.variant] if part.preview else []))]
-    queue = [name for v in read for name in systems.get(v.system).models(v.settings)]
+    queue = [name for v in read for name in v.system.models(v.settings)]
     needed: set[str] = set()
     while queue:
         name = queue.pop()

@@ -9,8 +9,8 @@ from typing import Any
 
 from flashbench import keys
 from flashbench.errors import UsageError, did_you_mean
+from flashbench.protocol.types import Protocol, Variant
 from flashbench.systems.checkpoints import content_sha256
-from flashbench.types import Protocol, Variant
 
 NETWORKS = {
     "flashvideo": "stage2",
@@ -35,7 +35,7 @@ def with_weights(protocol: Protocol, system: str, path: Path) -> Protocol:
     if system not in NETWORKS:
         raise did_you_mean("system that takes weights", system, NETWORKS)
     rows = sorted(protocol.variants, key=lambda variant: variant.row != protocol.baseline)
-    like = next((variant for variant in rows if variant.system == system), None)
+    like = next((variant for variant in rows if variant.system.name == system), None)
     if like is None:
         raise did_you_mean(f"system with rows in {protocol.name} at {protocol.tier}:", system, _takers(protocol))
     name = re.sub(r"[^A-Za-z0-9_-]+", "-", path.stem if path.is_file() else path.name).strip("-") or "own"
@@ -49,7 +49,7 @@ def with_weights(protocol: Protocol, system: str, path: Path) -> Protocol:
 
 
 def _takers(protocol: Protocol) -> list[str]:
-    return sorted({variant.system for variant in protocol.variants} & NETWORKS.keys())
+    return sorted({variant.system.name for variant in protocol.variants} & NETWORKS.keys())
 
 
 def _grown(protocol: Protocol, own: Variant, recipes: dict[str, Any], found: str) -> Protocol:

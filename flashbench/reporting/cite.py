@@ -167,7 +167,7 @@ def _of_protocol(folder: Path) -> Citation:
             f"Clips have {shape.frames} frames of {shape.height}×{shape.width} pixels at {_rate(shape.fps)} frames per "
             "second and are kept without loss (FFV1, RGB)."
         )
-        systems = tuple(dict.fromkeys(variant.system for variant in protocol.variants))
+        systems = tuple(dict.fromkeys(variant.system.name for variant in protocol.variants))
         sentences.append(f"Systems: {', '.join(systems)}.")
     except FlashBenchError as error:
         remarks.append(f"The protocol {name} that is here is not the one of these results: {error.what}.")

@@ -15,10 +15,11 @@ from typing import Any, Literal, TypeAlias
 
 import pandas as pd
 
-from flashbench import metrics, stats
+from flashbench import stats
 from flashbench.protocol.cases import of_part
+from flashbench.protocol.types import Protocol
 from flashbench.reporting.document import Block, Cell, markdown
-from flashbench.types import Claim, Direction, Protocol
+from flashbench.types import Claim, Direction
 
 Outcome: TypeAlias = Literal["holds", "contradicted", "undecided"]
 Result: TypeAlias = dict[str, Any]
@@ -56,7 +57,7 @@ def judge(claim: Claim, found: stats.Contrast, direction: Direction) -> tuple[Ou
     return ("contradicted", "the effect has the other sign") if high < 0 else ("undecided", "the interval contains 0")
 
 
-def evaluate(protocol: Protocol, scores: pd.DataFrame, *, metric: stats.Lookup = metrics.get) -> list[Result]:
+def evaluate(protocol: Protocol, scores: pd.DataFrame) -> list[Result]:
     """Every claim of the protocol on the scores, in the protocol's order.
 
     A result holds the claim's own fields (`note` only if it does not hold), `outcome`, `why` (why not `holds`, and what
@@ -65,7 +66,7 @@ def evaluate(protocol: Protocol, scores: pd.DataFrame, *, metric: stats.Lookup =
     """
     scores = of_part(protocol, scores)
     replicas = sorted({int(replica) for replica in scores["replica"]})
-    return [_evaluate(claim, protocol, scores, replicas, metric) for claim in protocol.claims]
+    return [_evaluate(claim, protocol, scores, replicas) for claim in protocol.claims]
 
 
 def claims_markdown(results: Sequence[tuple[Protocol, Sequence[Result]]]) -> str:
@@ -93,10 +94,8 @@ _HEAD = tuple(
 )
 
 
-def _evaluate(
-    claim: Claim, protocol: Protocol, scores: pd.DataFrame, replicas: Sequence[int], metric: stats.Lookup
-) -> Result:
-    kind = metric(claim.metric)
+def _evaluate(claim: Claim, protocol: Protocol, scores: pd.DataFrame, replicas: Sequence[int]) -> Result:
+    kind = protocol.metric(claim.metric)
     first, second = claim.rows
     lines = []
     for replica in replicas:
@@ -106,8 +105,8 @@ def _evaluate(
         why = "; ".join(dict.fromkeys(filter(None, (why, found.reason, computed))))
         line: Result = {"replica": replica, "outcome": outcome, "why": why}
         line |= {name: _plain(getattr(found, name)) for name in ("effect", "low", "high", "p", "n", "of", "clusters")}
-        if BESIDE in protocol.metrics:
-            beside = stats.contrast(scores, metric(BESIDE), first, second, replica=replica)
+        if BESIDE in protocol.metric_names:
+            beside = stats.contrast(scores, protocol.metric(BESIDE), first, second, replica=replica)
             line |= {f"{BESIDE}_{name}": _plain(getattr(beside, name)) for name in ("effect", "low", "high")}
         lines.append(line)
     outcome, why = _together(lines)

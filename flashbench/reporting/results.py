@@ -99,7 +99,7 @@ def figure(protocol: str, *, tier: str = "laptop", root: str | Path | None = Non
     table = results(protocol, tier=tier, root=root, replicas=replicas)
     asked = load_protocol(protocol, tier=tier)
     own = table[table["cases"] == asked.case_set]
-    names = set(vbench_table.shown(asked).metrics)
+    names = set(vbench_table.shown(asked).metric_names)
     if set(own["row"]) != {variant.row for variant in asked.variants} or not names <= set(own["metric"]):
         what = f"the table of {protocol} has other rows or metrics than protocols/{protocol}.yaml at the {tier} tier"
         raise InvalidError(what, fix=_again(protocol, tier))

@@ -9,9 +9,9 @@ from typing import Any
 
 import pandas as pd
 
+from flashbench.protocol.types import Protocol
 from flashbench.reporting import vbench_table
 from flashbench.reporting.claims import BESIDE, OUTCOMES
-from flashbench.types import Protocol
 
 
 def headline(protocol: Protocol, table: pd.DataFrame, judged: Sequence[Mapping[str, Any]]) -> str:
@@ -25,7 +25,7 @@ def headline(protocol: Protocol, table: pd.DataFrame, judged: Sequence[Mapping[s
     protocol = vbench_table.shown(protocol)
     own = table[(table["row"] == protocol.baseline) & (table["cases"] == protocol.case_set)]
     line: dict[str, float | int | None] = {}
-    for name in dict.fromkeys((*protocol.primary, *({BESIDE} & set(protocol.metrics)))):
+    for name in dict.fromkeys((*protocol.primary, *({BESIDE} & set(protocol.metric_names)))):
         value = float(own[own["metric"] == name]["value"].mean())
         line[name] = value if math.isfinite(value) else None
     line |= {outcome: sum(result["outcome"] == outcome for result in judged) for outcome in OUTCOMES}

@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from flashbench import metrics, stats
+from flashbench import stats
 from flashbench.data import prompts
 from flashbench.protocol.cases import of_part
 from flashbench.protocol.published import VERSIONS
+from flashbench.protocol.types import Protocol, Subset
 from flashbench.reporting import vbench_table
 from flashbench.reporting.document import Block, Cell, Notes, latex, markdown
-from flashbench.types import Protocol, Subset
 
 COLUMNS = (
     "tier", "protocol", "cases", "row", "replica", "metric", "unit", "direction", "value", "low", "high", "n", "of",
@@ -45,29 +45,29 @@ def is_control(row: str) -> bool:
     return row in CONTROLS
 
 
-def build(protocol: Protocol, scores: pd.DataFrame, *, metric: stats.Lookup = metrics.get) -> pd.DataFrame:
+def build(protocol: Protocol, scores: pd.DataFrame) -> pd.DataFrame:
     """The long table: a line for each set of cases, replica, row and metric, in the protocol's order.
 
     Metrics that the paper published and the protocol does not measure follow with a NaN value and that reason, so
     that the published numbers always stand beside; the cascade's rows have none. Row, metric and case order of `scores`
     play no part.
     """
-    parts = [_part(vbench_table.view(part, of_part(part, scores), metric)) for part in protocol.parts]
+    parts = [_part(vbench_table.view(part, of_part(part, scores))) for part in protocol.parts]
     return parts[0] if len(parts) == 1 else pd.concat(parts, ignore_index=True)
 
 
 def _part(seen: vbench_table.View) -> pd.DataFrame:
     part, scores = seen.part, seen.scores
     absent = {"n": 0, "of": len(part.cases), "reason": f"not scored at the {part.tier} tier"}
-    names = [*part.metrics, *_published_only(part)]
+    names = [*part.metric_names, *_published_only(part)]
     lines = []
     for replica, variant, name in itertools.product(_replicas(scores), part.variants, names):
         line: dict[str, Any] = dict(tier=part.tier, protocol=part.name, cases=part.case_set, row=variant.row)
         line |= {"replica": replica, "metric": name} | dict.fromkeys(_NUMBERS, math.nan)
         for version, published in part.published.items():
             line[f"published_{version}"] = published.get(variant.row, {}).get(name, math.nan)
-        if name in part.metrics:
-            kind = seen.metric(name)
+        if name in part.metric_names:
+            kind = part.metric(name)
             found = stats.estimate(scores, kind, variant.row, replica=replica, of=seen.of[name])
             line |= {"unit": kind.unit, "direction": kind.direction} | {key: getattr(found, key) for key in _ESTIMATED}
         else:
@@ -77,16 +77,16 @@ def _part(seen: vbench_table.View) -> pd.DataFrame:
     return pd.DataFrame(lines, columns=list(COLUMNS))
 
 
-def comparisons(
-    protocol: Protocol, scores: pd.DataFrame, *, metric: stats.Lookup = metrics.get
-) -> dict[str, dict[int, list[stats.Comparison]]]:
+def comparisons(protocol: Protocol, scores: pd.DataFrame) -> dict[str, dict[int, list[stats.Comparison]]]:
     """Set of cases → replica → every row against the baseline on every measured metric, adjusted for their number."""
     found: dict[str, dict[int, list[stats.Comparison]]] = {}
     for part in protocol.parts:
-        seen = vbench_table.view(part, of_part(part, scores), metric)
-        kinds, rows = [seen.metric(name) for name in seen.part.metrics], [variant.row for variant in part.variants]
+        seen = vbench_table.view(part, of_part(part, scores))
+        rows = [variant.row for variant in part.variants]
         found[part.case_set] = {
-            replica: stats.against_baseline(seen.scores, kinds, rows, part.baseline, seen.part.primary, replica=replica)
+            replica: stats.against_baseline(
+                seen.scores, seen.part.metrics, rows, part.baseline, seen.part.primary, replica=replica
+            )
             for replica in _replicas(seen.scores)
         }
     return found
@@ -193,19 +193,21 @@ def _measured(protocol: Protocol, part: Lines, tests: Sequence[stats.Comparison]
     resolved = {(t.contrast.first, t.contrast.metric) for t in tests if t.resolved}
     paper = _quoted_names(protocol)
     head = [Cell("row")]
-    for name in protocol.metrics:
+    for name in protocol.metric_names:
         line = part[protocol.variants[0].row, name]
         unit = f" ({line['unit']})" if line["unit"] else ""
         head.append(Cell(" ".join(f"{name} {ARROW[line['direction']]}{unit}".split())))
         if name in paper:
             head.append(Cell(f"{name} in the paper"))
-    best = {name: _best(protocol, part, name, resolved) for name in protocol.metrics}
-    places = {name: _places(line for (_, metric), line in part.items() if metric == name) for name in protocol.metrics}
+    best = {name: _best(protocol, part, name, resolved) for name in protocol.metric_names}
+    places = {
+        name: _places(line for (_, metric), line in part.items() if metric == name) for name in protocol.metric_names
+    }
     grid = [[*head, Cell("clips")]]
     for row in (variant.row for variant in protocol.variants):
         cells = [Cell(row, code=True)]
         counts, undefined = [], ""
-        for name in protocol.metrics:
+        for name in protocol.metric_names:
             line = part[row, name]
             text = _number(line["value"], places[name])
             if not math.isnan(line["high"]):
@@ -241,11 +243,11 @@ def _over_replicas(protocol: Protocol, table: pd.DataFrame, found: Comparisons) 
         sign = int(np.sign(t.contrast.effect)) if t.resolved else 0
         signs.setdefault((t.contrast.first, t.contrast.metric), set()).add(sign)
     same = {key for key, seen in signs.items() if seen in ({1}, {-1})}
-    places = {name: _places(records(table, metric=name)) for name in protocol.metrics}
-    grid = [[Cell("row"), *(Cell(name) for name in protocol.metrics)]]
+    places = {name: _places(records(table, metric=name)) for name in protocol.metric_names}
+    grid = [[Cell("row"), *(Cell(name) for name in protocol.metric_names)]]
     for row in (variant.row for variant in protocol.variants):
         cells = [Cell(row, code=True)]
-        for name in protocol.metrics:
+        for name in protocol.metric_names:
             values = table[(table["row"] == row) & (table["metric"] == name)]["value"].dropna()
             text = "n/a"
             if len(values):
@@ -299,7 +301,7 @@ def _quoted_names(protocol: Protocol) -> list[str]:
 
 def _published_only(protocol: Protocol) -> list[str]:
     """Those that the protocol does not measure."""
-    return [name for name in _quoted_names(protocol) if name not in protocol.metrics]
+    return [name for name in _quoted_names(protocol) if name not in protocol.metric_names]
 
 
 def _replicas(scores: pd.DataFrame) -> list[int]:

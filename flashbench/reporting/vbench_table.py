@@ -22,11 +22,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from flashbench import metrics, stats
 from flashbench.data import prompts
 from flashbench.metrics.base import Metric, SetMetric
 from flashbench.protocol.cases import asked_of
-from flashbench.types import Case, Floats, Protocol
+from flashbench.protocol.types import Protocol
+from flashbench.types import Case, Floats
 from flashbench.vbench import dimensions, recompute
 from flashbench.vbench.dimensions import DIMENSIONS
 
@@ -45,7 +45,6 @@ class View:
     part: Protocol
     """With the table's columns for metrics."""
     scores: pd.DataFrame
-    metric: stats.Lookup
     of: Mapping[str, int]
     """Metric → clips a row that are asked for it."""
 
@@ -87,44 +86,43 @@ def shown(part: Protocol) -> Protocol:
     """
     if not _prints_total(part):
         return part
-    names = {name: dimension for dimension, name in dimension_metrics(part.metrics).items()}
+    columns = dimension_metrics(part.metric_names)
+    names = {name: dimension for dimension, name in columns.items()}
     totals = {name: name + _suffix(part) for name in AGGREGATES}
     renamed = names | totals
+    aggregates = [_aggregate(totals[name], aggregate) for name, aggregate in AGGREGATES.items()]
+    percent = [_dimension(one, part.metric(columns[one]) if one in columns else None) for one in DIMENSIONS]
     return replace(
         part,
-        metrics=(*totals.values(), *DIMENSIONS, *(name for name in part.metrics if name not in names)),
+        metrics=(*aggregates, *percent, *(metric for metric in part.metrics if metric.name not in names)),
         primary=tuple(renamed.get(name, name) for name in part.primary),
         margins={renamed.get(name, name): 100 * x if name in names else x for name, x in part.margins.items()},
     )
 
 
-def view(part: Protocol, scores: pd.DataFrame, metric: stats.Lookup = metrics.get) -> View:
+def view(part: Protocol, scores: pd.DataFrame) -> View:
     """A set of cases as it is `shown`, with the scores of its columns.
 
     A dimension that is not scored here has lines with NaN and the reason.
 
     Args:
         part: the protocol on one set of its cases.
-        scores: those of these cases (`scoring.of_part`).
-        metric: from names to metrics.
+        scores: those of these cases (`protocol.cases.of_part`).
     """
-    of = Counter(name for case in part.cases for name in asked_of(part, case))
+    of = Counter(metric.name for case in part.cases for metric in asked_of(part, case))
     if not _prints_total(part):
-        return View(part=part, scores=scores, metric=metric, of=of)
-    columns, suffix = dimension_metrics(part.metrics), _suffix(part)
-    kinds = [_aggregate(name + suffix, aggregate) for name, aggregate in AGGREGATES.items()]
-    known: dict[str, Metric] = {kind.name: kind for kind in kinds}
-    known |= {one: _dimension(one, metric(columns[one]) if one in columns else None) for one in DIMENSIONS}
+        return View(part=part, scores=scores, of=of)
+    columns, seen = dimension_metrics(part.metric_names), shown(part)
+    kinds = [metric for metric in seen.metrics if isinstance(metric, _Aggregate)]
     clips = scores.drop_duplicates(_CLIP)
     lines = [scores[~scores["metric"].isin(columns.values())]]
-    lines += [_dimension_lines(part, scores, clips, one, columns.get(one), known[one]) for one in DIMENSIONS]
-    shares = _shares(scores, clips, columns, metric)
+    lines += [_dimension_lines(part, scores, clips, one, columns.get(one), seen.metric(one)) for one in DIMENSIONS]
+    shares = _shares(part, scores, clips, columns)
     lines += [_aggregate_lines(part, clips, shares, kind) for kind in kinds]
     needed = {one: [one] for one in DIMENSIONS} | {kind.name: _needed(kind) for kind in kinds}
     return View(
-        part=shown(part),
+        part=seen,
         scores=pd.concat([one for one in lines if len(one)] or [scores], ignore_index=True),
-        metric=lambda name: known[name] if name in known else metric(name),
         of={**of, **{name: sum(_serves(case, among) for case in part.cases) for name, among in needed.items()}},
     )
 
@@ -225,12 +223,12 @@ class _Shares:
     """(row, replica) → dimensions with a value."""
 
 
-def _shares(scores: pd.DataFrame, clips: pd.DataFrame, columns: Mapping[str, str], metric: stats.Lookup) -> _Shares:
+def _shares(part: Protocol, scores: pd.DataFrame, clips: pd.DataFrame, columns: Mapping[str, str]) -> _Shares:
     place = {key: number for number, key in enumerate(_keys(clips))}
     found = _Shares(np.zeros((len(clips), len(DIMENSIONS), 2)), [[] for _ in place], defaultdict(set))
     for at, one in ((at, one) for at, one in enumerate(DIMENSIONS) if one in columns):
         own = scores[scores["metric"] == columns[one]]
-        pooled = metric(columns[one]).scope == "set"
+        pooled = part.metric(columns[one]).scope == "set"
         groups = list(zip(own["row"], own["replica"], own["cluster"], strict=True))
         counts = Counter(group for group, value in zip(groups, own["value"], strict=True) if not math.isnan(value))
         values = own["statistics"] if pooled else own["value"]

@@ -14,10 +14,11 @@ from typing import Any
 from flashbench import keys, systems
 from flashbench.engine import Engine, Report, Task, peak_megabytes, say_made
 from flashbench.errors import InvalidError
+from flashbench.protocol.types import Protocol, Trial, Variant
 from flashbench.run.identity import clip_key, clip_numerics, recipe_key
 from flashbench.store import Store
 from flashbench.systems.base import Request, counted_evaluations
-from flashbench.types import Clip, Protocol, Trial, Variant
+from flashbench.types import Clip
 
 # --- training ---------------------------------------------------------------------------------------------------
 
@@ -39,7 +40,7 @@ def make_clip(
     """Task: make one trial's clip, checking that the declared number of evaluations was the real one."""
     if store.has_clip(key):
         return store.clip_record(key)
-    system = systems.get(trial.variant.system)
+    system = trial.variant.system
     request = Request(
         case=trial.case,
         settings=trial.variant.settings,
@@ -68,7 +69,7 @@ def make_clip(
 
 
 def _check(trial: Trial, clip: Clip, *, declared: int, counted: int) -> None:
-    where = f"system {trial.variant.system!r}, row {trial.variant.row!r}, case {trial.case.id}"
+    where = f"system {trial.variant.system.name!r}, row {trial.variant.row!r}, case {trial.case.id}"
     if declared != counted:
         what = f"{where}: the settings declare {declared} network evaluations, {counted} were counted"
         raise InvalidError(what, fix="make the system do what its settings say, or correct `evaluations`")
@@ -84,7 +85,7 @@ def plan(protocol: Protocol, trials: Iterable[Trial], *, store: Store) -> list[P
     planned = []
     for trial in trials:
         before = source_clip(protocol, trial, store=store, found=found)
-        if trial.variant.system == "original":
+        if trial.variant.system.name == "original":
             assert before is not None
             planned.append(PlannedClip(trial, before.key, {}, None))
             continue
@@ -105,13 +106,12 @@ def source_clip(
     `found` remembers those of trials before.
     """
     case, remembered = trial.case, {} if found is None else found
-    if not systems.get(trial.variant.system).enhances:
+    if not trial.variant.system.enhances:
         return None
     if case.source is not None:
-        settings = systems.resolve(systems.get("original"), {})
-        made = Trial(
-            variant=Variant(row="original", system="original", settings=settings), case=case, geometry=trial.geometry
-        )
+        original = systems.get("original")
+        variant = Variant(row="original", system=original, settings=systems.resolve(original, {}))
+        made = Trial(variant=variant, case=case, geometry=trial.geometry)
         at: Any = (case.id, case.seed, trial.geometry)
     else:
         preview = next(part.preview for part in protocol.parts if part.preview)
@@ -126,17 +126,17 @@ def source_clip(
 
 
 def _model_keys(protocol: Protocol, trial: Trial) -> dict[str, str]:
-    names = systems.get(trial.variant.system).models(trial.variant.settings)
+    names = trial.variant.system.models(trial.variant.settings)
     return {name: recipe_key(protocol, name, trial.replica) for name in names}
 
 
 def obstacle(protocol: Protocol, trial: Trial) -> str:
     """Why a trial's clip cannot be made on any machine of this tier; empty if it can."""
-    system = systems.get(trial.variant.system)
+    system = trial.variant.system
     why = system.obstacle(trial.variant.settings, protocol.recipes)
     if not why and trial.case.source is None and system.enhances:
         before = next(part.preview for part in protocol.parts if part.preview).variant
-        why = systems.get(before.system).obstacle(before.settings, protocol.recipes)
+        why = before.system.obstacle(before.settings, protocol.recipes)
     if why or trial.case.source is None or trial.case.source.startswith("synthetic-"):
         return why
     from flashbench.data import material
@@ -181,7 +181,7 @@ def _make(planned: Iterable[PlannedClip], *, store: Store, engine: Engine, title
 
 def _about(protocol: Protocol, trial: Trial) -> dict[str, Any]:
     """What a manifest line says of a trial before its clip is made."""
-    system = systems.get(trial.variant.system)
+    system = trial.variant.system
     return {
         "protocol": protocol.name,
         "row": trial.variant.row,
@@ -189,7 +189,7 @@ def _about(protocol: Protocol, trial: Trial) -> dict[str, Any]:
         "cluster": trial.case.cluster,
         "seed": trial.case.seed,
         "replica": trial.replica,
-        "system": trial.variant.system,
+        "system": system.name,
         "settings": keys.plain(trial.variant.settings),
         "prompt": None if trial.case.prompt is None else trial.case.prompt.original,
         "evaluations": 0,

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from flashbench import keys, systems
+from flashbench import keys
 from flashbench.laptop.settings import FOREIGN
 from flashbench.protocol.compose import own_settings
+from flashbench.protocol.types import Protocol, Trial
 from flashbench.store import Store
 from flashbench.systems import checkpoints
-from flashbench.types import Case, Protocol, Settings, Trial
+from flashbench.types import Case, Settings
 
 NOISE_RECIPE = 1
 """Version of `systems.inputs`: how a case's noise and low-quality input are drawn."""
@@ -72,7 +73,7 @@ def _source_identity(case: Case) -> Any:
 
 def clip_key(trial: Trial, *, store: Store, models: Mapping[str, str], given: str | None, numerics: Any) -> str:
     """Key of a trial's clip. `models` are keys of finished models; `given`: digest of the clip it is made from."""
-    system = systems.get(trial.variant.system)
+    system = trial.variant.system
     prompt = trial.case.prompt
     said: Any = prompt.text if prompt else None
     if prompt and trial.variant.settings.get("noise") == "official":

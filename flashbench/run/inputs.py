@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from flashbench import metrics, systems
 from flashbench.assets import registry
 from flashbench.errors import MissingAsset
 from flashbench.laptop.settings import FOREIGN, TEXT_ENCODER
 from flashbench.progress import say
-from flashbench.types import Protocol
+from flashbench.protocol.types import Protocol
 
 
 def ensure_assets(protocols: Sequence[Protocol], *, material: bool) -> None:
@@ -19,12 +18,12 @@ def ensure_assets(protocols: Sequence[Protocol], *, material: bool) -> None:
     """
     parts = [part for protocol in protocols for part in protocol.parts]
     try:
-        _fetch({name for part in parts for metric in part.metrics for name in metrics.get(metric).assets})
+        _fetch({name for part in parts for metric in part.metrics for name in metric.assets})
     except MissingAsset as error:
         say(f"{error.what}: their rows will be NaN")
     if not material:
         return
-    wanted = {name for part in parts for row in part.variants for name in systems.get(row.system).assets}
+    wanted = {name for part in parts for row in part.variants for name in row.system.assets}
     kinds = {recipe["kind"] for protocol in protocols for recipe in protocol.recipes.values()}
     if "text" in kinds:
         wanted |= set(TEXT_ENCODER)

@@ -10,7 +10,7 @@ from flashbench.errors import UsageError
 from flashbench.protocol.cases import Suite
 from flashbench.protocol.compose import load
 from flashbench.protocol.own_weights import with_weights
-from flashbench.types import Protocol
+from flashbench.protocol.types import Protocol
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +28,8 @@ class Options:
     """What `weights` are given to: `flashvideo` unless named."""
     weights: Path | None = None
     """A checkpoint of one's own: one more row."""
+    fresh: bool = False
+    """Measure again what the store has scores of."""
 
     def protocol(self, name: str, suite: Suite | None = None) -> Protocol:
         """The protocol `name` under these options; `suite` as in `protocol.load`."""

@@ -7,24 +7,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import get_args
 
 from flashbench.engine import Engine, LocalEngine
-from flashbench.errors import UsageError, did_you_mean, on_disk
+from flashbench.errors import InvalidError, UsageError, did_you_mean, on_disk
 from flashbench.protocol.compose import trials
+from flashbench.protocol.types import Protocol
 from flashbench.run import files, generate
 from flashbench.run.files import read_manifest, write
 from flashbench.run.identity import threads
 from flashbench.run.inputs import ensure_assets
 from flashbench.run.options import Options, results_folder
 from flashbench.run.render import write_tables
-from flashbench.run.score import score
+from flashbench.run.score import numerics, score
 from flashbench.run.train import train_and_publish
-from flashbench.scores.key import numerics
 from flashbench.scores.table import to_parquet
 from flashbench.store import Store
-from flashbench.types import Phase, Protocol
+from flashbench.types import Phase
 
 PHASES: tuple[Phase, ...] = get_args(Phase)
 
@@ -33,7 +33,8 @@ def run(names: Sequence[str], phases: Sequence[Phase] = PHASES, options: Options
     """Run `phases` of the protocols `names`, in the phases' order.
 
     Raises:
-        UsageError: an unknown name. InvalidError: an input that cannot be read, or a clip that cannot be made.
+        UsageError: an unknown name. InvalidError: an input that cannot be read, or a clip that cannot be made; at the
+            end, when all else is done, a metric that failed.
     """
     options = options or Options()
     for phase in phases:
@@ -52,13 +53,20 @@ def run(names: Sequence[str], phases: Sequence[Phase] = PHASES, options: Options
     ensure_assets(protocols, material=making)
     first = protocols[0]
     workers = first.budget.get("workers", 2) if options.workers is None else options.workers
+    failed: list[str] = []
     with LocalEngine(workers=workers, threads=threads(first)) as engine:
         if "train" in phases:
             train_and_publish(protocols, store, options, engine)
         for protocol in protocols:
-            for phase, body in _BODIES.items():
-                if phase in phases:
-                    body(protocol, store, options, engine)
+            if "generate" in phases:
+                _generate(protocol, store, options, engine)
+            if "score" in phases:
+                failed += _score(protocol, store, options, engine)
+            if "tables" in phases:
+                write_tables(protocol, store, options)
+    if failed:
+        what = f"{len(failed)} scores are missing, because a metric failed: {failed[0]}"
+        raise InvalidError(what, fix="mend the metric; the same command measures what is missing")
 
 
 def _generate(protocol: Protocol, store: Store, options: Options, engine: Engine) -> None:
@@ -67,15 +75,9 @@ def _generate(protocol: Protocol, store: Store, options: Options, engine: Engine
     write(options.root / protocol.name / "clips.jsonl", files.manifest(lines))
 
 
-def _score(protocol: Protocol, store: Store, options: Options, engine: Engine) -> None:
+def _score(protocol: Protocol, store: Store, options: Options, engine: Engine) -> list[str]:
     manifest = read_manifest(options.root / protocol.name / "clips.jsonl")
-    table = score(protocol, manifest, store=store, engine=engine)
+    table, failed = score(protocol, manifest, store=store, engine=engine, fresh=options.fresh)
     content = to_parquet(table, protocol.hash, numerics(protocol, manifest))
     write(options.root / protocol.name / "scores.parquet", content)
-
-
-_BODIES: Mapping[Phase, Callable[[Protocol, Store, Options, Engine], None]] = {
-    "generate": _generate,
-    "score": _score,
-    "tables": write_tables,
-}
+    return failed

@@ -6,12 +6,12 @@ import importlib.util
 import json
 from typing import TYPE_CHECKING, Any
 
-from flashbench.engine import Engine
 from flashbench.progress import say
+from flashbench.protocol.types import Protocol
 from flashbench.run.files import read_manifest
 from flashbench.scores.table import read_scores
 from flashbench.store import Store
-from flashbench.types import Case, Protocol
+from flashbench.types import Case
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,7 +49,7 @@ def _label(case: Case) -> str:
     return case.id if case.source is not None or case.prompt is None else case.prompt.original
 
 
-def write_tables(protocol: Protocol, store: Store, options: Options, engine: Engine) -> None:
+def write_tables(protocol: Protocol, store: Store, options: Options) -> None:
     """The phase: what `render` makes, and the contact sheet of its clips."""
     from flashbench.reporting import contact
 

@@ -7,109 +7,142 @@ rows whose clips are the same bytes share one score.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from flashbench import keys, metrics
+from flashbench import keys
 from flashbench.engine import Engine, Report, Task, say_made
 from flashbench.errors import IntegrityError, InvalidError
-from flashbench.metrics.base import measure
+from flashbench.metrics import device
+from flashbench.metrics.base import Metric, measure
 from flashbench.metrics.computed import Recorded
 from flashbench.protocol.cases import asked
-from flashbench.scores.key import noted, score_key
-from flashbench.scores.table import COLUMNS, ORDER
+from flashbench.protocol.types import Protocol
+from flashbench.scores.measure import Digests, Question, Scored, known, lasting
+from flashbench.scores.measure import score as ask
+from flashbench.scores.table import ORDER, lines, table
 from flashbench.store import Store
-from flashbench.types import Measurement, Protocol
+from flashbench.types import Measurement
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
 def score_clip(
-    *, store: Store, key: str, report: Report, line: Mapping[str, Any], wanted: Mapping[str, str]
+    *, store: Store, key: str, report: Report, line: Mapping[str, Any], metrics: Sequence[Metric], fresh: bool
 ) -> Mapping[str, Any]:
-    """Task: measure the clip of a manifest line with every wanted metric (metric → score key).
+    """Task: measure the clip of a manifest line; the record says which answers the store did not keep, and why.
 
     Raises:
         IntegrityError: the store's clip is not the one that the manifest names, so the keys would lie.
     """
     clip, reference = store.clip(line["key"]), store.clip(line["original_key"])
-    if (clip.digest, reference.digest) != (line["digest"], line["original"]):
+    digests = Digests(clip.digest, reference.digest)
+    if digests != Digests(line["digest"], line["original"]):
         what = f"the store's clip of {line['row']} · {line['case']} is not the one that clips.jsonl names"
         raise IntegrityError(what, fix="run `flashbench run PROTOCOL --phase generate` again")
-    absent = [metric for metric, own_key in wanted.items() if store.score(own_key) is None]
-    measured = measure([metrics.get(metric) for metric in absent], clip, reference, line["prompt"])
-    for metric, measurement in zip(absent, measured, strict=True):
-        store.put_score(wanted[metric], measurement, {"metric": metric, "clip": clip.digest})
-    return {}
+
+    def one_pass(absent: Sequence[Metric], failures: dict[str, str]) -> tuple[list[Measurement], Digests]:
+        return measure(absent, clip, reference, line["prompt"], failures=failures), digests
+
+    question = Question(metrics=metrics, digests=digests, prompt=line["prompt"], fresh=fresh)
+    answers, _ = ask(question, one_pass, store)
+    passing = [answer for answer in answers if not lasting(answer)]
+    return {
+        "reasons": {answer.metric.name: answer.measurement.reason for answer in passing},
+        "failed": [answer.metric.name for answer in passing if answer.failed],
+    }
 
 
-def score(protocol: Protocol, manifest: Sequence[Mapping[str, Any]], *, store: Store, engine: Engine) -> pd.DataFrame:
-    """Measure every clip of the manifest; returns the scores, sorted. Without a clip: NaN with the line's reason."""
-    import pandas as pd
+def score(
+    protocol: Protocol, manifest: Sequence[Mapping[str, Any]], *, store: Store, engine: Engine, fresh: bool = False
+) -> tuple[pd.DataFrame, list[str]]:
+    """Measure every clip of the manifest; returns the scores, sorted, and a line for each metric that failed on a clip.
 
-    # Without what it needs a metric is not asked, so that a passing absence is never kept.
-    absent = {name: metrics.get(name).obstacle for part in protocol.parts for name in part.metrics}
-    keyed, tasks, wished = [], dict[str, Task](), asked(protocol)
-    for line in manifest:
-        if line["case"] not in wished:
-            fix = "run `flashbench run PROTOCOL --phase generate` with the same options"
-            raise InvalidError(f"{line['case']!r} is no case of {protocol.name}", fix=fix)
-        about = {"clip": line["digest"], "reference": line["original"], "prompt": line["prompt"]}
-        own = {name: score_key(name, **about) if _measured(name, line) else "" for name in wished[line["case"]]}
-        keyed.append((line, own))
-        wanted = {name: key for name, key in own.items() if key and not absent[name] and store.score(key) is None}
-        if wanted:
+    Without a clip: NaN with the line's reason. A metric that fails on a clip is NaN with its error, and is measured
+    again the next time, as everything is with `fresh`.
+    """
+    questions = _questions(protocol, manifest, fresh=fresh)
+    tasks = dict[str, Task]()
+    for line, question in zip(manifest, questions, strict=True):
+        found = known(question, store)
+        if absent := [metric for metric in question.metrics if metric.name not in found]:
             tasks[line["key"]] = Task(
                 key=keys.key("scores", clip=line["key"]),
                 label=f"{line['row']} · {line['case']}",
                 function="flashbench.run.score:score_clip",
-                arguments={"line": dict(line), "wanted": wanted},
+                arguments={"line": dict(line), "metrics": absent, "fresh": fresh},
             )
+    records: dict[str, Mapping[str, Any]] = {}
     if tasks:
-        engine.run(list(tasks.values()), store=store, title=f"{protocol.name}: scores", unit="clips")
-    made = sum(len(task.arguments["wanted"]) for task in tasks.values())
-    say_made(protocol.name, "scores", made, sum(len(own) for _, own in keyed))
+        done = engine.run(list(tasks.values()), store=store, title=f"{protocol.name}: scores", unit="clips")
+        records = {clip: done[task.key] for clip, task in tasks.items()}
     frames = {case.id: part.geometry.frames for part in protocol.parts for case in part.cases}
-    rows = [
-        _row(protocol, line, name, key, absent[name], store) | {"frames": frames[line["case"]]}
-        for line, own in keyed
-        for name, key in own.items()
-    ]
-    table = pd.DataFrame(rows, columns=list(COLUMNS))
-    return table.sort_values(ORDER, kind="stable", ignore_index=True)
+    rows, failed, wished = list[dict[str, Any]](), list[str](), asked(protocol)
+    for line, question in zip(manifest, questions, strict=True):
+        record = records.get(line["key"], {"reasons": {}, "failed": ()})
+        where, reasons = f"{line['row']} · {line['case']}", record["reasons"]
+        failed += [f"{where}: {name} {reasons[name]}" for name in record["failed"]]
+        about = {name: line[name] for name in ("row", "case", "cluster", "seed", "replica")}
+        about |= {"protocol": protocol.name, "frames": frames[line["case"]], "clip": line["digest"]}
+        rows += lines(about, _answers(line, wished[line["case"]], question, reasons, store))
+    say_made(protocol.name, "scores", sum(len(task.arguments["metrics"]) for task in tasks.values()), len(rows))
+    return table(rows).sort_values(ORDER, kind="stable", ignore_index=True), failed
 
 
-def _measured(metric: str, line: Mapping[str, Any]) -> bool:
-    """Whether a clip is there and the metric looks at it."""
-    return bool(line["key"]) and not isinstance(metrics.get(metric), Recorded)
+def _questions(protocol: Protocol, manifest: Sequence[Mapping[str, Any]], *, fresh: bool) -> list[Question]:
+    """What is asked of each line's clip: nothing of what the manifest itself says, nothing where no clip was made."""
+    obstacles = {metric.name: why for part in protocol.parts for metric in part.metrics if (why := metric.obstacle)}
+    wished, questions = asked(protocol), []
+    for line in manifest:
+        if line["case"] not in wished:
+            fix = "run `flashbench run PROTOCOL --phase generate` with the same options"
+            raise InvalidError(f"{line['case']!r} is no case of {protocol.name}", fix=fix)
+        seen = [metric for metric in wished[line["case"]] if line["key"] and not isinstance(metric, Recorded)]
+        digests = Digests(line["digest"], line["original"])
+        questions.append(
+            Question(metrics=seen, digests=digests, prompt=line["prompt"], obstacles=obstacles, fresh=fresh)
+        )
+    return questions
 
 
-def _recorded(metric: str, line: Mapping[str, Any]) -> Measurement:
+def _answers(
+    line: Mapping[str, Any],
+    metrics: Sequence[Metric],
+    question: Question,
+    passing: Mapping[str, str],
+    store: Store,
+) -> list[Scored]:
+    """The answers on one clip, of which the store must have all but those that are `passing` (metric → reason)."""
+    seen = known(replace(question, fresh=False), store)
+    answers = []
+    for metric in metrics:
+        if metric not in question.metrics:
+            answers.append(Scored(metric=metric, measurement=_recorded(metric, line)))
+        elif metric.name in passing:
+            answers.append(Scored(metric=metric, measurement=Measurement.missing(passing[metric.name])))
+        elif metric.name in seen:
+            answers.append(seen[metric.name])
+        else:
+            fix = "run `flashbench run PROTOCOL --phase score`"
+            raise InvalidError(f"{line['row']} · {line['case']} has no {metric.name} score", fix=fix)
+    return answers
+
+
+def _recorded(metric: Metric, line: Mapping[str, Any]) -> Measurement:
     """What the manifest says where no clip is looked at."""
-    known = dict(line["cost"]) | ({"evaluations": float(line["evaluations"])} if line["key"] else {})
-    if isinstance(metrics.get(metric), Recorded) and metric in known:
-        return Measurement(value=known[metric])
+    said = dict(line["cost"]) | ({"evaluations": float(line["evaluations"])} if line["key"] else {})
+    if isinstance(metric, Recorded) and metric.name in said:
+        return Measurement(value=said[metric.name])
     return Measurement.missing(line["reason"] or "not known of this system")
 
 
-def _row(
-    protocol: Protocol, line: Mapping[str, Any], metric: str, key: str, absent: str, store: Store
-) -> dict[str, Any]:
-    """One row of the table; its score must be in the store unless `absent` says why the metric cannot run."""
-    found = store.score(key) if key else _recorded(metric, line)
-    if found is None and absent:
-        found = Measurement.missing(absent)
-    if found is None:
-        fix = "run `flashbench run PROTOCOL --phase score`"
-        raise InvalidError(f"{line['row']} · {line['case']} has no {metric} score", fix=fix)
-    return {
-        "protocol": protocol.name,
-        **{name: line[name] for name in ("row", "case", "cluster", "seed", "replica")},
-        "metric": metric,
-        "value": found.value,
-        "per_frame": list(found.per_frame),
-        "reason": noted(metric, found),
-        "clip": line["digest"],
-        "key": key,
-        "statistics": list(found.statistics),
-    }
+def numerics(protocol: Protocol, manifest: Sequence[Mapping[str, Any]]) -> str:
+    """Canonical JSON of the numerics classes that made a manifest's clips, and of the one that scores them here.
+
+    Only within them are scores the same to the last bit. `scores` has the libraries of all the protocol's metrics.
+    """
+    made = {keys.canonical_json(line.get("numerics")): line.get("numerics") for line in manifest if line["key"]}
+    libraries = {name for part in protocol.parts for metric in part.metrics for name in metric.libraries}
+    scores = keys.scoring_class(*sorted(libraries), device=device.current())
+    return keys.canonical_json({"clips": [made[text] for text in sorted(made)], "scores": scores})

@@ -11,12 +11,12 @@ from flashbench.engine import Engine, Report, Task, peak_megabytes
 from flashbench.laptop.settings import FOREIGN
 from flashbench.progress import say
 from flashbench.protocol.compose import own_settings
+from flashbench.protocol.types import Protocol
 from flashbench.run.files import write
 from flashbench.run.identity import BUILT, TRAINED, need_keys, recipe_key
 from flashbench.run.options import Options
 from flashbench.store import Store
 from flashbench.systems import checkpoints
-from flashbench.types import Protocol
 
 
 def build_model(

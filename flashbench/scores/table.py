@@ -1,53 +1,48 @@
-"""Scores of videos as a table with the columns of every scores.parquet, a row for each video and metric."""
+"""The table of scores: its columns, its rows, and scores.parquet."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flashbench.errors import InvalidError
-from flashbench.metrics.base import Metric
 from flashbench.scores.key import noted
-from flashbench.types import Measurement
+from flashbench.scores.measure import Scored
 
 if TYPE_CHECKING:
     import pandas as pd
-
-
-def lines(
-    about: Mapping[str, Any], metrics: Sequence[Metric], found: Sequence[Measurement], keys: Sequence[str]
-) -> list[dict[str, Any]]:
-    """A row for each metric of one video; `about` has the columns that they share."""
-    return [
-        {
-            **about,
-            "metric": metric.name,
-            "value": measurement.value,
-            "per_frame": list(measurement.per_frame),
-            "reason": noted(metric, measurement),
-            "key": key,
-            "statistics": list(measurement.statistics),
-        }
-        for metric, measurement, key in zip(metrics, found, keys, strict=True)
-    ]
-
-
-def frame(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
-    """The rows as a table, in their order."""
-    import pandas as pd
-
-    return pd.DataFrame(list(rows), columns=list(COLUMNS))
 
 
 COLUMNS = (
     "protocol", "row", "case", "cluster", "seed", "replica", "metric", "value", "per_frame", "frames", "reason",
     "clip", "key", "statistics",
 )  # fmt: skip
-
-
 ORDER = ["protocol", "metric", "row", "case", "seed", "replica"]
+
+
+def lines(about: Mapping[str, Any], answers: Iterable[Scored]) -> list[dict[str, Any]]:
+    """A row for each metric's answer on one clip; `about` has the columns that they share."""
+    return [
+        {
+            **about,
+            "metric": answer.metric.name,
+            "value": answer.measurement.value,
+            "per_frame": list(answer.measurement.per_frame),
+            "reason": noted(answer.metric, answer.measurement),
+            "key": answer.key,
+            "statistics": list(answer.measurement.statistics),
+        }
+        for answer in answers
+    ]
+
+
+def table(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
+    """The rows as a table, in their order."""
+    import pandas as pd
+
+    return pd.DataFrame(list(rows), columns=list(COLUMNS))
 
 
 def to_parquet(scores: pd.DataFrame, protocol_hash: str, numerics: str = "") -> bytes:

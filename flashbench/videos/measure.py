@@ -6,20 +6,19 @@ digest, which only decoding tells; so what a file decodes to is kept under the f
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
 from flashbench import keys
-from flashbench.metrics.base import About, Pair, run
-from flashbench.scores.key import score_key
+from flashbench.metrics.base import About, Metric, Pair, run
+from flashbench.scores.measure import NO_REFERENCE, Digests, Question, Scored, score
 from flashbench.store import Store
 from flashbench.types import Frames, Measurement, clip_hash
 from flashbench.videos import read
 from flashbench.videos.read import Unreadable
-from flashbench.videos.settings import NO_REFERENCE, Wanted
+from flashbench.videos.settings import Wanted
 
 Advance = Callable[[], None]
 """Called after every frame of the video."""
@@ -104,69 +103,92 @@ class BadReference(Unreadable):
 class Measured:
     """All that was found out about a video."""
 
-    clip: str
+    digests: Digests
     shape: tuple[int, int, int]
     fps: Fraction
-    found: tuple[Measurement, ...]
+    answers: tuple[Scored, ...]
     """In the order of the metrics."""
-    keys: tuple[str, ...]
-    """Score keys; empty for what was not asked of this clip."""
-    failed: bool
-    """Whether a metric failed."""
-    reference: str = ""
-    """Digest of the clip that it was compared with."""
+
+    @property
+    def failed(self) -> bool:
+        """Whether a metric failed."""
+        return any(answer.failed for answer in self.answers)
 
 
 def measure_file(
-    opened: Opened, reference: Opened | None, *, prompt: str | None, store: Store, advance: Advance
+    opened: Opened,
+    reference: Opened | None,
+    *,
+    prompt: str | None,
+    store: Store,
+    advance: Advance,
+    unpaired: str = NO_REFERENCE,
 ) -> Measured:
     """Scores of a file beside its reference: those of the store, and the others by one pass over the frames.
+
+    `unpaired` says why there is no reference where there is none.
 
     Raises:
         Unreadable: the video cannot be decoded to its end.
         BadReference: its reference cannot.
     """
-    metrics, without = opened.wanted.metrics, ""
-    paired = reference if any(metric.scope == "pair" for metric in metrics) else None
-    if paired is not None and opened.wanted.frames != "all" and paired.total != opened.total:
+    wanted = opened.wanted
+    paired = reference if any(metric.scope == "pair" for metric in wanted.metrics) else None
+    if paired is not None and wanted.frames != "all" and paired.total != opened.total:
         # The frames chosen of each would be of other moments.
-        without = f"clip has {opened.total} frames, its reference {paired.total}"
-        paired = None
-    absent, found = [metric for metric in metrics if not opened.wanted.excuse(metric, paired)], dict[str, Measurement]()
-    if opened.digest and (paired is None or paired.digest):
-        asked = _asked(opened.wanted, opened.digest, paired.digest if paired else None, prompt)
-        found = {name: score for name, key in asked.items() if (score := store.score(key))}
-        absent = [metric for metric in absent if metric.name not in found]
-        if not absent:
-            return _measured(opened, opened.digest, asked, found, paired.digest if paired else "", without=without)
+        unpaired, paired = f"clip has {opened.total} frames, its reference {paired.total}", None
+    question = Question(
+        metrics=wanted.metrics,
+        digests=_known_digests(opened, paired),
+        prompt=prompt,
+        unpaired=unpaired if paired is None else "",
+        obstacles=wanted.obstacles,
+        fresh=wanted.fresh,
+    )
+
+    def one_pass(absent: Sequence[Metric], failures: dict[str, str]) -> tuple[list[Measurement], Digests]:
+        return _pass(opened, paired, absent, prompt=prompt, store=store, advance=advance, failures=failures)
+
+    answers, digests = score(question, one_pass, store)
+    return Measured(digests=digests, shape=opened.shape, fps=opened.fps, answers=tuple(answers))
+
+
+def _known_digests(opened: Opened, reference: Opened | None) -> Digests | None:
+    """What a file and its reference decode to, if both were decoded before."""
+    if opened.digest is None or (reference is not None and reference.digest is None):
+        return None
+    return Digests(opened.digest, reference.digest if reference is not None else None)
+
+
+def _pass(
+    opened: Opened,
+    reference: Opened | None,
+    metrics: Sequence[Metric],
+    *,
+    prompt: str | None,
+    store: Store,
+    advance: Advance,
+    failures: dict[str, str],
+) -> tuple[list[Measurement], Digests]:
+    """Decode a file beside its reference once for `metrics`; what they decode to is kept in the store."""
     while True:
-        clip, other_clip = opened.passing(), paired.passing() if paired else None
-        failures: dict[str, str] = {}
-        about = About(shape=opened.shape, fps=opened.fps, reference=paired.shape if paired else None, prompt=prompt)
-        fresh = run(absent, about, _pairs(clip, other_clip, advance), failures=failures)
-        passes = [(opened, clip)] + ([(paired, other_clip)] if paired and other_clip else [])
-        if all(one.total == by.decoded for one, by in passes):
+        clip, other = opened.passing(), reference.passing() if reference else None
+        failures.clear()
+        about = About(
+            shape=opened.shape, fps=opened.fps, reference=reference.shape if reference else None, prompt=prompt
+        )
+        found = run(metrics, about, _pairs(clip, other, advance), failures=failures)
+        passes = [(opened, clip)] + ([(reference, other)] if reference and other else [])
+        if all(file.total == by.decoded for file, by in passes):
             break
-        for one, by in passes:
-            one.total = by.decoded  # the container was wrong, and what it said is part of the digest
-    for one, by in passes:
-        if not one.unchanged():
-            changed = Unreadable if one is opened else BadReference
+        for file, by in passes:
+            file.total = by.decoded  # the container was wrong, and what it said is part of the digest
+    for file, by in passes:
+        if not file.unchanged():
+            changed = Unreadable if file is opened else BadReference
             raise changed("changed while it was being scored", fix="score it again when it is finished")
-        one.keep(by, store)
-    asked = _asked(opened.wanted, clip.digest, other_clip.digest if other_clip else None, prompt)
-    for metric, measurement in zip(absent, fresh, strict=True):
-        found[metric.name] = measurement
-        if metric.name not in failures and not (metric.fallible and math.isnan(measurement.value)):
-            store.put_score(asked[metric.name], measurement, {"metric": metric.name, "clip": clip.digest})
-    against = other_clip.digest if other_clip else ""
-    return _measured(opened, clip.digest, asked, found, against, without=without, failed=bool(failures))
-
-
-def _asked(wanted: Wanted, clip: str, reference: str | None, prompt: str | None) -> dict[str, str]:
-    """Name → score key of the metrics that are asked."""
-    asked = [metric for metric in wanted.metrics if not wanted.excuse(metric, reference)]
-    return {m.name: score_key(m, clip=clip, reference=reference, prompt=prompt) for m in asked}
+        file.keep(by, store)
+    return found, Digests(clip.digest, other.digest if other else None)
 
 
 def _pairs(clip: Passing, reference: Passing | None, advance: Advance) -> Iterator[Pair]:
@@ -184,29 +206,3 @@ def _next(frames: Iterator[Frames]) -> Frames | None:
         return next(frames, None)
     except Unreadable as error:
         raise BadReference(error.what, fix=error.fix) from error
-
-
-def _measured(
-    opened: Opened,
-    clip: str,
-    asked: dict[str, str],
-    found: dict[str, Measurement],
-    reference: str | None,
-    *,
-    without: str,
-    failed: bool = False,
-) -> Measured:
-    wanted, missing = opened.wanted, dict[str, Measurement]()
-    for metric in wanted.metrics:
-        if metric.name not in asked:
-            reason = wanted.excuse(metric, None)
-            missing[metric.name] = Measurement.missing(without if without and reason == NO_REFERENCE else reason)
-    return Measured(
-        clip=clip,
-        shape=opened.shape,
-        fps=opened.fps,
-        found=tuple((found | missing)[metric.name] for metric in wanted.metrics),
-        keys=tuple(asked.get(metric.name, "") for metric in wanted.metrics),
-        failed=failed,
-        reference=reference or "",
-    )

@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +21,7 @@ from flashbench.metrics.base import Metric
 from flashbench.metrics.device import on
 from flashbench.progress import Progress
 from flashbench.scores import table
+from flashbench.scores.measure import NO_REFERENCE, Scored
 from flashbench.store import Store
 from flashbench.types import Measurement
 from flashbench.videos import find
@@ -44,6 +47,7 @@ def score(
     out: str | Path | None = None,
     store: str | Path | None = None,
     device: str = "cpu",
+    fresh: bool = False,
 ) -> pd.DataFrame:
     """Score videos; returns a row for each video and metric, columns as in scores.parquet.
 
@@ -58,6 +62,7 @@ def score(
         out: folder for scores.parquet, scores.csv, scores.md and run.json; nothing is written if not given.
         store: folder of the store; `$FLASHBENCH_STORE` or `.flashbench/store` if not given.
         device: where trained networks run: `cpu`, `cuda` or `cuda:N`.
+        fresh: measure again what the store has scores of.
 
     A video that cannot be read, and a metric that cannot run, are rows with NaN and the reason.
 
@@ -66,8 +71,9 @@ def score(
         InvalidError: the store or `out` cannot be written.
     """
     done = run(
-        videos, metrics, prompts, reference=reference, frames=frames, size=size, out=out, store=store, device=device
-    )
+        videos, metrics, prompts, reference=reference, frames=frames, size=size, out=out, store=store, device=device,
+        fresh=fresh,
+    )  # fmt: skip
     return done.table
 
 
@@ -83,9 +89,10 @@ def run(
     store: str | Path | None = None,
     device: str = "cpu",
     workers: int = 1,
+    fresh: bool = False,
 ) -> Run:
     """`score` with all that it found out. `workers`: processes that score videos at the same time."""
-    asked = wanted(metrics, frames=frames, size=size, device=device)
+    asked = wanted(metrics, frames=frames, size=size, device=device, fresh=fresh)
     label, found = find.find([videos] if isinstance(videos, str | Path) else videos)
     remarks: list[str] = []
     if prompts is not None:
@@ -101,10 +108,11 @@ def run(
         _writable(Path(out), asked, label, found)
     if workers > 1:
         _ahead(found, beside, asked, kept, workers)
+        asked = replace(asked, fresh=False)  # done by the others
     with on(asked.device):
         rows, about = _measured(label, found, beside, asked, kept)
     remarks += _same(about)
-    done = Run(label=label, wanted=asked, videos=found, table=table.frame(rows), about=about, remarks=remarks)
+    done = Run(label=label, wanted=asked, videos=found, table=table.table(rows), about=about, remarks=remarks)
     if out is not None:
         write(done, Path(out))
     return done
@@ -179,12 +187,13 @@ def _one(
         reference = _open(other, asked, store)
         paired = reference if isinstance(reference, Opened) else None
         reason = f"its reference {reference.what}" if isinstance(reference, Unreadable) else ""
+    measure = partial(measure_file, prompt=video.prompt, store=store, advance=advance)
     try:
         try:
-            result = measure_file(file, paired, prompt=video.prompt, store=store, advance=advance)
+            result = measure(file, paired, unpaired=reason or NO_REFERENCE)
         except BadReference as error:
             reason = f"its reference {error.what}"
-            result = measure_file(file, None, prompt=video.prompt, store=store, advance=advance)
+            result = measure(file, None, unpaired=reason)
     except Unreadable as error:
         return None, error.what
     return result, reason or ("a metric failed" if result.failed else "")
@@ -194,13 +203,10 @@ def _rows(label: str, video: Video, asked: Wanted, result: Measured | None, reas
     about: dict[str, Any] = {"protocol": asked.protocol, "row": label, "case": video.case, "cluster": video.cluster}
     about |= {"seed": video.seed, "replica": 0}
     if result is None:
-        missing = [Measurement.missing(reason)] * len(asked.metrics)
-        return table.lines({**about, "frames": 0, "clip": ""}, asked.metrics, missing, [""] * len(missing))
-    found = list(result.found)
-    if reason.startswith("its reference"):
-        pair = [metric.scope == "pair" and metric.name not in asked.obstacles for metric in asked.metrics]
-        found = [Measurement.missing(reason) if hit else one for hit, one in zip(pair, found, strict=True)]
-    return table.lines({**about, "frames": result.shape[0], "clip": result.clip}, asked.metrics, found, result.keys)
+        missing = Measurement.missing(reason)
+        nothing = [Scored(metric=metric, measurement=missing) for metric in asked.metrics]
+        return table.lines({**about, "frames": 0, "clip": ""}, nothing)
+    return table.lines({**about, "frames": result.shape[0], "clip": result.digests.clip}, result.answers)
 
 
 def _about(
@@ -217,10 +223,10 @@ def _about(
     if result is not None:
         frames, height, width = result.shape
         rate = f"{result.fps.numerator}/{result.fps.denominator}"
-        beside = {"file": _posix(other), "clip": result.reference} if other is not None and result.reference else None
+        beside = other and {"file": _posix(other), "clip": result.digests.reference}
         entry |= {
-            "reference": beside,
-            "clip": result.clip,
+            "reference": beside if result.digests.reference else None,
+            "clip": result.digests.clip,
             "frames": frames,
             "height": height,
             "width": width,
@@ -249,13 +255,12 @@ def _same(about: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def _ahead(videos: Sequence[Video], beside: Mapping[str, Path], asked: Wanted, store: Store, workers: int) -> None:
     """Score in several processes; what they could not is tried again, and told, by this one."""
-    shared = {"metrics": [metric.name for metric in asked.metrics], "device": asked.device, **asked.settings}
     tasks = [
         Task(
-            key=keys.key("videos", path=str(video.path.absolute()), prompt=video.prompt, **shared),
+            key=keys.key("videos", path=str(video.path.absolute()), prompt=video.prompt, protocol=asked.hash),
             label=video.case,
             function="flashbench.videos.score:work",
-            arguments={**shared, "path": video.path, "reference": beside.get(video.case), "video": video},
+            arguments={"asked": asked, "reference": beside.get(video.case), "video": video},
         )
         for video in videos
     ]
@@ -273,11 +278,9 @@ def _threads(asked: Wanted) -> int:
 
 
 def work(
-    *, store: Store, key: str, report: Report, metrics: Sequence[str], frames: int | str, size: str, device: str,
-    path: Path, reference: Path | None, video: Video,
-) -> Mapping[str, Any]:  # fmt: skip
+    *, store: Store, key: str, report: Report, asked: Wanted, reference: Path | None, video: Video
+) -> Mapping[str, Any]:
     """Task: score one video into the store; a video that cannot be read is left to the process that asked."""
-    asked = wanted(metrics, frames=frames, size=size, device=device)
-    with on(device):
-        _one(_open(path, asked, store), reference, video, asked, store, lambda: None)
+    with on(asked.device):
+        _one(_open(video.path, asked, store), reference, video, asked, store, lambda: None)
     return {}

@@ -11,8 +11,8 @@ import numpy as np
 from flashbench.errors import UsageError
 from flashbench.metrics.base import Metric, measure
 from flashbench.metrics.device import on
-from flashbench.scores.key import score_key
-from flashbench.scores.table import frame, lines
+from flashbench.scores.measure import NO_REFERENCE, Digests, Question, score
+from flashbench.scores.table import lines, table
 from flashbench.types import Clip, Measurement
 from flashbench.videos.settings import wanted
 
@@ -66,27 +66,30 @@ class Scorer:
         """
         made, spoilt = clip(frames, fps)
         other, spoilt_reference = clip(reference, fps) if reference is not None else (None, "")
-        excuses = {m.name: spoilt or self._wanted.excuse(m, other) for m in self.metrics}
         if spoilt_reference:
-            pairs = {m.name: f"reference: {spoilt_reference}" for m in self.metrics if m.scope == "pair"}
-            excuses |= {name: reason for name, reason in pairs.items() if not excuses[name]}
             other = None
-        asked = [metric for metric in self.metrics if not excuses[metric.name]]
-        digest = "" if spoilt else made.digest
+        digests = Digests("" if spoilt else made.digest, other.digest if other else None)
+        question = Question(
+            metrics=self.metrics,
+            digests=digests,
+            prompt=prompt,
+            unpaired="" if other else f"reference: {spoilt_reference}" if spoilt_reference else NO_REFERENCE,
+            obstacles={m.name: spoilt for m in self.metrics} if spoilt else self._wanted.obstacles,
+        )
+
+        def one_pass(absent: Sequence[Metric], failures: dict[str, str]) -> tuple[list[Measurement], Digests]:
+            return measure(absent, made, other, prompt, failures=failures), digests
+
         with on(self._wanted.device):
-            scored = measure(asked, made, other, prompt, failures={}) if asked else []
-            beside = other.digest if other else None
-            known = {m.name: score_key(m, clip=digest, reference=beside, prompt=prompt) for m in asked}
-        values = dict(zip(known, scored, strict=True))
-        found = [values.get(m.name) or Measurement.missing(excuses[m.name]) for m in self.metrics]
+            answers, _ = score(question, one_pass, None)
         about: dict[str, Any] = {
             "protocol": self._wanted.protocol,
             "row": "memory",
             "case": case,
             "cluster": prompt or case,
         }
-        about |= {"seed": seed, "replica": 0, "frames": len(made.frames), "clip": digest}
-        return frame(lines(about, self.metrics, found, [known.get(m.name, "") for m in self.metrics]))
+        about |= {"seed": seed, "replica": 0, "frames": len(made.frames), "clip": digests.clip}
+        return table(lines(about, answers))
 
 
 def clip(frames: Images, fps: int | float | str | Fraction) -> tuple[Clip, str]:

@@ -17,7 +17,6 @@ from flashbench.paths import PACKAGE, protocol_root, read_yaml
 from flashbench.vbench.dimensions import DIMENSIONS
 
 FRAME_QUALITY = "adhoc/frame-quality"
-NO_REFERENCE = "no reference: --reference DIR"
 LARGEST = 16384
 """Pixels of a side that frames can be resized to."""
 CUSTOM = "adhoc/custom"
@@ -38,6 +37,8 @@ class Wanted:
     """Where networks run."""
     obstacles: Mapping[str, str] = field(default_factory=dict)
     """Metric → why it cannot run on this machine; looked up once."""
+    fresh: bool = False
+    """Measure again what the store has; in no hash, as it decides no number."""
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -49,11 +50,6 @@ class Wanted:
         """What the metrics that can run here compute with, besides NumPy, SciPy and OpenCV."""
         used = {name for metric in self.metrics if metric.name not in self.obstacles for name in metric.libraries}
         return tuple(sorted(used))
-
-    def excuse(self, metric: Metric, reference: object) -> str:
-        """Why a metric is not asked about a clip with or without a `reference` (None); empty if it is."""
-        alone = metric.scope == "pair" and reference is None
-        return self.obstacles.get(metric.name) or (NO_REFERENCE if alone else "")
 
     def about_metrics(self) -> dict[str, Any]:
         """Name → identity, sha256 of its assets, and why it cannot run here (empty if it can)."""
@@ -81,6 +77,7 @@ def wanted(
     frames: int | str = "all",
     size: str = "native",
     device: str = "cpu",
+    fresh: bool = False,
 ) -> Wanted:
     """Metrics by name (None: the protocol `adhoc/frame-quality`) and settings as a user writes them.
 
@@ -110,6 +107,7 @@ def wanted(
         size=_size(size),
         device=checked(device),
         obstacles=obstacles,
+        fresh=fresh,
     )
 
 

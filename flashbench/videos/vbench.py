@@ -176,7 +176,7 @@ def _path(row: Mapping[str, Any], places: Mapping[str, int]) -> str:
 def _table(run: imported.Imported, label: str) -> pd.DataFrame:
     shared: dict[str, Any] = {"protocol": PROTOCOL, "row": label, "replica": 0, "per_frame": [], "frames": 0}
     shared |= {"clip": "", "key": "", "statistics": []}
-    return table.frame({**shared, **row} for row in run.rows)
+    return table.table({**shared, **row} for row in run.rows)
 
 
 def _percent(value: float) -> str:

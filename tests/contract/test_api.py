@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 
 import flashbench
-from flashbench.types import Protocol
+from flashbench.protocol.types import Protocol
 
 
 def test_names_are_the_promised_ones() -> None:

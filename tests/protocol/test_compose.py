@@ -21,7 +21,7 @@ def test_shipped_protocols_load_at_every_tier(name: str, tier: str) -> None:
     rows = [variant.row for variant in loaded.variants]
     assert loaded.baseline in rows and len(rows) == len(set(rows))
     assert {"original", "codec", "bicubic", "unsharp", "noise", "l1"} <= set(rows)
-    assert set(loaded.primary) <= set(loaded.metrics)
+    assert set(loaded.primary) <= set(loaded.metric_names)
     assert all({"v1", "v4"} == set(loaded.published) for _ in [0])
 
 

@@ -35,7 +35,7 @@ def equal(margin: float | None) -> Claim:
 
 
 def evaluate(scores: pd.DataFrame, *asked: Claim) -> list[dict[str, Any]]:
-    return claims.evaluate(protocol(list(ROWS), cases=CASES, claims=asked), scores, metric=metric)
+    return claims.evaluate(protocol(list(ROWS), cases=CASES, claims=asked), scores)
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def test_with_replicas_it_must_hold_in_each() -> None:
 
 def test_markdown_counts_and_tells() -> None:
     asked = protocol(list(ROWS), cases=CASES, claims=(HOLDS, CONTRADICTED, UNDECIDED))
-    results = claims.evaluate(asked, SCORES, metric=metric)
+    results = claims.evaluate(asked, SCORES)
     text = claims.claims_markdown([(asked, results), (protocol(list(ROWS), cases=CASES), [])])
     assert text.count("3 claims: 1 held, 1 contradicted, 1 undecided.") == 2
     lines = [line for line in text.splitlines() if line.startswith("| **")]
@@ -141,11 +141,11 @@ def test_markdown_counts_and_tells() -> None:
     assert lines[1].endswith("| the effect has the other sign |")
     assert "nan" not in text and "`0123abcd`" in text
     mixed = SCORES.sample(frac=1, random_state=9)
-    assert text.startswith(claims.claims_markdown([(asked, claims.evaluate(asked, mixed, metric=metric))]))
+    assert text.startswith(claims.claims_markdown([(asked, claims.evaluate(asked, mixed))]))
 
 
 def test_markdown_shows_every_training() -> None:
     asked = protocol(list(ROWS), cases=CASES, claims=(HOLDS,))
-    results = claims.evaluate(asked, synthetic(ROWS, replicas=3), metric=metric)
+    results = claims.evaluate(asked, synthetic(ROWS, replicas=3))
     (row,) = [line for line in claims.claims_markdown([(asked, results)]).splitlines() if line.startswith("| **")]
     assert all(row.count(f"r{k} ") == 2 for k in range(3)), "effect and PSNR of each training"

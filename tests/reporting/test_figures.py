@@ -11,12 +11,13 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
-from support.fake_scores import metric, protocol, synthetic
+from support.fake_scores import protocol, synthetic
 
 from flashbench.errors import InvalidError
+from flashbench.protocol.types import Protocol
 from flashbench.reporting import contact, tables
 from flashbench.reporting.figures import figure, panels
-from flashbench.types import Clip, Protocol
+from flashbench.types import Clip
 
 CONTROLS = {"original": (2.0, 0.0), "bicubic": (14.0, 23.2)}
 NFE = {f"nfe={n}": (3.2 + 2 / n**2, 22.0 - n / 8) for n in (1, 2, 4, 8)}
@@ -31,7 +32,7 @@ PUBLISHED = {
 def made(rows: dict[str, tuple[float, float]], replicas: int = 1, **more: object) -> tuple[Protocol, pd.DataFrame]:
     scores = synthetic({**rows, **CONTROLS}, clusters=5, replicas=replicas)
     asked = protocol([*rows, *CONTROLS], cases=sorted(set(scores["case"])), **more)
-    return asked, tables.build(asked, scores, metric=metric)
+    return asked, tables.build(asked, scores)
 
 
 def texts(svg: bytes) -> list[str]:

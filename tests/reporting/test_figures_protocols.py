@@ -9,12 +9,12 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from support.fake_scores import protocol
+from support.fake_scores import FakeSystem, protocol
 from support.made_results import alike, made_scores
 
+from flashbench.protocol.types import Protocol, Variant
 from flashbench.reporting import tables
 from flashbench.reporting.figures import cost, figure, panels
-from flashbench.types import Protocol, Variant
 
 Values = dict[str, dict[str, float]]
 """Row → metric → mean score."""
@@ -22,14 +22,12 @@ Values = dict[str, dict[str, float]]
 
 def made(values: Values, missing: dict[str, str] | None = None, **more: Any) -> tuple[Protocol, pd.DataFrame]:
     names = tuple(next(iter(values.values())))
-    more = {"metrics": names, "primary": names[:1], **more}
+    more = {"metrics": tuple(map(alike, names)), "primary": names[:1], **more}
     asked = protocol(list(values), cases=[f"s{i}/0" for i in range(5)], **more)
     systems = {row: dict(part.split("=") for part in row.split(",") if "=" in part).get("system") for row in values}
-    variants = tuple(Variant(row=row, system=system or "flashvideo") for row, system in systems.items())
+    variants = tuple(Variant(row=row, system=FakeSystem(system or "flashvideo")) for row, system in systems.items())
     asked = replace(asked, variants=variants)
-    return asked, tables.build(
-        asked, made_scores(asked, lambda row, name: values[row][name], missing=missing), metric=alike
-    )
+    return asked, tables.build(asked, made_scores(asked, lambda row, name: values[row][name], missing=missing))
 
 
 def texts(svg: bytes) -> list[str]:

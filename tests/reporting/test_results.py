@@ -13,9 +13,9 @@ from support.made_results import made_scores, write_results
 
 import flashbench
 from flashbench.errors import InvalidError, UsageError
+from flashbench.protocol.types import Protocol
 from flashbench.reporting import tables
 from flashbench.reporting.figures import figure
-from flashbench.types import Protocol
 
 
 def level(row: str, name: str) -> float:

@@ -16,9 +16,9 @@ from support.fake_scores import line, metric, protocol, synthetic
 from flashbench import stats
 from flashbench.errors import UsageError
 from flashbench.protocol.published import VERSIONS, published
+from flashbench.protocol.types import Protocol
 from flashbench.reporting import tables
 from flashbench.reporting.summary import metrics_json
-from flashbench.types import Protocol
 
 ROWS = {
     "nfe=1": (5.0, 22.5), "nfe=4": (3.2, 21.2), "nfe=8": (3.2, 21.2), "degradation=pixel+latent,nfe=4": (3.3, 21.0),
@@ -33,15 +33,15 @@ PROTOCOL = protocol(list(ROWS), cases=sorted(set(SCORES["case"])), baseline="nfe
 
 
 def built(scores: pd.DataFrame = SCORES, asked: Protocol = PROTOCOL) -> pd.DataFrame:
-    return tables.build(asked, scores, metric=metric)
+    return tables.build(asked, scores)
 
 
 def markdown(scores: pd.DataFrame = SCORES, asked: Protocol = PROTOCOL) -> str:
-    return tables.to_markdown(asked, built(scores, asked), tables.comparisons(asked, scores, metric=metric))
+    return tables.to_markdown(asked, built(scores, asked), tables.comparisons(asked, scores))
 
 
 def latex(scores: pd.DataFrame = SCORES) -> str:
-    return tables.to_latex(PROTOCOL, built(scores), tables.comparisons(PROTOCOL, scores, metric=metric))
+    return tables.to_latex(PROTOCOL, built(scores), tables.comparisons(PROTOCOL, scores))
 
 
 def cells(text: str, row: str) -> list[str]:
@@ -56,13 +56,13 @@ def test_columns_and_order() -> None:
         "tier", "protocol", "cases", "row", "replica", "metric", "unit", "direction", "value", "low", "high", "n", "of",
         "published_v1", "published_v4", "reason",
     )  # fmt: skip
-    names = [*PROTOCOL.metrics, "musiq"]
+    names = [*PROTOCOL.metric_names, "musiq"]
     assert list(zip(table["row"], table["metric"], strict=True)) == [(row, name) for row in ROWS for name in names]
 
 
 def test_values_are_those_of_stats_with_the_papers_beside() -> None:
     table = built().set_index(["row", "metric"])
-    for name in PROTOCOL.metrics:
+    for name in PROTOCOL.metric_names:
         found = stats.estimate(SCORES, metric(name), "nfe=4")
         assert tuple(table.loc[("nfe=4", name), ["value", "low", "high"]]) == (found.value, found.low, found.high)
     assert tuple(table.loc[("nfe=1", "niqe"), ["published_v1", "published_v4"]]) == (5.148, 5.148)
@@ -144,7 +144,9 @@ def test_only_resolved_differences_are_marked_and_only_a_resolved_best_is_bold()
     assert "†" not in cells(text, "nfe=4")[1], "the baseline differs from nothing"
     assert cells(text, "bicubic")[4].startswith("**"), "best PSNR among rows that did not see the reference"
     assert "**" not in cells(text, "original")[1], "an oracle does not compete"
-    sharp = protocol(list(ROWS), cases=[c.id for c in PROTOCOL.cases], metrics=("sharpness",), primary=("sharpness",))
+    sharp = protocol(
+        list(ROWS), cases=[c.id for c in PROTOCOL.cases], metrics=(metric("sharpness"),), primary=("sharpness",)
+    )
     assert "**" not in markdown(asked=sharp), "a metric without direction has no best"
 
 
@@ -158,7 +160,7 @@ def test_an_unresolved_best_is_not_bold() -> None:
 
 
 def test_the_sentence_counts_what_the_tests_resolve() -> None:
-    found = tables.comparisons(PROTOCOL, SCORES, metric=metric)["material"][0]
+    found = tables.comparisons(PROTOCOL, SCORES)["material"][0]
     own, controls = (
         [t.resolved for t in found if tables.is_control(t.contrast.first) == control and not t.primary]
         for control in (False, True)
@@ -197,7 +199,7 @@ def test_replicas_have_their_own_tables_below_a_summary() -> None:
     values = table[(table["row"] == "nfe=1") & (table["metric"] == "niqe_pooled")]["value"]
     summary = cells(text, "nfe=1")[1]
     assert summary == f"{values.mean():.2f} [{values.min():.2f}, {values.max():.2f}] †"
-    one = tables.build(PROTOCOL, scores[scores["replica"] == 0], metric=metric)
+    one = tables.build(PROTOCOL, scores[scores["replica"] == 0])
     pd.testing.assert_frame_equal(table[table["replica"] == 0].reset_index(drop=True), one)
 
 
@@ -213,7 +215,7 @@ def test_latex_is_escaped_and_balanced() -> None:
 def test_metrics_json_is_nested_and_says_null() -> None:
     nested = json.loads(metrics_json([built()]))
     rows = nested["laptop"]["nfe"]
-    assert list(rows) == list(ROWS) and list(rows["nfe=4"]) == list(PROTOCOL.metrics)
+    assert list(rows) == list(ROWS) and list(rows["nfe=4"]) == list(PROTOCOL.metric_names)
     assert rows["original"]["psnr"] is None
     assert rows["nfe=4"]["niqe"] == stats.estimate(SCORES, metric("niqe"), "nfe=4").value
     several = json.loads(metrics_json([built(synthetic(ROWS, replicas=2))]))

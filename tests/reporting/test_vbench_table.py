@@ -18,8 +18,9 @@ from flashbench import metrics, stats
 from flashbench.data import prompts
 from flashbench.metrics.vbench.flicker import TEMPORAL_FLICKERING
 from flashbench.protocol.published import published
+from flashbench.protocol.types import Protocol, Subset
 from flashbench.reporting import vbench_table
-from flashbench.types import Prompt, Protocol, Subset
+from flashbench.types import Prompt
 from flashbench.vbench import dimensions, recompute
 from flashbench.vbench.dimensions import DIMENSIONS
 
@@ -41,7 +42,8 @@ def some(per_suite: int) -> list[Prompt]:
 def protocol(chosen: Sequence[Prompt], names: Sequence[str], **more: Any) -> Protocol:
     count = len(chosen)
     fields: dict[str, Any] = {
-        "name": "vbench", "table": "Table 1", "tier": "paper", "metrics": tuple(names), "primary": (names[0],),
+        "name": "vbench", "table": "Table 1", "tier": "paper", "primary": (names[0],),
+        "metrics": tuple(map(metrics.get, names)),
         "published": PRINTED, "cases": prompts.vbench_cases(chosen, 2, 3),
         "subset": Subset(suite="vbench", chosen=count, of=count, hash=""),
     }  # fmt: skip
@@ -57,7 +59,7 @@ def scored(part: Protocol, value: Value, rows: Sequence[str] = ("one", "two")) -
                 cluster=case.cluster, seed=case.seed, reason="no detector" if math.isnan(found) else "",
             )
             for case in part.cases
-            for name in part.metrics
+            for name in part.metric_names
             for row in rows
             if case.prompt and prompts.serves(case, name)
         ]
@@ -70,11 +72,14 @@ def viewed(chosen: Sequence[Prompt], value: Value, prefix: str = "vbench_long", 
 
 
 def estimates(view: vbench_table.View, row: str = "one") -> dict[str, stats.Estimate]:
-    return {name: stats.estimate(view.scores, view.metric(name), row, of=view.of[name]) for name in view.part.metrics}
+    return {
+        name: stats.estimate(view.scores, view.part.metric(name), row, of=view.of[name])
+        for name in view.part.metric_names
+    }
 
 
 def total_of(view: vbench_table.View, row: str = "one") -> stats.Estimate:
-    return stats.estimate(view.scores, view.metric("total_score"), row)
+    return stats.estimate(view.scores, view.part.metric("total_score"), row)
 
 
 def random_values(seed: int, missing: float = 0.0) -> Value:
@@ -102,7 +107,7 @@ def test_the_papers_rows_add_up_but_one() -> None:
     part = protocol(some(1), [f"vbench_long:{name}" for name in DIMENSIONS])
     view = vbench_table.view(part, scored(part, lambda row, prompt, name, sample: rows[row][name] / 100, list(rows)))
     for row, cells in rows.items():
-        found = {name: stats.estimate(view.scores, view.metric(name), row) for name in (*TOTALS, "scene")}
+        found = {name: stats.estimate(view.scores, view.part.metric(name), row) for name in (*TOTALS, "scene")}
         apart = {name: abs(found[name].value - cells[name]) for name in TOTALS}
         if row == "flashvideo_8fps":
             assert apart["total_score"] == pytest.approx(0.0170, abs=5e-5)
@@ -196,17 +201,17 @@ def test_differences_are_paired_by_prompt() -> None:
         return noise("both", prompt, dimension, sample) + float(shift)
 
     view = viewed(chosen, value)
-    found = stats.contrast(view.scores, view.metric("total_score"), "one", "two")
+    found = stats.contrast(view.scores, view.part.metric("total_score"), "one", "two")
     weight = recompute.sensitivity(DIMENSIONS["scene"], "total")
     assert found.effect == pytest.approx(100 * weight * 0.03, rel=1e-9)
     assert found.se == pytest.approx(100 * weight * math.sqrt(32 / 33 * float(np.var(steps, ddof=1)) / 2), rel=1e-6)
     assert (found.n, found.of, found.clusters) == (69, 69, 33)
     alone = total_of(view)
     assert found.high - found.low < (alone.high - alone.low) / 5, "what both rows share does not blur it"
-    quality = stats.contrast(view.scores, view.metric("quality_score"), "one", "two")
+    quality = stats.contrast(view.scores, view.part.metric("quality_score"), "one", "two")
     assert quality.effect == pytest.approx(0, abs=1e-12)
     tests = stats.against_baseline(
-        view.scores, [*map(view.metric, (*TOTALS, *view.part.primary))], ["one", "two"], "two", view.part.primary
+        view.scores, [*map(view.part.metric, (*TOTALS, *view.part.primary))], ["one", "two"], "two", view.part.primary
     )
     assert [test.contrast.metric for test in tests if test.primary] == ["subject_consistency"]
 
@@ -223,7 +228,7 @@ def test_nothing_is_filled_in() -> None:
     assert lacking["semantic_score"].reason == "1 of 9 dimensions are missing: scene"
     assert lacking["total_score"].n == 0
     assert lacking["quality_score"].value == whole["quality_score"].value
-    found = stats.contrast(view.scores, view.metric("total_score"), "one", "two")
+    found = stats.contrast(view.scores, view.part.metric("total_score"), "one", "two")
     assert math.isnan(found.effect)
     assert "scene" in found.reason
 
@@ -240,9 +245,9 @@ def test_only_the_whole_of_vbenchs_prompts_gives_vbenchs_total() -> None:
         part = protocol(chosen, names, subset=Subset(suite=suite, chosen=count, of=99, hash=""), primary=names[:2])
         view = vbench_table.view(part, scored(part, constant(VALUES)))
         assert view.part == vbench_table.shown(part)
-        assert view.part.metrics == (*(name + suffix for name in TOTALS), *DIMENSIONS)
+        assert view.part.metric_names == (*(name + suffix for name in TOTALS), *DIMENSIONS)
         assert view.part.primary == ("subject_consistency", "background_consistency")
-        assert stats.estimate(view.scores, view.metric("total_score" + suffix), "one").value > 0
+        assert stats.estimate(view.scores, view.part.metric("total_score" + suffix), "one").value > 0
 
 
 def test_at_the_laptop_one_dimension_runs_and_the_others_say_why_not() -> None:
@@ -295,7 +300,6 @@ def test_other_tables_are_left_alone() -> None:
     view = vbench_table.view(part, scores)
     assert view.part is vbench_table.shown(part) is part
     assert view.scores is scores
-    assert view.metric is metrics.get
     assert view.of == {TEMPORAL_FLICKERING.name: 3, "niqe": 23}
 
 

@@ -10,6 +10,9 @@ import pandas as pd
 import pytest
 from support import smoke
 
+from flashbench import metrics
+from flashbench.errors import InvalidError
+
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -50,6 +53,20 @@ def test_a_second_run_makes_nothing_and_writes_the_same(done: Path, capsys: pyte
     text = capsys.readouterr().err
     assert _made(text) == {"clips": 0, "scores": 0} and "built 0 models" in text
     assert smoke.results(done) == before
+
+
+def test_a_metric_that_fails_costs_its_own_rows_only(done: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(type(metrics.get("psnr")), "compare", lambda *_: 1 / 0)
+        with pytest.raises(InvalidError, match="scores are missing, because a metric failed: .*psnr failed: ZeroDiv"):
+            smoke.run(done, "nfe", fresh=True, results=Path("failing"))
+    scores = pd.read_parquet(done / "failing/nfe/scores.parquet")
+    lost = scores["reason"].str.startswith("failed: ZeroDivisionError")
+    assert lost.sum() > 20 and set(scores[lost]["metric"]) == {"psnr"}
+    before = pd.read_parquet(done / "results/smoke/nfe/scores.parquet")
+    assert scores[~lost]["value"].equals(before[~lost]["value"]) and (done / "failing/tables/nfe.md").exists()
+    smoke.run(done, "nfe", results=Path("failing"))
+    assert (done / "failing/nfe/scores.parquet").read_bytes() == smoke.results(done)["smoke/nfe/scores.parquet"]
 
 
 def test_one_more_value_makes_only_its_clips(done: Path, capsys: pytest.CaptureFixture[str]) -> None:

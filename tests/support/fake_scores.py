@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from flashbench.types import Case, Claim, Direction, Geometry, Protocol, Scope, Variant
+from flashbench.protocol.types import Protocol, Variant
+from flashbench.types import Case, Claim, Direction, Geometry, Scope
 
 COLUMNS = (
     "protocol", "row", "case", "cluster", "seed", "replica", "metric", "value", "per_frame", "frames", "reason",
@@ -36,6 +37,11 @@ class FakeMetric:
 
     def finalize(self, statistics: npt.NDArray[np.float64]) -> float:
         return spread(statistics)
+
+
+@dataclass(frozen=True)
+class FakeSystem:
+    name: str
 
 
 METRICS = {
@@ -76,10 +82,10 @@ def protocol(rows: Sequence[str], *, cases: Sequence[str], curve: str | None = "
         title="Number of function evaluations",
         tier="laptop",
         table="Table 8",
-        variants=tuple(Variant(row=row, system="flashvideo") for row in rows),
+        variants=tuple(Variant(row=row, system=FakeSystem("flashvideo")) for row in rows),
         cases=tuple(Case(id=case, cluster=case.split("/")[0], seed=0, source=case.split("/")[0]) for case in cases),
         geometry=Geometry(frames=5, height=192, width=192, fps=Fraction(8)),
-        metrics=("niqe_pooled", "niqe", "psnr"),
+        metrics=tuple(map(metric, ("niqe_pooled", "niqe", "psnr"))),
         primary=("niqe_pooled",),
         baseline=rows[0],
         margins={},

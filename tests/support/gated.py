@@ -14,8 +14,8 @@ from flashbench import keys
 from flashbench.checks.gate import Verdict, gate
 from flashbench.protocol import compose
 from flashbench.run import options as run_options
+from flashbench.run import score
 from flashbench.run.options import Options
-from flashbench.scores import key
 from flashbench.scores.table import to_parquet
 
 # Two rows of the flow, the reference and the floor: as the smoke tier, with fewer models to make.
@@ -38,7 +38,7 @@ def options(folder: Path = RESULTS, *overrides: str) -> Options:
 def numerics(where: str = "", field: str = "", value: Any = None) -> str:
     """The class of this machine, or another in one field."""
     own = options().protocol("nfe")
-    found = json.loads(key.numerics(own, [{"key": "-", "numerics": keys.numerics_class(threads=1)}]))
+    found = json.loads(score.numerics(own, [{"key": "-", "numerics": keys.numerics_class(threads=1)}]))
     if where:
         (found["clips"][0] if where == "clips" else found["scores"])[field] = value
     return keys.canonical_json(found)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,8 @@ import pandas as pd
 
 from flashbench import metrics
 from flashbench.protocol.cases import asked_of
+from flashbench.protocol.types import Protocol
 from flashbench.reporting import claims, tables
-from flashbench.types import Protocol
 from support.fake_scores import FakeMetric, frame, line
 
 Level = Callable[[str, str], float]
@@ -27,6 +28,12 @@ def alike(name: str) -> FakeMetric:
     return FakeMetric(name, real.direction, real.unit)
 
 
+def faked(protocol: Protocol) -> Protocol:
+    """The protocol with metrics that are `alike` in place of its own."""
+    cascade = None if protocol.cascade is None else faked(protocol.cascade)
+    return replace(protocol, metrics=tuple(alike(metric.name) for metric in protocol.metrics), cascade=cascade)
+
+
 def made_scores(
     protocol: Protocol, level: Level | None = None, *, replicas: int = 1, missing: Mapping[str, str] | None = None
 ) -> pd.DataFrame:
@@ -35,12 +42,12 @@ def made_scores(
     for replica in range(replicas):
         for part in protocol.parts:
             rng = np.random.default_rng([replica, len(part.cases)])
-            noise = {(case.id, name): rng.normal(0, 0.1) for case in part.cases for name in part.metrics}
+            noise = {(case.id, name): rng.normal(0, 0.1) for case in part.cases for name in part.metric_names}
             for variant in part.variants:
                 for case in part.cases:
-                    for name in asked_of(part, case):
+                    for name in (metric.name for metric in asked_of(part, case)):
                         why = (missing or {}).get(variant.row, "")
-                        why = "PSNR is infinite" if (variant.system, name) == ("original", "psnr") else why
+                        why = "PSNR is infinite" if (variant.system.name, name) == ("original", "psnr") else why
                         middle = level(variant.row, name) if level else BASE.get(name, 0.5)
                         value = math.nan if why else middle + noise[case.id, name] + rng.normal(0, 0.01)
                         about = {"cluster": case.cluster, "seed": case.seed, "replica": replica, "reason": why}
@@ -53,8 +60,9 @@ def write_results(root: Path, protocol: Protocol, scores: pd.DataFrame, *, repli
     folder = root / protocol.tier / ("replicas" if replicas else "")
     for place in (folder / "tables", folder / protocol.name):
         place.mkdir(parents=True, exist_ok=True)
-    table = tables.build(protocol, scores, metric=alike)
+    protocol = faked(protocol)
+    table = tables.build(protocol, scores)
     (folder / "tables" / f"{protocol.name}.csv").write_text(tables.to_csv(table), encoding="utf-8")
-    judged = claims.evaluate(protocol, scores, metric=alike)
+    judged = claims.evaluate(protocol, scores)
     (folder / protocol.name / "claims.json").write_text(json.dumps(judged), encoding="utf-8")
     return table

@@ -76,15 +76,15 @@ def test_our_own_scores_become_its_files(tmp_path: Path) -> None:
         for metric, value in (("vbench:imaging_quality", 0.6 + 0.1 * i), ("vbench:scene", math.nan), ("niqe", 4.0))
     ]  # fmt: skip
     (run := tmp_path / "run").mkdir()
-    (run / "scores.parquet").write_bytes(to_parquet(table.frame(rows), "hash"))
+    (run / "scores.parquet").write_bytes(to_parquet(table.table(rows), "hash"))
     path, lacking = vbench.send(run, tmp_path / "out.zip")
     (file,) = results.read(path)
     assert set(file.content) == {"imaging_quality"}
     overall, videos = file.content["imaging_quality"]
     assert overall == pytest.approx(0.65) and len(videos) == 6
     assert "scene" in lacking[0] and "imaging_quality" not in lacking[0]
-    assert set(vbench.of_scores(table.frame(rows))) == {"vbench"}
-    none = table.frame(row for row in rows if row["metric"] == "niqe")
+    assert set(vbench.of_scores(table.table(rows))) == {"vbench"}
+    none = table.table(row for row in rows if row["metric"] == "niqe")
     assert vbench.of_scores(none) == {}
     with pytest.raises(InvalidError, match="no value of vbench:DIM"):
         vbench.as_files(none)
@@ -104,7 +104,7 @@ def test_videos_get_its_names_and_are_found_by_them(tmp_path: Path) -> None:
     assert {video.case: video.prompt for video in videos} == listed and remarks == []
     with pytest.raises(UsageError, match="1 videos have no prompt, 2.mkv among them"):
         vbench.name([str(folder / "2.mkv")], {"1.mkv": "a fox"}, tmp_path / "other")
-    assert isinstance(table.frame([]), pd.DataFrame)
+    assert isinstance(table.table([]), pd.DataFrame)
 
 
 def test_official_long_totals_are_means_over_clips() -> None:
@@ -114,7 +114,7 @@ def test_official_long_totals_are_means_over_clips() -> None:
          "value": parts[0], "per_frame": parts if len(parts) > 1 else [], "statistics": [sum(parts), len(parts)]}
         for i, parts in enumerate(([0.9], [0.9], [0.9], [0.1] * 9))
     ]  # fmt: skip
-    run = vbench.of_scores(table.frame(rows))["vbench_long_official"]
+    run = vbench.of_scores(table.table(rows))["vbench_long_official"]
     assert sum(row["value"] for row in run.rows) / len(run.rows) == pytest.approx(0.3)
     text = markdown(vbench.totals(run))
     assert "| temporal flickering | 30.00 |" in text and "12/12 | 4 |" in text
@@ -132,7 +132,7 @@ def test_a_scored_run_keeps_its_prompts(tmp_path: Path) -> None:
     ]  # fmt: skip
     rows.append({**rows[0], "case": "alone.mp4", "cluster": "alone.mp4"})
     (tmp_path / "run").mkdir()
-    (tmp_path / "run/scores.parquet").write_bytes(to_parquet(table.frame(rows), "hash"))
+    (tmp_path / "run/scores.parquet").write_bytes(to_parquet(table.table(rows), "hash"))
     assert "4 prompts" in markdown(vbench.bring(tmp_path / "run"))
     path, notes = vbench.send(tmp_path / "run", tmp_path / "out.zip")
     (file,) = results.read(path)

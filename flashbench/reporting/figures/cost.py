@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from flashbench.protocol.published import VERSIONS
+from flashbench.protocol.types import Protocol
 from flashbench.reporting.figures import panels
 from flashbench.reporting.figures.panels import COLOURS, DASHED, GREY, Label, Limits, Line
 from flashbench.reporting.tables import records
-from flashbench.types import Protocol
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,7 +27,7 @@ STEPS = "nfe"
 
 def draw(new: type[Figure], protocol: Protocol, table: pd.DataFrame) -> Figure:
     """Seconds where the paper printed any, and the primary metrics and PSNR of what was run against its FLOP."""
-    names = [name for name in dict.fromkeys((*protocol.primary, FIDELITY)) if name in protocol.metrics]
+    names = [name for name in dict.fromkeys((*protocol.primary, FIDELITY)) if name in protocol.metric_names]
     figure = new(figsize=(4.6 * (1 + len(names)), 3.6), layout="constrained")
     first, *others = figure.subplots(1, 1 + len(names))
     _seconds(first, protocol, table)

@@ -15,10 +15,10 @@ import numpy as np
 import pandas as pd
 
 from flashbench.errors import InvalidError
+from flashbench.protocol.types import Protocol
 from flashbench.reporting import vbench_table
 from flashbench.reporting.figures import cost, panels
 from flashbench.reporting.figures.panels import QUOTED
-from flashbench.types import Protocol
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -47,7 +47,7 @@ def draw(protocol: Protocol, table: pd.DataFrame) -> bytes:
     """
     protocol = vbench_table.shown(protocol)
     with _style() as new:
-        draw = cost.draw if cost.SECONDS in protocol.metrics else _panels
+        draw = cost.draw if cost.SECONDS in protocol.metric_names else _panels
         figure = draw(new, protocol, table)
         figure.suptitle(f"{protocol.title}, {protocol.tier} tier", x=0.01, ha="left", fontsize=11, fontweight="bold")
         buffer = io.BytesIO()
@@ -79,7 +79,7 @@ def _panels(new: type[Figure], protocol: Protocol, table: pd.DataFrame) -> Figur
     if protocol.curve and not told:
         rows = [row for row in rows if row in cells]  # a list of the rows that the paper has, beside curves
     shown = (*protocol.primary, *SHOWN, *([QUOTED] if quoted else []))
-    chosen = [name for name in dict.fromkeys(shown) if name in protocol.metrics]
+    chosen = [name for name in dict.fromkeys(shown) if name in protocol.metric_names]
     count, height = len(chosen) + bool(quoted), 3.3 if protocol.curve else 1.4 + 0.3 * (len(rows) + 2)
     down, across = (2, 2) if count == 4 else (1, count)
     size = ((4.6 if protocol.curve else 4.2) * across, height * down + 0.3)

@@ -17,8 +17,8 @@ import pandas as pd
 from scipy.optimize import isotonic_regression
 
 from flashbench.protocol.published import VERSIONS
+from flashbench.protocol.types import Protocol
 from flashbench.reporting.tables import is_control, records
-from flashbench.types import Protocol
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -56,7 +56,7 @@ def measured_lines(protocol: Protocol, table: pd.DataFrame, metric: str) -> list
 
     A curve without other settings is named after its system where there are several.
     """
-    systems = {variant.row: variant.system for variant in protocol.variants}
+    systems = {variant.row: variant.system.name for variant in protocol.variants}
     placed = [(line, *place(str(line["row"]), protocol.curve)) for line in records(table, metric=metric)]
     placed = [item for item in placed if item[1] is not None and not math.isnan(item[0]["value"])]
     several = len({label for _, _, label in placed}) > 1
