@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-# Before anything imports NumPy or torch: the tests run in several processes, and one thread is the numerics class that
-# golden values hold for.
-os.environ.update(OMP_NUM_THREADS="1", OMP_WAIT_POLICY="PASSIVE", HF_HUB_OFFLINE="1", DVC_NO_ANALYTICS="1")
+# Before anything imports NumPy, OpenCV or torch: the tests run in several processes, and one thread is the
+# numerics class that golden values hold for.
+os.environ.update(OMP_NUM_THREADS="1", OPENCV_FOR_THREADS_NUM="1", OMP_WAIT_POLICY="PASSIVE")
+os.environ.update(HF_HUB_OFFLINE="1", DVC_NO_ANALYTICS="1")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
 settings.register_profile(

@@ -7,6 +7,7 @@ What they ask for is looked up by its file's name, so that any of its metrics ca
 from __future__ import annotations
 
 import contextlib
+import importlib
 import io
 import math
 import socket
@@ -188,6 +189,14 @@ def substituted(pairs: list[tuple[ModuleType, str, Callable[..., Any]]]) -> Iter
                     setattr(module, key, original)
 
 
+def _openai_clip() -> ModuleType | None:
+    """The module of openai-clip that downloads, which only some metrics need; None where it cannot be imported."""
+    with warnings.catch_warnings(), contextlib.suppress(ModuleNotFoundError):  # setuptools 82 has no pkg_resources
+        warnings.simplefilter("ignore")  # that pkg_resources is deprecated: whoever runs a metric cannot mend it
+        return importlib.import_module("clip.clip")
+    return None
+
+
 @contextlib.contextmanager
 def handed_over(weights: Weights) -> Iterator[_Lender]:
     """Constructors of pyiqa run in this context get their files from `weights`, and nothing from anywhere else.
@@ -213,10 +222,8 @@ def handed_over(weights: Weights) -> Iterator[_Lender]:
         (socket, "getaddrinfo", lender.offline),
         (socket, "create_connection", lender.offline),
     ]
-    with contextlib.suppress(ModuleNotFoundError):  # where setuptools has no pkg_resources; only some metrics need it
-        import clip.clip  # type: ignore[import-untyped]
-
-        pairs.append((clip.clip, "_download", lender.file))
+    if (clip := _openai_clip()) is not None:
+        pairs.append((clip, "_download", lender.file))
     with substituted(pairs):
         yield lender
     if lender.refusal is not None:

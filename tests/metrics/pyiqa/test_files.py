@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 import socket
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -124,6 +126,13 @@ def test_nothing_else_is_opened_or_fetched(want: Callable[[], Any]) -> None:
             want()
         except InvalidError as error:
             assert "refused" in str(error)  # swallowed, as a library may; the context still ends in it
+
+
+def test_the_first_import_of_openai_clip_warns_nobody() -> None:
+    """In a process of its own: whether this one has imported it depends on the order of the tests."""
+    program = "from flashbench.metrics.pyiqa import networks\nwith networks.handed_over(str): print('quiet')"
+    done = subprocess.run([sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, timeout=200)
+    assert (done.stdout, done.stderr) == ("quiet\n", "")
 
 
 def test_other_threads_are_left_alone() -> None:
