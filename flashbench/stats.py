@@ -4,7 +4,10 @@ The unit is the cluster (a prompt, or a source of material): seeds are averaged 
 and only clusters count as independent. Intervals are 95 % and two-sided:
 
 * metrics of a clip: the mean of the cluster means with Student's t on G − 1 degrees of freedom;
-* shares (clips that are 1 or 0): Wilson's and Tango's score intervals, see `flashbench.proportions`;
+* shares (clips that are 1 or 0): score intervals, because t gives width 0 where all agree, and leaves 0 … 1. Rows have
+  Wilson's (1927) with the effective sample size p (1 − p) / se² + 1, which is the number of clusters for one clip each
+  (Korn and Graubard, 1998, for the idea); paired differences have Tango's (Statistics in Medicine 17, 1998) on
+  clusters, whose test of no difference is McNemar's;
 * set metrics: the value of the pooled statistics with the delete-one-cluster jackknife's standard error (Efron and
   Stein, 1981; Busing et al., 1999, for its use on clusters) and the same t.
 
@@ -25,9 +28,8 @@ from typing import Any, TypeAlias, cast
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy import special
+from scipy import optimize, special
 
-from flashbench import proportions
 from flashbench.errors import InvalidError
 from flashbench.metrics.base import Metric, SetMetric
 from flashbench.types import Floats
@@ -37,6 +39,7 @@ Evaluate: TypeAlias = Callable[[Floats], float]
 """From units [G, …], or from summed statistics [S], to a value."""
 
 LEVEL = 0.95
+Z = float(special.ndtri((1 + LEVEL) / 2))
 MIN_CLUSTERS = 3
 SIGN = {"higher": 1, "lower": -1, "none": 0}
 """Sign of an improvement, by a metric's direction."""
@@ -173,7 +176,7 @@ def contrast(scores: pd.DataFrame, metric: Metric, first: str, second: str, *, r
     half, p = _t(effect, se, len(units))
     low, high = effect - half, effect + half
     if metric.binary and not math.isnan(se):
-        low, high, p = proportions.tango(units)
+        low, high, p = tango(units)
     if metric.computed:
         low, high, se, p = effect, effect, 0.0, math.nan
     return Contrast(
@@ -199,6 +202,37 @@ def against_baseline(
     adjusted = np.where(family, holm(np.where(family, p, np.nan)), benjamini_hochberg(np.where(family, np.nan, p)))
     tests = zip(found, family, adjusted, strict=True)
     return [Comparison(contrast=c, primary=bool(inside), adjusted=float(q)) for c, inside, q in tests]
+
+
+def wilson(share: float, se: float, clusters: int) -> tuple[float, float]:
+    """95 % bounds of a share in 0 … 1 with standard error `se` over `clusters` (0: all clusters agree)."""
+    size = share * (1 - share) / se**2 + 1 if se > 0 else float(clusters)
+    middle = (share + Z**2 / (2 * size)) / (1 + Z**2 / size)
+    half = Z / (1 + Z**2 / size) * math.sqrt(share * (1 - share) / size + Z**2 / (4 * size**2))
+    return 0.0 if share == 0 else float(middle - half), 1.0 if share == 1 else float(middle + half)
+
+
+def tango(differences: Floats) -> tuple[float, float, float]:
+    """(low, high, two-sided p) of the mean of clusters' differences [G], each in −1 … 1; G ≥ 1.
+
+    A difference between −1, 0 and 1 (a cluster of several clips) counts for its part, which widens the interval.
+    """
+    count = len(differences)
+    gained, lost = float(differences.clip(min=0).sum()), float(-differences.clip(max=0).sum())
+    effect = (gained - lost) / count
+
+    def beyond(delta: float) -> float:
+        """Squared distance from `delta` minus what the interval allows: negative inside it."""
+        linear = -gained - lost + (2 * count - gained + lost) * delta
+        root = math.sqrt(max(linear**2 + 8 * count * lost * delta * (1 - delta), 0.0))
+        variance = 2 * (root - linear) / (4 * count) + delta * (1 - delta)
+        return (gained - lost - count * delta) ** 2 - Z**2 * count * variance
+
+    near = 1e-9  # from the effect itself, where both terms may be 0
+    low = -1.0 if effect <= near - 1 else float(optimize.brentq(beyond, -1.0, effect - near))
+    high = 1.0 if effect >= 1 - near else float(optimize.brentq(beyond, effect + near, 1.0))
+    p = 2 * special.ndtr(-abs(gained - lost) / math.sqrt(gained + lost)) if gained + lost else 1.0
+    return low, high, float(p)
 
 
 def holm(p: Floats) -> Floats:
@@ -349,7 +383,7 @@ def _estimate(units: Floats, evaluate: Evaluate, *, n: int, of: int, binary: boo
     half, _ = _t(value, se, len(units))
     low, high = value - half, value + half
     if binary and not math.isnan(se):
-        low, high = proportions.wilson(value, se, len(units))
+        low, high = wilson(value, se, len(units))
     return Estimate(value=value, low=low, high=high, n=n, of=of, clusters=len(units), reason=reason)
 
 

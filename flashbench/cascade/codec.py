@@ -34,6 +34,14 @@ class Codec(Protocol):
         ...
 
 
+def latent_shape(
+    channels: int, stride: tuple[int, int], frames: int, height: int, width: int
+) -> tuple[int, int, int, int, int]:
+    """Shape (1, T', C, H', W') of a clip's latent, from its frames, height and width and a codec's `stride`."""
+    time, space = stride
+    return 1, 1 + (frames - 1) // time, channels, height // space, width // space
+
+
 def to_tensor(frames: Frames) -> Tensor:
     """uint8 [T, H, W, 3] to float32 (1, 3, T, H, W) in [-1, 1]."""
     return torch.from_numpy(np.array(frames)).permute(3, 0, 1, 2)[None].float() / 127.5 - 1

@@ -3,46 +3,40 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
 
+import numpy as np
 import torch
 from diffusers import AutoencoderKLCogVideoX, DiffusionPipeline
 from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
 from diffusers.video_processor import VideoProcessor
+from PIL import Image
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase, T5EncoderModel
 
 from flashbench.cascade import checkpoint, degrade, sampling
 from flashbench.cascade import vae as autoencoder
-from flashbench.cascade.pipeline_inputs import (
-    FRAMES,
-    PREVIEW_SIZE,
-    REFINE_SIZES,
-    Callback,
-    Generators,
-    Refinement,
-    Video,
-    changed,
-    check_callback,
-    check_output,
-    check_request,
-    generators,
-    pixels,
-    prompts,
-)
+from flashbench.cascade.codec import latent_shape
 from flashbench.cascade.sampling import Rounding, Sample
 from flashbench.cascade.solvers import OnStep
 from flashbench.cascade.transformer import Stage1Transformer, Stage2Transformer, aligned
-from flashbench.cascade.vae import Tiles
-from flashbench.errors import UsageError
+from flashbench.cascade.vae import TILES, Tiles
+from flashbench.errors import UsageError, did_you_mean
 
 logger = logging.getLogger(__name__)
+Callback: TypeAlias = Callable[..., Any] | None
+Generators: TypeAlias = torch.Generator | Sequence[torch.Generator] | None
+Video: TypeAlias = list[Image.Image] | list[list[Image.Image]] | np.ndarray[Any, Any] | Tensor
 
+PREVIEW_SIZE, REFINE_SIZES = (256, 480), ((1072, 1920), (1440, 2560))
+FRAMES, STEP_RANGE = 49, (600, 900)
+"""Sizes in pixels, frames and degradation steps that the released weights were trained for."""
+OUTPUTS = ("pil", "np", "pt", "latent")
 MOTION = "medium motion,"
 """What the release writes before the prompt of Stage II, without a space."""
 
@@ -57,6 +51,42 @@ class FlashVideoPipelineOutput(BaseOutput):  # type: ignore[misc]
     """Network evaluations of Stage I and Stage II."""
     network_forwards: tuple[int, int]
     """Conditional and unconditional forwards of both stages together."""
+
+
+@dataclass(frozen=True)
+class _Refinement:
+    """The settings of a Stage II; wrong ones are refused here, before anything is computed."""
+
+    size: tuple[int, int]
+    posterior: str
+    tiles: Tiles
+    nfe: int
+    guidance: float
+    degradation_step: int
+    shift: float
+    method: str
+    rounding: Rounding
+
+    def __post_init__(self) -> None:
+        sampling.check_size(*self.size)
+        if self.posterior not in ("sample", "mean"):
+            raise did_you_mean("posterior", self.posterior, ("sample", "mean"))
+        if self.tiles not in TILES:
+            raise did_you_mean("tiling", self.tiles, TILES)
+        sampling.check_refine(**self.sampler)
+
+    @property
+    def sampler(self) -> dict[str, Any]:
+        """What `sampling.refine` takes."""
+        names = ("nfe", "guidance", "degradation_step", "shift", "method", "rounding")
+        return {name: getattr(self, name) for name in names}
+
+    def check(self, frames: int, height: int, width: int) -> None:
+        """Refuse or warn of a clip of that size; see `_check_request`."""
+        _check_request(frames, *self.size, REFINE_SIZES, step=self.degradation_step)
+        stretch = (self.size[0] / height) / (self.size[1] / width)
+        if not 0.9 < stretch < 1.1:
+            logger.warning(f"a clip of {height}x{width} is stretched to {self.size[0]}x{self.size[1]}")
 
 
 class FlashVideoPipeline(DiffusionPipeline):  # type: ignore[misc]
@@ -152,14 +182,14 @@ class FlashVideoPipeline(DiffusionPipeline):  # type: ignore[misc]
         turn, or a list of one per clip. `latents` (B, T, C, H/8, W/8) replaces the initial noise, `prompt_embeds`
         (B, L, D) the prompt. `output_type`: pil, np, pt, latent. Raises UsageError for a wrong call.
         """
-        check_output(output_type)
-        check_callback(callback_on_step_end_tensor_inputs, self._callback_tensor_inputs)
+        _check_output(output_type)
+        _check_callback(callback_on_step_end_tensor_inputs, self._callback_tensor_inputs)
         context = self._context("stage1", prompt, prompt_embeds, num_videos_per_prompt, "")
         starts = self._starts(context, (num_frames, height, width), latents)
         sampler = {"steps": num_inference_steps, "guidance": guidance_scale}
         samples = [
             self._stage1(context[number, None], start, draw, callback_on_step_end, **sampler)
-            for number, (start, draw) in enumerate(zip(starts, generators(generator, len(context)), strict=True))
+            for number, (start, draw) in enumerate(zip(starts, _generators(generator, len(context)), strict=True))
         ]
         made = [s.latent if output_type == "latent" else self._preview_pixels(s) for s in samples]
         return self._output(made, samples[:1], [], output_type, return_dict)
@@ -194,9 +224,9 @@ class FlashVideoPipeline(DiffusionPipeline):  # type: ignore[misc]
         1 means none, `degradation_step` and the rest are those of `sampling.refine`; `posterior` is `sample` or
         `mean`; `tiles` see `vae.decode`. Raises UsageError for a wrong call.
         """
-        check_output(output_type)
-        check_callback(callback_on_step_end_tensor_inputs, self._callback_tensor_inputs)
-        plan = Refinement(
+        _check_output(output_type)
+        _check_callback(callback_on_step_end_tensor_inputs, self._callback_tensor_inputs)
+        plan = _Refinement(
             (height, width),
             posterior,
             tiles,
@@ -207,7 +237,7 @@ class FlashVideoPipeline(DiffusionPipeline):  # type: ignore[misc]
             method,
             rounding,
         )
-        clips = pixels(video)
+        clips = _pixels(video)
         context = self._context("stage2", prompt, prompt_embeds, 1, MOTION)
         if len(clips) != len(context):
             raise UsageError(f"{len(clips)} clips and {len(context)} prompts", fix="give one prompt per clip")
@@ -215,7 +245,7 @@ class FlashVideoPipeline(DiffusionPipeline):  # type: ignore[misc]
         decode = output_type != "latent"
         done = [
             self._stage2(clip, context[number, None], draw, plan, decode, callback_on_step_end)
-            for number, (clip, draw) in enumerate(zip(clips, generators(generator, len(clips)), strict=True))
+            for number, (clip, draw) in enumerate(zip(clips, _generators(generator, len(clips)), strict=True))
         ]
         return self._output([made for made, _ in done], [], [done[0][1]], output_type, return_dict)
 
@@ -254,9 +284,9 @@ class FlashVideoPipeline(DiffusionPipeline):  # type: ignore[misc]
         Stage II encodes the prompt again behind `MOTION`, as the release does; with `prompt_embeds` alone it uses the
         same states, as the paper says. `presets.PRESETS` holds the paper's and the release's settings.
         """
-        check_output(output_type)
-        check_callback(callback_on_step_end_tensor_inputs, self._callback_tensor_inputs)
-        plan = Refinement(
+        _check_output(output_type)
+        _check_callback(callback_on_step_end_tensor_inputs, self._callback_tensor_inputs)
+        plan = _Refinement(
             (height, width),
             posterior,
             tiles,
@@ -277,7 +307,7 @@ class FlashVideoPipeline(DiffusionPipeline):  # type: ignore[misc]
         made: list[Tensor] = []
         first: list[Sample] = []
         last: list[Sample] = []
-        for number, (start, draw) in enumerate(zip(starts, generators(generator, len(context)), strict=True)):
+        for number, (start, draw) in enumerate(zip(starts, _generators(generator, len(context)), strict=True)):
             sample = self._stage1(
                 context[number, None],
                 start,
@@ -305,9 +335,9 @@ class FlashVideoPipeline(DiffusionPipeline):  # type: ignore[misc]
         """Per row of `context` the shape of Stage I's initial noise, or the noise itself if it was given."""
         self._need("stage1", "vae")
         frames, height, width = size
-        check_request(frames, height, width, (PREVIEW_SIZE,))
-        channels, (time, space) = self.stage1.config.in_channels, autoencoder.VAECodec(self.vae).stride
-        shape = (1, 1 + (frames - 1) // time, channels, height // space, width // space)
+        _check_request(frames, height, width, (PREVIEW_SIZE,))
+        stride = autoencoder.VAECodec(self.vae).stride
+        shape = latent_shape(self.stage1.config.in_channels, stride, frames, height, width)
         if latents is None:
             return [shape] * len(context)
         if latents.shape != (len(context), *shape[1:]):
@@ -329,7 +359,7 @@ class FlashVideoPipeline(DiffusionPipeline):  # type: ignore[misc]
         return autoencoder.decode(self.vae, latent).float().clamp(-1, 1)
 
     def _stage2(
-        self, clip: Tensor, context: Tensor, draw: torch.Generator, plan: Refinement, decode: bool, callback: Callback
+        self, clip: Tensor, context: Tensor, draw: torch.Generator, plan: _Refinement, decode: bool, callback: Callback
     ) -> tuple[Tensor, Sample]:
         """Stage II of one clip (1, 3, T, h, w): pixels in [-1, 1], or the scaled latent unless `decode`."""
         self._need("stage2", "vae")
@@ -353,7 +383,7 @@ class FlashVideoPipeline(DiffusionPipeline):  # type: ignore[misc]
 
             def on_step(number: int, time: float, latents: Tensor) -> Tensor:
                 bar.update()
-                return changed(callback(self, number, time, {"latents": latents}), latents) if callback else latents
+                return _changed(callback(self, number, time, {"latents": latents}), latents) if callback else latents
 
             yield on_step
 
@@ -363,7 +393,7 @@ class FlashVideoPipeline(DiffusionPipeline):  # type: ignore[misc]
         """Context (B * copies, L, D) of the network `stage`, in its dtype, on the device of execution."""
         self._need(stage)
         config = getattr(self, stage).config
-        texts = prompts(prompt, embeds, copies, config.text_embed_dim)
+        texts = _prompts(prompt, embeds, copies, config.text_embed_dim)
         if embeds is None:
             embeds = self.encode_prompt([prefix + text for text in texts], config.max_text_seq_length)
             self._offload("text_encoder")
@@ -392,3 +422,119 @@ class FlashVideoPipeline(DiffusionPipeline):  # type: ignore[misc]
         forwards = tuple(sum(s.network_forwards[half] for s in (*first, *last)) for half in (0, 1))
         output = FlashVideoPipelineOutput(frames, evaluations, (forwards[0], forwards[1]))
         return output if return_dict else (frames,)
+
+
+# --- what users hand over, checked and brought into the pipeline's layout ---------------------------------------------
+
+
+def _check_request(
+    frames: int, height: int, width: int, sizes: Sequence[tuple[int, int]], step: int | None = None
+) -> None:
+    """Refuse what cannot be made, and warn of what the release does not do."""
+    sampling.check_size(height, width)
+    if frames < 1 or (frames - 1) % 4:
+        raise UsageError(f"{frames} frames cannot be made", fix=f"give 4n + 1, e.g. {max(1, frames // 4 * 4 + 1)}")
+    odd = []
+    if (height, width) not in sizes:
+        odd.append(f"{height}x{width} instead of " + " or ".join(f"{h}x{w}" for h, w in sizes))
+    if frames != FRAMES:
+        odd.append(f"{frames} frames instead of {FRAMES}")
+    if step is not None and not STEP_RANGE[0] <= step <= STEP_RANGE[1]:
+        odd.append(f"degradation_step {step}, trained from {STEP_RANGE[0]} to {STEP_RANGE[1]}")
+    if odd:
+        logger.warning(f"outside what the released weights were made for: {', '.join(odd)}")
+
+
+def _pixels(video: Video) -> list[Tensor]:
+    """Clips (1, 3, T, H, W) in [-1, 1], float32; UsageError for what is no video."""
+    if isinstance(video, (list, tuple)):
+        video = _stacked(video)
+    if isinstance(video, np.ndarray):
+        shape, channels = list(video.shape), -1
+    elif isinstance(video, Tensor):
+        shape, channels = list(video.shape), -3
+    else:
+        raise UsageError(f"a video cannot be a {type(video).__name__}", fix="give PIL images, an array or a tensor")
+    if len(shape) not in (4, 5) or 0 in shape or shape[channels] != 3:
+        fix = "arrays are (T, H, W, 3) or (B, T, H, W, 3), tensors (T, 3, H, W) or (B, T, 3, H, W)"
+        raise UsageError(f"a video of shape {shape}", fix=fix)
+    whole = video.dtype in (np.uint8, torch.uint8)
+    frames = torch.as_tensor(video).float() / (255 if whole else 1)
+    if not (float(frames.min()) >= 0 and float(frames.max()) <= 1):
+        raise UsageError("a video outside [0, 1], or not finite", fix="scale floats to [0, 1], or give uint8")
+    if len(shape) == 4:
+        frames = frames[None]
+    order = (0, 4, 1, 2, 3) if channels == -1 else (0, 2, 1, 3, 4)
+    return list((2 * frames - 1).permute(order).split(1))
+
+
+def _stacked(video: Sequence[Any]) -> np.ndarray[Any, Any] | Tensor:
+    """A list of frames, or of lists of frames, as one array or tensor."""
+    flat: list[Any] = [_stacked(item) if isinstance(item, (list, tuple)) else item for item in video]
+    flat = [np.asarray(item.convert("RGB")) if isinstance(item, Image.Image) else item for item in flat]
+    kinds = {type(item) for item in flat}
+    shapes = {(tuple(item.shape), str(item.dtype)) for item in flat if isinstance(item, (np.ndarray, Tensor))}
+    if len(kinds) != 1 or len(shapes) != 1:
+        what = "no frames" if not flat else "frames that are no images, or not all of one size and kind"
+        raise UsageError(what, fix="give PIL images, arrays or tensors of one size")
+    return torch.stack(flat) if isinstance(flat[0], Tensor) else np.stack(flat)
+
+
+def _prompts(prompt: str | Sequence[str] | None, embeds: Tensor | None, copies: int, width: int) -> list[str]:
+    """The prompts as a list (empty if their states are given); UsageError for anything else."""
+    if (prompt is None) == (embeds is None):
+        fix = "give one of the two" if prompt is None else "give only one of the two"
+        raise UsageError("a call needs a prompt or its prompt_embeds", fix=fix)
+    if copies < 1:
+        raise UsageError(f"num_videos_per_prompt is {copies}", fix="give 1 or more")
+    if embeds is not None:
+        if not isinstance(embeds, Tensor) or embeds.ndim != 3 or embeds.shape[2] != width:
+            found = list(embeds.shape) if isinstance(embeds, Tensor) else type(embeds).__name__
+            raise UsageError(
+                f"prompt_embeds of {found}", fix=f"give a tensor (B, L, {width}), as encode_prompt returns"
+            )
+        return []
+    texts = [prompt] if isinstance(prompt, str) else list(prompt) if isinstance(prompt, (list, tuple)) else []
+    if not texts or not all(isinstance(text, str) for text in texts):
+        raise UsageError(f"a prompt cannot be {prompt!r}", fix="give a text or a list of texts")
+    return texts
+
+
+def _check_callback(asked: Sequence[str], known: Sequence[str]) -> None:
+    """Refuse tensors that a callback cannot have: UsageError with the nearest name."""
+    for name in asked:
+        if name not in known:
+            raise did_you_mean("tensor of a callback", name, known)
+
+
+def _changed(returned: Any, latents: Tensor) -> Tensor:
+    """The latents after a callback that returned `returned`: a dict that may hold others of the same shape, or None."""
+    new = returned.get("latents", latents) if isinstance(returned, dict) else latents
+    if (
+        not (returned is None or isinstance(returned, dict))
+        or not isinstance(new, Tensor)
+        or new.shape != latents.shape
+    ):
+        fix = f"return None, or a dict with latents of shape {list(latents.shape)}"
+        raise UsageError("callback_on_step_end returned something else than latents", fix=fix)
+    return new
+
+
+def _check_output(output_type: str) -> None:
+    """Refuse an output type that does not exist: UsageError with the nearest name."""
+    if output_type not in OUTPUTS:
+        raise did_you_mean("output_type", output_type, OUTPUTS)
+
+
+def _generators(generator: Generators, clips: int) -> list[torch.Generator]:
+    """One generator per clip; without any a fresh one with a random seed, which leaves torch's global one alone."""
+    if generator is None:
+        generator = torch.Generator()
+        generator.seed()
+    if isinstance(generator, torch.Generator):
+        return [generator] * clips
+    if not isinstance(generator, (list, tuple)) or not all(isinstance(each, torch.Generator) for each in generator):
+        raise UsageError(f"a generator cannot be {generator!r}", fix="give torch.Generator().manual_seed(0)")
+    if len(generator) != clips:
+        raise UsageError(f"{len(generator)} generators for {clips} clips", fix="give one, or one per clip")
+    return list(generator)

@@ -23,6 +23,12 @@ from flashbench.errors import UsageError
 __all__ = ["ModelMixin", "PositionedTransformer", "Stage1Transformer", "Stage2Transformer"]
 # diffusers loads a pipeline's component only if it finds ModelMixin in the namespace of the component's module.
 
+_CHOSEN = (
+    "num_attention_heads", "num_layers", "in_channels", "out_channels", "patch_size", "time_embed_dim",
+    "text_embed_dim", "max_text_seq_length", "use_rotary_positional_embeddings",
+)  # fmt: skip
+"""Settings of diffusers' network that a stage leaves open."""
+
 
 def aligned(module: Any) -> Any:
     """Copy the weights in place: one mapped from its file may begin at any byte, and matrix products round by that."""
@@ -89,8 +95,10 @@ class PositionedTransformer(CogVideoXTransformer3DModel):  # type: ignore[misc]
     counts_as_evaluation = True
     """One forward of this module is one network evaluation."""
 
-    def _finish(self) -> None:
-        """What is not diffusers' own; called at the end of a constructor."""
+    def __init__(self) -> None:
+        """Diffusers' network with the settings that the constructor of the stage has registered as its `config`."""
+        chosen = {name: self.config[name] for name in _CHOSEN}
+        super().__init__(attention_head_dim=rope.HEAD_DIM, **chosen)
         self.norm_out.norm.eps = 1e-6
         if not self.config.use_rotary_positional_embeddings:
             self.patch_embed.__class__ = _AbsolutePatchEmbed
@@ -160,19 +168,7 @@ class Stage1Transformer(PositionedTransformer):
         max_text_seq_length: int = 226,
         use_rotary_positional_embeddings: bool = True,
     ) -> None:
-        super().__init__(
-            num_attention_heads=num_attention_heads,
-            attention_head_dim=rope.HEAD_DIM,
-            num_layers=num_layers,
-            in_channels=in_channels,
-            out_channels=out_channels,
-            patch_size=patch_size,
-            time_embed_dim=time_embed_dim,
-            text_embed_dim=text_embed_dim,
-            max_text_seq_length=max_text_seq_length,
-            use_rotary_positional_embeddings=use_rotary_positional_embeddings,
-        )
-        self._finish()
+        super().__init__()
 
     def forward(
         self,
@@ -226,22 +222,10 @@ class Stage2Transformer(PositionedTransformer):
         moments: Sequence[Sequence[float]] | None = None,
         use_rotary_positional_embeddings: bool = True,
     ) -> None:
-        super().__init__(
-            num_attention_heads=num_attention_heads,
-            attention_head_dim=rope.HEAD_DIM,
-            num_layers=num_layers,
-            in_channels=in_channels,
-            out_channels=out_channels,
-            patch_size=patch_size,
-            time_embed_dim=time_embed_dim,
-            text_embed_dim=text_embed_dim,
-            max_text_seq_length=max_text_seq_length,
-            use_rotary_positional_embeddings=use_rotary_positional_embeddings,
-        )
+        super().__init__()
         width = num_attention_heads * rope.HEAD_DIM
         self.ofs_proj = PairSinusoid(width)
         self.ofs_embedding = RefinementEmbedding(width, time_embed_dim)
-        self._finish()
 
     def forward(
         self,

@@ -11,6 +11,7 @@ from typing import Any
 
 from flashbench import stats
 from flashbench.checks.gate import Finding, Verdict
+from flashbench.reporting import numbers
 from flashbench.reporting.document import Block, Cell, markdown
 from flashbench.run.files import write
 
@@ -70,13 +71,13 @@ def sentence(verdict: Verdict) -> str:
     """What was compared with what, and what came of it."""
     where = f"`{verdict.current}` against `{verdict.baseline}`, {verdict.tier} tier"
     total = sum(verdict.compared.values())
-    allowed = ", ".join(f"{metric} {value:g}" for metric, value in sorted(verdict.tolerance.items()))
+    allowed = ", ".join(f"{metric} {numbers.given(value)}" for metric, value in sorted(verdict.tolerance.items()))
     tolerance = f" (tolerance: {allowed})" if allowed else ""
     if verdict.kind == "margins":
         counts = [f"{sum(f.outcome == what for f in verdict.findings)} {what}" for what in _OUTCOMES]
         return f"{where}: {len(verdict.findings)} tests of no worse than the margin: {', '.join(counts)}{tolerance}."
     changed, rows = sum(f.changed for f in verdict.findings), {(f.protocol, f.row) for f in verdict.findings}
-    inside = f", in {len(rows)} row{'s' if len(rows) != 1 else ''}" if rows else ""
+    inside = f", in {numbers.counted(len(rows), 'row')}" if rows else ""
     protocols = ", ".join(verdict.compared) or "no protocol"
     return f"{where}: {changed} of {total} scores changed{inside} ({protocols}){tolerance}."
 
@@ -94,7 +95,7 @@ def _cut(lines: Sequence[str]) -> list[str]:
 
 
 def _line(finding: Finding) -> list[Cell]:
-    margin = "" if math.isnan(finding.margin) else f" (margin {finding.margin:g})"
+    margin = "" if math.isnan(finding.margin) else f" (margin {numbers.given(finding.margin)})"
     return [
         Cell(f"{finding.protocol} ({finding.cases})"),
         Cell(_row(finding), code=True),
@@ -112,20 +113,17 @@ def _row(finding: Finding) -> str:
 
 def _effect(found: stats.Contrast) -> str:
     if math.isnan(found.effect):
-        return f"– ({found.reason})"
-    if math.isnan(found.low):
-        return f"{found.effect:+.3g} ({found.reason})"
-    width = (found.high - found.low) / 2
-    places = min(max(1 - math.floor(math.log10(width)), 0), 9) if width > 0 else 3
-    return f"{found.effect:+.{places}f} [{found.low:+.{places}f}, {found.high:+.{places}f}]"
+        return f"{numbers.ABSENT} ({found.reason})"
+    text = numbers.signed(found.effect, found.low, found.high)
+    return f"{text} ({found.reason})" if math.isnan(found.low) else text
 
 
 def _samples(finding: Finding) -> list[list[Cell]]:
     return [
         [
             Cell(_row(finding), code=True), Cell(finding.metric, code=True), Cell(one.case, code=True),
-            Cell(str(one.seed)), Cell(f"{one.before:.6g}"), Cell(f"{one.after:.6g}"), Cell(f"{one.difference:+.3g}"),
-            Cell(one.differs),
+            Cell(str(one.seed)), *(Cell(numbers.digits(x)) for x in (one.before, one.after)),
+            Cell(numbers.signed(one.difference, math.nan, math.nan)), Cell(one.differs),
         ]
         for one in finding.worst
     ]  # fmt: skip

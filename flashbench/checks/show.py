@@ -14,6 +14,7 @@ from flashbench.metrics.base import Metric
 from flashbench.progress import say
 from flashbench.protocol.cases import of_part
 from flashbench.protocol.types import Protocol, Variant
+from flashbench.reporting import numbers
 from flashbench.reporting.document import Block, Cell, Notes
 from flashbench.run.files import read_manifest
 from flashbench.run.options import Options, results_folder
@@ -127,9 +128,9 @@ def _values(scores: pd.DataFrame, metrics: Sequence[Metric]) -> list[Block]:
     for metric in metrics:
         for replica in sorted({int(replica) for replica in scores["replica"]}):
             found = stats.estimate(scores, metric, scores["row"].iloc[0], replica=replica)
-            cells = [
-                f"{number:.5g}" if math.isfinite(number) else "–" for number in (found.value, found.low, found.high)
-            ]
+            places = numbers.places_between(found.low, found.high, found.value)
+            bounds = (found.value, found.low, found.high)
+            cells = [numbers.ABSENT if math.isnan(each) else numbers.number(each, places) for each in bounds]
             cells[0] += notes.mark(found.reason)
             texts = (str(replica), *cells, f"{found.n}/{found.of}")
             grid.append([Cell(metric.name, code=True), *map(Cell, texts)])
@@ -145,14 +146,13 @@ def _clips(
     notes = Notes()
     own = scores[scores["metric"] == shown].sort_values(["case", "seed", "replica"], kind="stable")
     for score in own.to_dict("records"):
-        value, missing = score["value"], math.isnan(score["value"])
         grid.append(
             [
                 Cell(score["case"], code=True),
                 Cell(str(score["seed"])),
                 Cell(str(score["replica"])),
-                Cell(("–" if missing else f"{value:.5g}") + notes.mark(score["reason"])),
-                Cell(score["clip"][:_DIGITS] or "–", code=bool(score["clip"])),
+                Cell(numbers.digits(score["value"]) + notes.mark(score["reason"])),
+                Cell(score["clip"][:_DIGITS] or numbers.ABSENT, code=bool(score["clip"])),
                 Cell(_place(score, lines, store)),
             ]
         )

@@ -6,13 +6,11 @@ import math
 from collections import Counter
 from pathlib import Path
 
-from flashbench.comparison.verdict import Compared, Result, _number, _p, _places, sentence
+from flashbench.comparison.verdict import Compared, Result, sentence, texts
 from flashbench.errors import on_disk
 from flashbench.reporting.document import Block, Cell, latex, markdown
-from flashbench.reporting.numbers import counted
+from flashbench.reporting.numbers import UNDEFINED, counted, named
 from flashbench.store import write_whole
-
-ARROW = {"higher": "↑", "lower": "↓", "none": ""}
 
 
 def blocks(found: Compared) -> list[Block]:
@@ -76,14 +74,11 @@ def _grid(results: list[Result], baseline: str, other: str) -> list[list[Cell]]:
     head = ["metric", baseline, other, "difference", "95 % interval", "p (Holm)", "pairs", "verdict"]
     grid = [[Cell(text) for text in head]]
     for one in results:
-        places = _places(one)
-        texts = [_number(one.baseline_value, places), _number(one.other_value, places), _number(one.effect, places)]
-        bounds = "n/a" if math.isnan(one.low) else f"[{_number(one.low, places)}, {_number(one.high, places)}]"
-        p = "n/a" if math.isnan(one.adjusted) else _p(one).removeprefix("p ").removeprefix("= ").removesuffix(" (Holm)")
-        unit = f" ({one.unit})" if one.unit else ""
-        name = f"{one.metric} {ARROW[one.direction]}".strip() + unit
+        *values, low, high, p = texts(one)
+        bounds = UNDEFINED if math.isnan(one.low) else f"[{low}, {high}]"
         pairs = f"{one.n}" if one.n == one.of else f"{one.n}/{one.of}"
-        cells = [Cell(name), *map(Cell, texts), Cell(bounds), Cell(p), Cell(pairs)]
+        name = named(one.metric, one.direction, one.unit)
+        cells = [*map(Cell, (name, *values, bounds, p.removeprefix("= "), pairs))]
         grid.append([*cells, Cell(one.verdict, bold=one.verdict in ("better", "worse"))])
     return grid
 
@@ -92,7 +87,7 @@ def _legend(found: Compared) -> str:
     tests = sum(not math.isnan(result.p) for result in found.results)
     text = (
         f"Paired by clip; unit of statistics: {found.units}; 95 % intervals (Student's t over {found.units}; set "
-        f"metrics: delete-one-cluster jackknife-t); p adjusted by Holm over {tests} test{'s' * (tests != 1)}; better, "
+        f"metrics: delete-one-cluster jackknife-t); p adjusted by Holm over {counted(tests, 'test')}; better, "
         "worse, differs: adjusted p < 0.05. Values are over the pairs in which both have a score."
     )
     if any(not math.isnan(result.margin) for result in found.results):

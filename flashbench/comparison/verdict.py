@@ -12,6 +12,7 @@ import pandas as pd
 from flashbench import stats
 from flashbench.comparison.pairing import Clip, Pairing
 from flashbench.metrics.base import Metric
+from flashbench.reporting import numbers
 from flashbench.reporting.numbers import counted
 
 MOST_CLUSTERS = 100_000
@@ -28,7 +29,12 @@ class Result:
     direction: str
     unit: str
     baseline_value: float
+    baseline_low: float
+    """Bounds of each value's own 95 % interval; the difference's is narrower where pairs are alike."""
+    baseline_high: float
     other_value: float
+    other_low: float
+    other_high: float
     effect: float
     low: float
     high: float
@@ -139,7 +145,7 @@ def result(both: pd.DataFrame, kind: Metric, baseline: str, other: str, margin: 
         scored.groupby(["case", "seed"])["has"].transform("size") == 2
     )
     kept = lines[whole]
-    values = [stats.estimate(kept, kind, row).value if len(kept) else math.nan for row in (_FIRST, _SECOND)]
+    first, second = (stats.estimate(kept, kind, row) for row in (_FIRST, _SECOND))
     same = bool(len(kept)) and _same_clips(kept)
     equal = found.effect == found.low == found.high == 0 and _equal(kept, kind)
     reason = found.reason
@@ -149,8 +155,10 @@ def result(both: pd.DataFrame, kind: Metric, baseline: str, other: str, margin: 
         reason = "; ".join(filter(None, (left_out, reason)))
     return Result(
         metric=kind.name, baseline=baseline, other=other, direction=kind.direction, unit=kind.unit,
-        baseline_value=values[0], other_value=values[1], effect=found.effect, low=found.low, high=found.high,
-        p=found.p, adjusted=math.nan, n=found.n, of=found.of, clusters=found.clusters,
+        baseline_value=first.value, baseline_low=first.low, baseline_high=first.high,
+        other_value=second.value, other_low=second.low, other_high=second.high,
+        effect=found.effect, low=found.low, high=found.high, p=found.p, adjusted=math.nan,
+        n=found.n, of=found.of, clusters=found.clusters,
         verdict="identical" if same else "equal" if equal else "", margin=margin, reason=reason,
         needed=needed(found.se, found.clusters, found.effect),
     )  # fmt: skip
@@ -221,8 +229,6 @@ class Compared:
     @property
     def table(self) -> pd.DataFrame:
         """A line per metric and run: `COLUMNS`, and the sentence."""
-        pass
-
         lines = [{**asdict(one), "sentence": sentence(one, self.units)} for one in self.results]
         return pd.DataFrame(lines, columns=[*COLUMNS, "sentence"])
 
@@ -238,7 +244,7 @@ def sentence(result: Result, units: str = "clusters") -> str:
         "better": f"{result.other} is better than {result.baseline} on {result.metric}",
         "worse": f"{result.other} is worse than {result.baseline} on {result.metric}",
         "no worse": f"{result.other} is no worse than {result.baseline} on {result.metric} by the margin "
-        f"{result.margin:g}",
+        f"{numbers.given(result.margin)}",
         "differs": f"{result.other} differs from {result.baseline} on {result.metric}, which has no better or worse",
         "equal": f"{result.other} and {result.baseline} are equal on {result.metric} in every pair",
         "undecided": f"{pair} is undecided on {result.metric}",
@@ -249,14 +255,12 @@ def sentence(result: Result, units: str = "clusters") -> str:
 
 
 def _numbers(result: Result, units: str) -> str:
-    places = _places(result)
+    baseline, other, effect, low, high, p = texts(result)
     unit = f" {result.unit}" if result.unit and not result.unit.startswith("×") else ""
-    values = f"{_number(result.other_value, places)} against {_number(result.baseline_value, places)}{unit}"
-    interval = f"[{_number(result.low, places)}, {_number(result.high, places)}]"
     pairs = counted(result.of, "pair") if result.n == result.of else f"{result.n} of {counted(result.of, 'pair')}"
     if result.clusters != result.n:
         pairs += f" of {counted(result.clusters, units.removesuffix('s'))}"
-    return f"{values}, difference {_number(result.effect, places)} {interval}, {_p(result)}, {pairs}"
+    return f"{other} against {baseline}{unit}, difference {effect} [{low}, {high}], p {p} (Holm), {pairs}"
 
 
 def _ending(result: Result, units: str) -> str:
@@ -268,31 +272,13 @@ def _ending(result: Result, units: str) -> str:
         return f"; more than {MOST_CLUSTERS:,} {units} would be needed to resolve so small a difference"
     if result.p < 1 - stats.LEVEL:
         return "; tested alone it would be resolved, among so many tests it is not: name fewer metrics beforehand"
-    return f"; needs about {_rounded(result.needed):,} {units} to resolve a difference of this size"
+    return f"; needs about {numbers.rounded_up(result.needed)} {units} to resolve a difference of this size"
 
 
-def _rounded(count: float) -> int:
-    """Two significant digits, upwards: more would claim to know the spread better than one sample does."""
-    step: int = 10 ** max(math.floor(math.log10(count)) - 1, 0)
-    return math.ceil(count / step) * step
-
-
-def _p(result: Result) -> str:
-    p = result.adjusted
-    if p < 0.001:
-        return "p < 0.001 (Holm)"
-    return f"p = {p:.3f} (Holm)" if p < 0.1 else f"p = {p:.2f} (Holm)"
-
-
-def _places(result: Result) -> int:
-    """Decimals that show two digits of half the interval, or of the values where there is none."""
-    half = (result.high - result.low) / 2
-    size = half if half > 0 and math.isfinite(half) else max(abs(result.baseline_value), abs(result.other_value)) / 100
-    return min(max(1 - math.floor(math.log10(size)), 0), 6) if size > 0 and math.isfinite(size) else 3
-
-
-def _number(value: float, places: int) -> str:
-    if math.isnan(value):
-        return "n/a"
-    text = f"{value:.{places}f}".replace("inf", "∞")
-    return text.removeprefix("-") if not text.strip("-0.") else text
+def texts(result: Result) -> tuple[str, str, str, str, str, str]:
+    """A result's numbers as documents write them: both values, the difference with its bounds, and p."""
+    baseline = numbers.places_between(result.baseline_low, result.baseline_high, result.baseline_value)
+    other = numbers.places_between(result.other_low, result.other_high, result.other_value)
+    effect, low, high = numbers.difference(result.effect, result.low, result.high)
+    values = numbers.number(result.baseline_value, baseline), numbers.number(result.other_value, other)
+    return *values, effect, low, high, numbers.p_value(result.adjusted)

@@ -89,12 +89,6 @@ def load_vanilla(folder: Path) -> VanillaTransformer:
     return network.eval()
 
 
-def latent_shape(network: Stage2Transformer, codec: Codec, frames: int, height: int, width: int) -> tuple[int, ...]:
-    """Shape (1, T, C, H, W) of the noise that `enhance` takes for a clip of `frames` of height x width pixels."""
-    time, space = codec.stride
-    return 1, 1 + (frames - 1) // time, network.config.in_channels, height // space, width // space
-
-
 @torch.no_grad()
 def enhance(
     network: Stage2Transformer,
@@ -112,10 +106,10 @@ def enhance(
 ) -> tuple[Frames, int]:
     """Enhance a low-quality clip uint8 [T, h, w, 3] of any size to (uint8 [T, height, width, 3], evaluations made).
 
-    Enlarge, encode, degrade with `noise` (shape: `latent_shape`) at `degradation_step` (None: not at all, for networks
-    trained without), follow the flow for `nfe` evaluations, decode. `context` (1, L, D) is the prompt's; None is the
-    unconditional one, on which `guidance` has no hold: it must then be 1. Raises UsageError for sides not divisible by
-    16 and a context that the network does not take.
+    Enlarge, encode, degrade with `noise` (of the latent's shape) at `degradation_step` (None: not at all, for
+    networks trained without), follow the flow for `nfe` evaluations, decode. `context` (1, L, D) is the prompt's; None
+    is the unconditional one, on which `guidance` has no hold: it must then be 1. Raises UsageError for sides not
+    divisible by 16 and a context that the network does not take.
     """
     _check_context(network, context, guidance)
     latent = _encode_low(codec, low, height, width)

@@ -107,12 +107,6 @@ def load_network(folder: Path) -> Stage1Transformer:
     return _read(folder).eval()
 
 
-def latent_shape(network: Stage1Transformer, codec: Codec, frames: int, height: int, width: int) -> tuple[int, ...]:
-    """Shape (1, T, C, H, W) of the noise that `generate_clip` takes for a clip of `frames` of height x width pixels."""
-    time, space = codec.stride
-    return 1, 1 + (frames - 1) // time, network.config.in_channels, height // space, width // space
-
-
 @torch.no_grad()
 def generate_clip(
     network: Stage1Transformer,

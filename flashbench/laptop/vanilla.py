@@ -15,7 +15,7 @@ from diffusers.configuration_utils import register_to_config
 from diffusers.models.modeling_outputs import Transformer2DModelOutput
 from torch import Tensor
 
-from flashbench.cascade import degrade, precondition, rope, sampling
+from flashbench.cascade import degrade, precondition, sampling
 from flashbench.cascade.training import Batch, Pairs, Phase, Source, context_for
 from flashbench.cascade.transformer import PositionedTransformer
 
@@ -46,19 +46,7 @@ class VanillaTransformer(PositionedTransformer):
         max_text_seq_length: int = 1,
         use_rotary_positional_embeddings: bool = True,
     ) -> None:
-        super().__init__(
-            num_attention_heads=num_attention_heads,
-            attention_head_dim=rope.HEAD_DIM,
-            num_layers=num_layers,
-            in_channels=in_channels,
-            out_channels=out_channels,
-            patch_size=patch_size,
-            time_embed_dim=time_embed_dim,
-            text_embed_dim=text_embed_dim,
-            max_text_seq_length=max_text_seq_length,
-            use_rotary_positional_embeddings=use_rotary_positional_embeddings,
-        )
-        self._finish()
+        super().__init__()
 
     def forward(
         self,

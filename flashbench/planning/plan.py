@@ -20,6 +20,7 @@ from flashbench.planning.dry_run import missing
 from flashbench.planning.networks import LAYOUTS
 from flashbench.protocol.compose import load_protocol, sized
 from flashbench.protocol.types import Protocol, Trial, Variant
+from flashbench.reporting.numbers import amount, counted, digits, given
 from flashbench.run.generate import plan, source_clip
 from flashbench.run.identity import TRAINED, recipe_key
 from flashbench.scores.table import read_scores
@@ -55,7 +56,7 @@ class Work:
     def __str__(self) -> str:
         if self.why:
             return f"{self.name}: no clips: {self.why}"
-        hours = "" if math.isnan(self.seconds) else f", {self.seconds / 3600:,.1f} GPU-hours"
+        hours = "" if math.isnan(self.seconds) else f", {amount(self.seconds / 3600, 'GPU-hours')}"
         return f"{self.name}: {self.here:,} of {self.clips:,} clips are there{hours}"
 
 
@@ -98,7 +99,7 @@ def within_budget(name: str, options: Options, hours: float) -> int:
             break
         taken += 1
     if not taken:
-        what = f"the first prompt of {name} takes {spent / 3600:.2g} GPU-hours, more than {hours:g}"
+        what = f"the first prompt of {name} takes {digits(spent / 3600, 2)} GPU-hours, more than {given(hours)}"
         raise UsageError(what, fix="give a larger budget")
     return taken
 
@@ -223,9 +224,10 @@ def _hours(work: Sequence[Work]) -> list[str]:
         return []
     device = cost.rates(None, None, None)
     return [
-        f"{total:,.1f} GPU-hours for what is missing, of the networks alone (VAE and text encoder: `flashbench cost`),"
-        " by the paper's own times (30.1 s and 72.2 s a clip) on its GPU, which it does not name; for other settings by"
-        f" {device.linear / 1e12:.0f} TFLOP/s in linear layers and {device.attention / 1e12:.0f} in attention,"
+        f"{amount(total, 'GPU-hours')} for what is missing, of the networks alone (VAE and text encoder: "
+        "`flashbench cost`), by the paper's own times (30.1 s and 72.2 s a clip) on its GPU, which it does not name; "
+        f"for other settings by {device.linear / 1e12:.0f} TFLOP/s in linear layers and "
+        f"{device.attention / 1e12:.0f} in attention,"
         f" {device.origin}"
     ]
 
@@ -233,8 +235,8 @@ def _hours(work: Sequence[Work]) -> list[str]:
 def _disk(protocol: Protocol, work: Sequence[Work]) -> list[str]:
     missing_pixels = sum(item.pixels * (1 - item.here / item.clips) for item in work if item.clips)
     lines = [
-        f"disk: about {missing_pixels * BYTES_PER_PIXEL / 1e9:,.1f} GB of lossless clips, at {BYTES_PER_PIXEL} bytes a"
-        " pixel: the mean of the laptop tier's clips of Stage II"
+        f"disk: about {amount(missing_pixels * BYTES_PER_PIXEL / 1e9, 'GB')} of lossless clips, at {BYTES_PER_PIXEL} "
+        "bytes a pixel: the mean of the laptop tier's clips of Stage II"
     ]
     sizes = []
     for recipe in protocol.recipes.values():
@@ -242,7 +244,9 @@ def _disk(protocol: Protocol, work: Sequence[Work]) -> list[str]:
             entry, layout = registry.get(name), LAYOUTS.get(recipe["component"])
             about = layout.elements * WIDTHS[recipe["component"]] if layout else 0
             sizes.append(about if entry.bytes is None else entry.bytes)
-    return lines + ([f"weights: about {sum(sizes) / 1e9:,.1f} GB of {len(sizes)} files"] if sizes else [])
+    if sizes:
+        lines.append(f"weights: about {amount(sum(sizes) / 1e9, 'GB')} of {counted(len(sizes), 'file')}")
+    return lines
 
 
 def _resolves(part: Protocol, results: Path) -> str:
@@ -259,11 +263,11 @@ def _resolves(part: Protocol, results: Path) -> str:
         if math.isnan(least[names[0]]):
             lines.append(f"{count} clusters ({part.case_set}) resolve nothing{_of(names, served)}: three are the least")
             continue
-        text = f"smallest difference found with 80 % power over {count:,} {units}: {least[names[0]]:.2g} standard"
-        lines.append(f"{text} deviations of a cluster's paired difference{_of(names, served)}")
+        text = f"smallest difference found with 80 % power over {count:,} {units}: {digits(least[names[0]], 2)}"
+        lines.append(f"{text} standard deviations of a cluster's paired difference{_of(names, served)}")
     known = {name: sd * least[name] for name, sd in _spreads(part, results).items()}
     if known:
-        told = ", ".join(f"{size:.2g} on {name}" for name, size in known.items())
+        told = ", ".join(f"{digits(size, 2)} on {name}" for name, size in known.items())
         lines.append(f"by the laptop tier's scores {told}")
     return "\n".join(lines)
 

@@ -16,6 +16,7 @@ from typing import Any
 from flashbench import metrics as registry
 from flashbench.errors import FlashBenchError, InvalidError
 from flashbench.paths import PACKAGE, read_yaml
+from flashbench.reporting.numbers import counted, digits
 from flashbench.scores.runs import GIVE_SCORES, RECORD, SCORES, read_record, same_run
 from flashbench.scores.table import read_scores, stored_hash
 from flashbench.version import __version__
@@ -127,7 +128,7 @@ def _of_videos(record: Mapping[str, Any], unmeasured: Mapping[str, str]) -> Cita
         f"{record['protocol_hash'][:_PREFIX]}).",
         _material(videos),
         *(
-            [f"{_count(lost, 'further file')} could not be read and {'is' if lost == 1 else 'are'} left out."]
+            [f"{counted(lost, 'further file')} could not be read and {'is' if lost == 1 else 'are'} left out."]
             * (lost > 0)
         ),
         _seen(settings),
@@ -152,7 +153,7 @@ def _of_protocol(folder: Path) -> Citation:
     rows, cases = table["row"].nunique(), len(table[["case", "seed"]].drop_duplicates())
     sentences = [
         f"Scores were computed with FlashBench {__version__} under the protocol {name} at the {tier} tier "
-        f"(hash {digest[:_PREFIX]}): {_count(rows, 'row')} of {_count(cases, 'clip')} each.",
+        f"(hash {digest[:_PREFIX]}): {counted(rows, 'row')} of {counted(cases, 'clip')} each.",
     ]
     remarks = ["Versions and weights are those of this installation: a protocol's scores.parquet does not name them."]
     systems = tuple[str, ...]()
@@ -221,7 +222,7 @@ def _material(videos: Sequence[Mapping[str, Any]]) -> str:
     containers = _several(s.get("container") or "unknown" for s in sources)
     matrices = _several(s.get("matrix") or "unknown" for s in sources)
     return (
-        f"{_count(len(videos), 'video').capitalize()} were scored: {lengths} frames each, {sizes} "
+        f"{counted(len(videos), 'video').capitalize()} were scored: {lengths} frames each, {sizes} "
         f"pixels (height×width), {rates} frames per second; codec and pixel format {codecs}, container "
         f"{containers}, colour matrix {matrices} (untagged video is read as BT.601)."
     ).replace("1 video were", "1 video was")
@@ -250,7 +251,7 @@ def _prompted(videos: Sequence[Mapping[str, Any]], suite: str) -> str:
         return ""
     most = max(Counter(prompts).values())
     whose = " of VBench" if suite == "vbench" else ""
-    return f"They answer {_count(len(set(prompts)), 'prompt')}{whose}, with up to {_count(most, 'sample')} each."
+    return f"They answer {counted(len(set(prompts)), 'prompt')}{whose}, with up to {counted(most, 'sample')} each."
 
 
 def _measured(used: Mapping[str, Any], versions: Mapping[str, Any]) -> str:
@@ -285,7 +286,7 @@ def _declared(name: str) -> dict[str, Any]:
 
 
 def _intervals(names: Sequence[str], clusters: int, unit: str) -> str:
-    text = f"Intervals are 95 %, by Student's t over {_count(clusters, 'cluster')} (unit: {unit})"
+    text = f"Intervals are 95 %, by Student's t over {counted(clusters, 'cluster')} (unit: {unit})"
     pooled = [name for name in names if _scope(name) == "set"]
     return text + (f"; for {', '.join(pooled)} by the delete-one-cluster jackknife." if pooled else ".")
 
@@ -315,8 +316,4 @@ def _rate(fps: Any) -> str:
     match = re.fullmatch("([0-9]+)/([0-9]+)", str(fps))
     if not match or int(match[2]) == 0:
         return str(fps)
-    return f"{int(match[1]) / int(match[2]):.6g}"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+    return digits(int(match[1]) / int(match[2]))

@@ -18,6 +18,7 @@ import pandas as pd
 from flashbench import stats
 from flashbench.protocol.cases import of_part
 from flashbench.protocol.types import Protocol
+from flashbench.reporting import numbers
 from flashbench.reporting.document import Block, Cell, markdown
 from flashbench.types import Claim, Direction
 
@@ -46,8 +47,8 @@ def judge(claim: Claim, found: stats.Contrast, direction: Direction) -> tuple[Ou
         if -claim.margin < found.low and found.high < claim.margin:
             return "holds", ""
         if found.low > claim.margin or found.high < -claim.margin:
-            return "contradicted", f"the interval lies wholly outside ±{claim.margin:g}"
-        return "undecided", f"the interval reaches beyond ±{claim.margin:g}"
+            return "contradicted", f"the interval lies wholly outside ±{numbers.given(claim.margin)}"
+        return "undecided", f"the interval reaches beyond ±{numbers.given(claim.margin)}"
     sign = stats.SIGN[direction]
     if sign == 0:
         return "undecided", f"{claim.metric} has no better direction"
@@ -137,27 +138,28 @@ def _plain(value: float) -> float | None:
 
 def _count(results: Sequence[Result]) -> str:
     counts = Counter(result["outcome"] for result in results)
-    noun = "claim" if len(results) == 1 else "claims"
-    return f"{len(results)} {noun}: {', '.join(f'{counts[outcome]} {_WORD[outcome]}' for outcome in OUTCOMES)}."
+    tally = ", ".join(f"{counts[outcome]} {_WORD[outcome]}" for outcome in OUTCOMES)
+    return f"{numbers.counted(len(results), 'claim')}: {tally}."
 
 
 _WORD: Mapping[Outcome, str] = {"holds": "held", "contradicted": "contradicted", "undecided": "undecided"}
-_ARROW = {"higher": " ↑", "lower": " ↓", "none": ""}
 
 
 def _row(result: Result) -> list[Cell]:
     several = len(result["replicas"]) > 1
-    kind = f"is within ±{result['margin']:g} of" if result["kind"] == "equivalent" and result["margin"] else "vs"
-    kind = "is better than" if result["kind"] == "better" else kind
+    kind = "is better than" if result["kind"] == "better" else "vs"
+    if result["kind"] == "equivalent" and result["margin"]:
+        kind = f"is within ±{numbers.given(result['margin'])} of"
     lines = result["replicas"]
     pairs = dict.fromkeys(f"{line['n']}/{line['of']}, {line['clusters']}" for line in lines)
+    metric = numbers.named(f"`{result['metric']}`", result["direction"])
     return [
         Cell(result["outcome"], bold=True),
         Cell(f"{result['text']} ({result['source']})"),
-        Cell(f"`{result['first']}` {kind} `{result['second']}` on `{result['metric']}`{_ARROW[result['direction']]}"),
-        Cell("<br>".join(_effect(line, "", several) for line in lines) or "–"),
-        Cell("<br>".join(_effect(line, f"{BESIDE}_", several) for line in lines) or "–"),
-        Cell("<br>".join(pairs) or "–"),
+        Cell(f"`{result['first']}` {kind} `{result['second']}` on {metric}"),
+        Cell("<br>".join(_effect(line, "", several) for line in lines) or numbers.ABSENT),
+        Cell("<br>".join(_effect(line, f"{BESIDE}_", several) for line in lines) or numbers.ABSENT),
+        Cell("<br>".join(pairs) or numbers.ABSENT),
         Cell("; ".join(filter(None, (result["why"], result["note"])))),
     ]
 
@@ -165,10 +167,7 @@ def _row(result: Result) -> list[Cell]:
 def _effect(line: Result, prefix: str, several: bool) -> str:
     effect, low, high = (line.get(f"{prefix}{name}") for name in ("effect", "low", "high"))
     if effect is None:
-        text = "–"
-    elif low is None or high is None or high <= low:
-        text = f"{effect:+.3g}"
+        text = numbers.ABSENT
     else:
-        places = min(max(1 - math.floor(math.log10((high - low) / 2)), 0), 5)
-        text = f"{effect:+.{places}f} [{low:+.{places}f}, {high:+.{places}f}]"
+        text = numbers.signed(effect, math.nan if low is None else low, math.nan if high is None else high)
     return f"r{line['replica']} {text}" if several else text

@@ -19,7 +19,7 @@ from flashbench.data import prompts
 from flashbench.protocol.cases import of_part
 from flashbench.protocol.published import VERSIONS
 from flashbench.protocol.types import Protocol, Subset
-from flashbench.reporting import vbench_table
+from flashbench.reporting import numbers, vbench_table
 from flashbench.reporting.document import Block, Cell, Notes, latex, markdown
 
 COLUMNS = (
@@ -32,7 +32,6 @@ _PERCENT = ("dover_technical", "dover_aesthetic")
 CONTROLS = ("original", "codec", "bicubic", "unsharp", "noise", "l1")
 ORACLES = ("original", "codec")
 """Controls made from the reference itself: shown, but not in the contest for the best of a column."""
-ARROW = {"higher": "↑", "lower": "↓", "none": ""}
 
 Comparisons = Mapping[int, Sequence[stats.Comparison]]
 """Replica → comparisons with the baseline, on one set of cases."""
@@ -175,7 +174,7 @@ def _sentence(protocol: Protocol, tests: Sequence[stats.Comparison]) -> str:
     for name in protocol.primary:
         least = [stats.smallest_resolvable(c.se, c.clusters) for c in own if c.metric == name]
         if known := [size for size in least if size > 0]:
-            sizes.append(f"{np.median(known):.2g} on `{name}`")
+            sizes.append(f"{numbers.digits(float(np.median(known)), 2)} on `{name}`")
     if sizes:
         text += f" Smallest difference found with 80 % power, one test, median over rows: {', '.join(sizes)}."
     return text
@@ -195,8 +194,7 @@ def _measured(protocol: Protocol, part: Lines, tests: Sequence[stats.Comparison]
     head = [Cell("row")]
     for name in protocol.metric_names:
         line = part[protocol.variants[0].row, name]
-        unit = f" ({line['unit']})" if line["unit"] else ""
-        head.append(Cell(" ".join(f"{name} {ARROW[line['direction']]}{unit}".split())))
+        head.append(Cell(numbers.named(name, line["direction"], line["unit"])))
         if name in paper:
             head.append(Cell(f"{name} in the paper"))
     best = {name: _best(protocol, part, name, resolved) for name in protocol.metric_names}
@@ -209,9 +207,9 @@ def _measured(protocol: Protocol, part: Lines, tests: Sequence[stats.Comparison]
         counts, undefined = [], ""
         for name in protocol.metric_names:
             line = part[row, name]
-            text = _number(line["value"], places[name])
+            text = numbers.number(line["value"], places[name])
             if not math.isnan(line["high"]):
-                text += f" ± {(line['high'] - line['low']) / 2:.{places[name]}f}"
+                text += f" ± {numbers.number((line['high'] - line['low']) / 2, places[name])}"
             text += " †" if (row, name) in resolved else ""
             cells.append(Cell(text + notes.mark(line["reason"]), bold=best[name] == row))
             missing = math.isnan(line["value"])
@@ -249,10 +247,10 @@ def _over_replicas(protocol: Protocol, table: pd.DataFrame, found: Comparisons) 
         cells = [Cell(row, code=True)]
         for name in protocol.metric_names:
             values = table[(table["row"] == row) & (table["metric"] == name)]["value"].dropna()
-            text = "n/a"
+            text = numbers.UNDEFINED
             if len(values):
-                text = f"{_number(values.mean(), places[name])} [{_number(values.min(), places[name])}, "
-                text += f"{_number(values.max(), places[name])}]" + (" †" if (row, name) in same else "")
+                mean, low, high = (numbers.number(x, places[name]) for x in (values.mean(), values.min(), values.max()))
+                text = f"{mean} [{low}, {high}]" + (" †" if (row, name) in same else "")
             cells.append(Cell(text))
         grid.append(cells)
     text = f"Mean over {len(found)} trainings, in brackets the lowest and the highest of them (a range, no interval). "
@@ -263,7 +261,7 @@ def _over_replicas(protocol: Protocol, table: pd.DataFrame, found: Comparisons) 
 
 def _quoted(protocol: Protocol, names: Sequence[str]) -> list[list[Cell]]:
     rows = [v.row for v in protocol.variants if any(v.row in protocol.published.get(x, {}) for x in VERSIONS)]
-    head = [Cell("row"), *(Cell(f"{name} ↑" + (" (%)" if name in _PERCENT else "")) for name in names)]
+    head = [Cell("row"), *(Cell(numbers.named(name, "higher", "%" if name in _PERCENT else "")) for name in names)]
     return [head, *([Cell(row, code=True), *(Cell(_versions(protocol, row, x)) for x in names)] for row in rows)]
 
 
@@ -272,11 +270,11 @@ def _versions(protocol: Protocol, row: str, name: str) -> str:
     columns = {
         v: {r: cells[name] for r, cells in protocol.published.get(v, {}).items() if name in cells} for v in VERSIONS
     }
-    places = max((len(repr(x).partition(".")[2]) for column in columns.values() for x in column.values()), default=0)
-    shown = {version: f"{column[row]:.{places}f}" for version, column in columns.items() if row in column}
+    places = numbers.printed_places(x for column in columns.values() for x in column.values())
+    shown = {version: numbers.number(column[row], places) for version, column in columns.items() if row in column}
     if len(shown) == len(VERSIONS) and len(set(shown.values())) == 1:
         return next(iter(shown.values()))
-    return ", ".join(f"{text} ({version})" for version, text in shown.items()) or "–"
+    return ", ".join(f"{text} ({version})" for version, text in shown.items()) or numbers.ABSENT
 
 
 def _footer(protocol: Protocol, found: Mapping[str, Comparisons]) -> str:
@@ -309,10 +307,9 @@ def _replicas(scores: pd.DataFrame) -> list[int]:
 
 
 def _places(lines: Iterable[Mapping[str, Any]]) -> int:
-    """Decimals of a column: two digits of its median half interval."""
-    halves = [(line["high"] - line["low"]) / 2 for line in lines if not math.isnan(line["high"])]
-    typical = float(np.median(halves)) if halves else 0.0
-    return min(max(1 - math.floor(math.log10(typical)), 0), 5) if typical > 0 else 3
+    """Decimals of a column."""
+    column = list(lines)
+    return numbers.places(((line["high"] - line["low"]) / 2 for line in column), (line["value"] for line in column))
 
 
 def records(table: pd.DataFrame, **where: Any) -> list[dict[str, Any]]:
@@ -320,7 +317,3 @@ def records(table: pd.DataFrame, **where: Any) -> list[dict[str, Any]]:
     for column, value in where.items():
         table = table[table[column] == value]
     return [{str(name): value for name, value in line.items()} for line in table.to_dict("records")]
-
-
-def _number(value: float, places: int) -> str:
-    return "n/a" if math.isnan(value) else f"{value:.{places}f}".replace("inf", "∞")

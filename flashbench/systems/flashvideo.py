@@ -99,12 +99,13 @@ class FlashVideo(System):
 
     def make(self, request: Request) -> Clip:
         """Enhance the case's low-quality input to the trial's geometry."""
+        from flashbench.cascade.codec import latent_shape
         from flashbench.laptop import recipes
 
         chosen, geometry = request.settings, request.geometry
         low, size = inputs.low(request), (geometry.height, geometry.width)
         model, coder = network(request.models[str(chosen["training"])]), codec(request.models["codec"])
-        shape = recipes.latent_shape(model, coder, geometry.frames, *size)
+        shape = latent_shape(model.config.in_channels, coder.stride, geometry.frames, *size)
         latent = _has_latent_noise(chosen["degradation"])
         frames, _ = recipes.enhance(
             model,

@@ -62,7 +62,9 @@ def decode(vae: Any, latent: Tensor, scale: float, tiles: Any = "none") -> Tenso
 
 def latent_shape(frames: int, height: int, width: int) -> tuple[int, int, int, int, int]:
     """Shape (1, T', 16, H/8, W/8) of the released autoencoder's latents."""
-    return 1, 1 + (frames - 1) // 4, 16, height // 8, width // 8
+    from flashbench.cascade import codec
+
+    return codec.latent_shape(16, (4, 8), frames, height, width)
 
 
 def _sampler(settings: Settings) -> dict[str, Any]:
@@ -106,6 +108,10 @@ class Released(System):
     version = 1
     component: ClassVar[str]
     """Which network of the release the recipe named by `training` holds."""
+
+    def models(self, settings: Settings) -> tuple[str, ...]:
+        """The recipe named by `training`, the autoencoder and the text encoder."""
+        return (str(settings["training"]), "codec", "text")
 
     def check(self, settings: Settings, geometry: Geometry) -> None:
         """Sides are multiples of 16 pixels, frames are 4n + 1, words and numbers lie in their ranges."""
@@ -174,10 +180,6 @@ class Stage1Release(Released):
         "noise": "shared",
     }
 
-    def models(self, settings: Settings) -> tuple[str, ...]:
-        """The recipe named by `training`, the autoencoder and the text encoder."""
-        return (str(settings["training"]), "codec", "text")
-
     def evaluations(self, settings: Settings) -> int:
         """One guided network evaluation per step."""
         return int(str(settings["steps"]))
@@ -239,10 +241,6 @@ class FlashVideoRelease(Released):
         "device": "cuda",
         "noise": "shared",
     }
-
-    def models(self, settings: Settings) -> tuple[str, ...]:
-        """The recipe named by `training`, the autoencoder and the text encoder."""
-        return (str(settings["training"]), "codec", "text")
 
     def evaluations(self, settings: Settings) -> int:
         """One network evaluation per step; guidance makes each a batch of two."""

@@ -49,12 +49,13 @@ class Stage1(System):
 
     def make(self, request: Request) -> Clip:
         """Generate from the case's prompt and noise."""
+        from flashbench.cascade.codec import latent_shape
         from flashbench.laptop import stage1
 
         geometry, chosen = request.geometry, request.settings
         model = stage1.load_network(request.models[str(chosen["training"])])
         coder = codec(request.models["stage1_codec"])
-        shape = stage1.latent_shape(model, coder, geometry.frames, geometry.height, geometry.width)
+        shape = latent_shape(model.config.in_channels, coder.stride, geometry.frames, geometry.height, geometry.width)
         frames, _ = stage1.generate_clip(
             model,
             coder,

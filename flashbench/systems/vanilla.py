@@ -61,13 +61,14 @@ class Vanilla(System):
 
     def make(self, request: Request) -> Clip:
         """Generate the clip at the trial's geometry from the case's noise and its low-quality input."""
+        from flashbench.cascade.codec import latent_shape
         from flashbench.laptop import recipes
 
         chosen, geometry = request.settings, request.geometry
         size = (geometry.height, geometry.width)
         model, coder = network(request.models[str(chosen["training"])]), codec(request.models["codec"])
-        batch, frames, channels, *sides = recipes.latent_shape(model, coder, geometry.frames, *size)
-        shape = (batch, frames, channels // 2, *sides)  # the other half of the channels is the condition
+        channels = model.config.in_channels // 2  # the other half is the condition
+        shape = latent_shape(channels, coder.stride, geometry.frames, *size)
         made, _ = recipes.enhance_vanilla(
             model,
             coder,

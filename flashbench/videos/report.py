@@ -12,13 +12,13 @@ import numpy as np
 from flashbench import stats
 from flashbench.errors import on_disk
 from flashbench.metrics.base import Metric
+from flashbench.reporting import numbers
 from flashbench.reporting.document import Block, Cell, Notes
 from flashbench.store import write_whole
 from flashbench.vbench.dimensions import of_part
 from flashbench.videos import vbench
 from flashbench.videos.result import RECORD, Run
 
-ARROW = {"higher": "↑", "lower": "↓", "none": ""}
 MOST_VIDEOS = 40
 """Videos up to which the report lists each; scores.csv always does."""
 
@@ -28,14 +28,14 @@ def blocks(done: Run, *, every_video: bool = True) -> list[Block]:
     found = list(zip(done.wanted.metrics, done.estimates, strict=True))
     shown = [one for one in found if not math.isnan(one[1].value)]
     notes = Notes()
-    title = f"{len(done.videos)} video{'s' if len(done.videos) != 1 else ''} of {done.label}"
+    title = f"{numbers.counted(len(done.videos), 'video')} of {done.label}"
     document = [
         Block("heading", title),
         *([Block("grid", grid=_grid(done, shown, notes), columns="llrrrr")] if shown else []),
     ]
     document.append(Block("notes", notes=notes.lines()))
     if every_video and shown and 1 < len(done.videos) <= MOST_VIDEOS:
-        grid = _videos(done, [metric for metric, _ in shown])
+        grid = _videos(done, shown)
         document += [Block("subheading", "Each video"), Block("grid", grid=grid)]
     for prefix, run in vbench.of_scores(done.table).items():
         if len({row["metric"] for row in run.rows}) < len(of_part("quality")):
@@ -66,14 +66,17 @@ def _grid(done: Run, shown: list[tuple[Metric, stats.Estimate]], notes: Notes) -
     grid = [[Cell(text) for text in head]]
     for metric, one in shown:
         values = _values(done, metric)
-        places = _places(values if math.isnan(one.high) else [one.high - one.low])
-        interval = "–" if math.isnan(one.high) else f"{one.low:.{places}f} … {one.high:.{places}f}"
-        spread = f"{min(values):.{places}f} … {max(values):.{places}f}" if len(values) > 1 else "–"
+        places = _places(one)
+        interval = spread = numbers.ABSENT
+        if not math.isnan(one.high):
+            interval = f"{numbers.number(one.low, places)} … {numbers.number(one.high, places)}"
+        if len(values) > 1:
+            spread = f"{numbers.number(min(values), places)} … {numbers.number(max(values), places)}"
         grid.append(
             [
-                Cell(f"{metric.name} {ARROW[metric.direction]}".strip()),
+                Cell(numbers.named(metric.name, metric.direction)),
                 Cell(metric.unit),
-                Cell(_number(one.value, places) + notes.mark(one.reason if one.n > 1 or one.n < one.of else "")),
+                Cell(numbers.number(one.value, places) + notes.mark(one.reason if one.n > 1 or one.n < one.of else "")),
                 Cell(interval),
                 Cell(spread),
                 Cell(f"{one.n}/{one.of}"),
@@ -82,15 +85,15 @@ def _grid(done: Run, shown: list[tuple[Metric, stats.Estimate]], notes: Notes) -
     return grid
 
 
-def _videos(done: Run, metrics: list[Metric]) -> list[list[Cell]]:
-    """Videos × metrics, for set metrics too: a video's own value."""
-    places = {metric.name: _places(_values(done, metric)) for metric in metrics}
+def _videos(done: Run, shown: list[tuple[Metric, stats.Estimate]]) -> list[list[Cell]]:
+    """Videos × metrics, for set metrics too: a video's own value, with the decimals of the mean."""
+    places = {metric.name: _places(one) for metric, one in shown}
     by_video: dict[str, dict[str, float]] = {}
     for case, name, value in zip(done.table["case"], done.table["metric"], done.table["value"], strict=True):
         by_video.setdefault(case, {})[name] = value
-    grid = [[Cell("video"), *(Cell(metric.name) for metric in metrics)]]
+    grid = [[Cell("video"), *map(Cell, places)]]
     for case, values in by_video.items():
-        grid.append([Cell(case), *(Cell(_number(values[m.name], places[m.name])) for m in metrics)])
+        grid.append([Cell(case), *(Cell(numbers.number(values[name], places[name])) for name in places)])
     return grid
 
 
@@ -122,14 +125,8 @@ def _footer(done: Run) -> str:
     return text
 
 
-def _places(values: list[float]) -> int:
-    """Decimals that show three digits of the typical value's size."""
-    sizes = [abs(value) for value in values if math.isfinite(value) and value]
-    return min(max(2 - math.floor(math.log10(float(np.median(sizes)))), 0), 6) if sizes else 3
-
-
-def _number(value: float, places: int) -> str:
-    return "n/a" if math.isnan(value) else f"{value:.{places}f}".replace("inf", "∞")
+def _places(one: stats.Estimate) -> int:
+    return numbers.places_between(one.low, one.high, one.value)
 
 
 def write(done: Run, out: Path) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from flashbench import keys, stats
 from flashbench.errors import InvalidError, UsageError, on_disk
 from flashbench.metrics.vbench.metric import PREFIXES
+from flashbench.reporting import numbers
 from flashbench.reporting.document import Block, Cell, Notes
 from flashbench.scores import table
 from flashbench.scores.table import read_scores, to_parquet
@@ -71,8 +72,11 @@ def totals(run: imported.Imported) -> list[Block]:
         name = one.metric.removeprefix(imported.PREFIX)
         if name in DIMENSIONS and not one.of and math.isnan(one.official):
             continue  # the aggregates that need it say so
-        interval = "–" if math.isnan(one.low) else f"{100 * one.low:.2f} … {100 * one.high:.2f}"
-        cells = [_percent(one.value) + notes.mark(one.reason), interval, _percent(one.official), f"{one.n}/{one.of}"]
+        interval = numbers.ABSENT
+        if not math.isnan(one.low):
+            interval = f"{numbers.percent(one.low)} … {numbers.percent(one.high)}"
+        value, official = numbers.percent(one.value), numbers.percent(one.official)
+        cells = [value + notes.mark(one.reason), interval, official, f"{one.n}/{one.of}"]
         grid.append([Cell(name.replace("_", " ")), *map(Cell, cells), Cell(str(one.clusters))])
     about = "Percent. Intervals: jackknife-t over prompts. A dimension that is missing leaves what needs it without a "
     about += "value; VBench's own script counts it as 0."
@@ -177,7 +181,3 @@ def _table(run: imported.Imported, label: str) -> pd.DataFrame:
     shared: dict[str, Any] = {"protocol": PROTOCOL, "row": label, "replica": 0, "per_frame": [], "frames": 0}
     shared |= {"clip": "", "key": "", "statistics": []}
     return table.table({**shared, **row} for row in run.rows)
-
-
-def _percent(value: float) -> str:
-    return "n/a" if math.isnan(value) else f"{100 * value:.2f}"

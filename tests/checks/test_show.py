@@ -17,6 +17,7 @@ from flashbench.checks.show import command, describe
 from flashbench.cli import program
 from flashbench.errors import UsageError
 from flashbench.protocol.compose import names
+from flashbench.reporting import numbers
 from flashbench.reporting.document import markdown
 from flashbench.run.files import read_manifest
 from flashbench.run.options import Options
@@ -71,11 +72,12 @@ def test_a_row_has_its_values_and_its_clips() -> None:
     scores = read_scores(Path("results/smoke/nfe/scores.parquet"))
     for metric in ("psnr", "sharpness"):
         found = stats.estimate(scores, metrics.get(metric), "bicubic")
-        cells = [f"{number:.5g}" for number in (found.value, found.low, found.high)]
+        places = numbers.places_between(found.low, found.high, found.value)
+        cells = [numbers.number(each, places) for each in (found.value, found.low, found.high)]
         assert f"| `{metric}` | 0 | {' | '.join(cells)} | 3/3 |" in text
     psnr = scores[(scores["row"] == "bicubic") & (scores["metric"] == "psnr")]
     for score in psnr.to_dict("records"):
-        start = f"| `{score['case']}` | 0 | 0 | {score['value']:.5g} | `{score['clip'][:12]}` | "
+        start = f"| `{score['case']}` | 0 | 0 | {score['value']:.6g} | `{score['clip'][:12]}` | "
         (place,) = re.findall(re.escape(start) + r"(\S+) \|", text)
         assert (store.root / place).name == "clip.mkv" and store.clip((store.root / place).parent.name).digest == score[
             "clip"

@@ -37,14 +37,13 @@ def one(*tables: pd.DataFrame, **more: Any) -> str:
 
 def test_lower_niqe_is_better_and_the_sentence_has_all_numbers() -> None:
     assert one(scored("A", LEVELS), scored("B", shifted(-0.5))) == (
-        "B is better than A on niqe: 4.400 against 4.900, difference -0.500 [-0.517, -0.483], p < 0.001 (Holm), "
-        "8 pairs."
+        "B is better than A on niqe: 4.40 against 4.90, difference -0.500 [-0.517, -0.483], p < 0.001 (Holm), 8 pairs."
     )
 
 
 def test_higher_niqe_is_worse() -> None:
     text = one(scored("A", LEVELS), scored("B", shifted(0.5)))
-    assert text.startswith("B is worse than A on niqe: 5.400 against 4.900, difference 0.500 [0.483, 0.517]")
+    assert text.startswith("B is worse than A on niqe: 5.40 against 4.90, difference 0.500 [0.483, 0.517]")
 
 
 def test_higher_psnr_is_better() -> None:
@@ -56,7 +55,7 @@ def test_higher_psnr_is_better() -> None:
 def test_a_small_loss_within_the_margin_is_no_worse() -> None:
     text = one(scored("A", LEVELS), scored("B", shifted(0.01)), margin=0.1)
     assert text == (
-        "B is no worse than A on niqe by the margin 0.1: 4.910 against 4.900, difference 0.010 [-0.007, 0.027], "
+        "B is no worse than A on niqe by the margin 0.1: 4.91 against 4.90, difference 0.010 [-0.007, 0.027], "
         "p = 0.20 (Holm), 8 pairs."
     )
 
@@ -102,7 +101,7 @@ def test_a_difference_of_nothing_needs_more_than_anyone_has() -> None:
 def test_a_metric_without_direction_differs_or_is_not_resolved() -> None:
     far = one(scored("A", LEVELS, "sharpness"), scored("B", shifted(-0.5), "sharpness"))
     near = one(scored("A", LEVELS, "sharpness"), scored("B", shifted(0.01), "sharpness"))
-    assert far.startswith("B differs from A on sharpness, which has no better or worse: 4.400 against 4.900")
+    assert far.startswith("B differs from A on sharpness, which has no better or worse: 4.40 against 4.90")
     assert near.startswith("No difference between B and A is resolved on sharpness: ")
 
 
@@ -249,8 +248,7 @@ def test_folders_and_files_and_tables_compare_alike(tmp_path: Path) -> None:
     found = compare(a, b)
     again = [compare(str(a / "scores.parquet"), b), compare(scored("A", LEVELS), scored("B", shifted(-0.5)))]
     assert found["sentence"].tolist() == [
-        "B is better than A on niqe: 4.400 against 4.900, difference -0.500 [-0.517, -0.483], p < 0.001 (Holm), "
-        "8 pairs."
+        "B is better than A on niqe: 4.40 against 4.90, difference -0.500 [-0.517, -0.483], p < 0.001 (Holm), 8 pairs."
     ]
     for other in again:
         pd.testing.assert_frame_equal(found, other)
@@ -333,7 +331,7 @@ def test_the_report_in_markdown_and_latex() -> None:
     assert text.startswith(
         "# B against A_1\n\nB, of 1 metric: no worse on 1.\n\n- B is no worse than A_1 on niqe by the margin 0.1: "
     )
-    assert "| niqe ↓ | 4.900 | 4.910 | 0.010 | [-0.007, 0.027] | 0.20 | 8 | no worse |" in text
+    assert "| niqe ↓ | 4.90 | 4.91 | 0.010 | [-0.007, 0.027] | 0.20 | 8 | no worse |" in text
     assert "a one-sided test of non-inferiority at 2.5 %" in text
     assert "8 pairs of `B` and `A_1`, by name." in text
     written = latex(blocks(found))

@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from flashbench.cascade import training
+from flashbench.cascade.codec import latent_shape
 from flashbench.data.synthetic import synthetic_clip
 from flashbench.errors import InvalidError, UsageError
 from flashbench.laptop import recipes
@@ -125,7 +126,7 @@ def test_untrained_network_is_seeded_and_leaves_the_global_generator_alone(make:
 def test_enhance_is_a_function_of_its_arguments(make: Make, inputs: dict[str, Path]) -> None:
     network = recipes.load_network(make("untrained", {"kind": "flow", "steps": 0, **NETWORK}, **inputs))
     codec, low = recipes.load_codec(inputs["codec"]), synthetic_clip(5, 13, 21, 0)
-    shape = recipes.latent_shape(network, codec, 5, 48, 80)
+    shape = latent_shape(network.config.in_channels, codec.stride, 5, 48, 80)
     assert shape == (1, 2, 16, 6, 10)
     noise = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     options: dict[str, Any] = {"nfe": 3, "degradation_step": 675, "noise": noise}

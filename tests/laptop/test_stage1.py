@@ -17,6 +17,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import Tensor
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
+from flashbench.cascade.codec import latent_shape
 from flashbench.cascade.training import TARGETS
 from flashbench.data import material, scene_clips, scenes
 from flashbench.data.scene_clips import training_scene
@@ -130,7 +131,7 @@ def test_an_unknown_adaptation_is_named(make: Make, inputs: dict[str, Path]) -> 
 
 def test_a_clip_is_a_function_of_noise_and_prompt(make: Make, inputs: dict[str, Path]) -> None:
     network, codec = stage1.load_network(make("first", NETWORK, **inputs)), recipes.load_codec(inputs["codec"])
-    shape = stage1.latent_shape(network, codec, 5, 32, 48)
+    shape = latent_shape(network.config.in_channels, codec.stride, 5, 32, 48)
     assert shape == (1, 2, 4, 4, 6)
 
     def clip(prompt: str = "one", seed: int = 0, guidance: float = 8.0) -> Any:

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from flashbench import keys
+from flashbench.cascade.codec import latent_shape
 from flashbench.data import material
 from flashbench.data.synthetic import synthetic_clip
 from flashbench.errors import InvalidError, UsageError
@@ -113,7 +114,7 @@ def test_absolute_positions_train_and_extrapolate(make: Make, inputs: dict[str, 
     assert network.config.use_rotary_positional_embeddings is False
     assert not same(absolute, rope)
     for side in (32, 64, 576):  # the training crop, and up to three times the tier's size
-        shape = recipes.latent_shape(network, codec, 5, side, side)
+        shape = latent_shape(network.config.in_channels, codec.stride, 5, side, side)
         noise = torch.randn(shape, generator=torch.Generator().manual_seed(0))
         low = synthetic_clip(5, side // 4, side // 4, 0)
         made, _ = recipes.enhance(network, codec, low, side, side, nfe=1, degradation_step=675, noise=noise)
@@ -209,7 +210,9 @@ def test_a_prompted_network_reads_its_prompt(make: Make, inputs: dict[str, Path]
     assert same(folder, make("prompted again", chosen, **inputs))
     network, codec = recipes.load_network(folder), recipes.load_codec(inputs["codec"])
     assert (network.config.max_text_seq_length, network.config.text_embed_dim) == (LENGTH, WIDTH)
-    noise = torch.randn(recipes.latent_shape(network, codec, 5, 32, 32), generator=torch.Generator().manual_seed(0))
+    noise = torch.randn(
+        latent_shape(network.config.in_channels, codec.stride, 5, 32, 32), generator=torch.Generator().manual_seed(0)
+    )
 
     def made(**more: Any) -> Frames:
         low = synthetic_clip(5, 8, 8, 0)

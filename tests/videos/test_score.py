@@ -195,7 +195,7 @@ def test_files_of_a_run(folder: Path, tmp_path: Path) -> None:
     assert estimate.clusters == 3, "two videos of one prompt are one"
     text = (tmp_path / "out/scores.md").read_text("utf-8")
     assert (
-        f"| {estimate.value:.2f} | {estimate.low:.2f} … {estimate.high:.2f} |" in text
+        f"| {estimate.value:.1f} | {estimate.low:.1f} … {estimate.high:.1f} |" in text
         and "Student's t over prompts" in text
     )
 

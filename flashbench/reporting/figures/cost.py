@@ -9,6 +9,7 @@ import pandas as pd
 
 from flashbench.protocol.published import VERSIONS
 from flashbench.protocol.types import Protocol
+from flashbench.reporting import numbers
 from flashbench.reporting.figures import panels
 from flashbench.reporting.figures.panels import COLOURS, DASHED, GREY, Label, Limits, Line
 from flashbench.reporting.tables import records
@@ -54,7 +55,8 @@ def _seconds(ax: Axes, protocol: Protocol, table: pd.DataFrame) -> None:
     if not points:
         ax.set_xticks([])
         ax.set_yticks([])
-        ax.text(0.5, 0.5, "n/a: no published time", transform=ax.transAxes, ha="center", va="center", color=GREY)
+        text = f"{numbers.UNDEFINED}: no published time"
+        ax.text(0.5, 0.5, text, transform=ax.transAxes, ha="center", va="center", color=GREY)
         return
     values = [value for pair in points.values() for value in pair]
     ends = min(values) / 2, max(values) * 2
@@ -95,7 +97,7 @@ def _quality(ax: Axes, protocol: Protocol, table: pd.DataFrame, metric: str) -> 
     labels: list[Label] = []
     for row, y in levels:
         arrow = "↓ " if y < ends[0] else "↑ " if y > ends[1] else ""
-        labels.append((f"{arrow}{row} {y:.2f}", y, GREY, not arrow))
+        labels.append((f"{arrow}{row} {numbers.number(y, panels.PLACES)}", y, GREY, not arrow))
         if not arrow:
             ax.axhline(y, **DASHED)
     panels.curves(ax, lines, "", labels, ends)

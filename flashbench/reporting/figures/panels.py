@@ -18,6 +18,7 @@ from scipy.optimize import isotonic_regression
 
 from flashbench.protocol.published import VERSIONS
 from flashbench.protocol.types import Protocol
+from flashbench.reporting import numbers
 from flashbench.reporting.tables import is_control, records
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ QUOTED = "niqe"
 """Published metric: its panel stands beside the measured one, with an axis of the same span."""
 NEAR = 0.6
 """Levels farther from the curves than this share of the curves' range are named at the edge of the panel."""
+PLACES = 2
+"""Decimals of a level's number."""
 WIDE = 10.0
 """An uneven curve whose last place is this many times its first has a logarithmic axis."""
 Limits: TypeAlias = tuple[float, float]
@@ -150,7 +153,7 @@ def measured_curve(ax: Axes, protocol: Protocol, table: pd.DataFrame, metric: st
     for row, level in _levels(protocol, table, metric):
         arrow = "↓ " if level < ends[0] else "↑ " if level > ends[1] else ""
         base = row == protocol.baseline
-        labels.append((f"{arrow}{row} {level:.2f}", level, INK if base else GREY, not arrow))
+        labels.append((f"{arrow}{row} {numbers.number(level, PLACES)}", level, INK if base else GREY, not arrow))
         if not arrow:
             ax.axhline(level, **(DASHED | {"color": INK, "linestyle": "-"} if base else DASHED))
     curves(ax, measured_lines(protocol, table, metric), protocol.curve or "", labels, ends)
@@ -189,7 +192,7 @@ def absent(ax: Axes, table: pd.DataFrame, metric: str) -> None:
     lines = records(table, metric=metric)
     if not any(math.isfinite(line["value"]) for line in lines):
         reason = "; ".join(dict.fromkeys(line["reason"] for line in lines if line["reason"]))
-        text = textwrap.fill(f"n/a: {reason}", 44)
+        text = textwrap.fill(f"{numbers.UNDEFINED}: {reason}", 44)
         ax.set_yticks([])
         ax.text(0.5, 0.5, text, transform=ax.transAxes, ha="center", va="center", fontsize=8, color=GREY)
 
@@ -222,7 +225,7 @@ def _set_ticks(ax: Axes, ticks: Sequence[float]) -> None:
     if not even and min(ticks) > 0 and max(ticks) / min(ticks) >= WIDE:
         ax.set_xscale("log")
         ax.minorticks_off()
-        ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        ax.set_xticks(ticks, [numbers.given(tick) for tick in ticks])
     elif len(ticks) <= 9 and (even or np.diff(ticks).min() >= 0.1 * (ticks[-1] - ticks[0])):
         ax.set_xticks(ticks)
 
@@ -256,7 +259,8 @@ def measured_rows(ax: Axes, protocol: Protocol, table: pd.DataFrame, metric: str
     for line in records(table, metric=metric):
         row, value = line["row"], float(line["value"])
         if not ends[0] <= value <= ends[1]:
-            text = "n/a" if math.isnan(value) else f"← {value:.2f}" if value < ends[0] else f"{value:.2f} →"
+            text = numbers.number(value, PLACES)
+            text = f"← {text}" if value < ends[0] else f"{text} →" if value > ends[1] else text
             outside.setdefault((row, value < ends[0]), []).append(text)
             continue
         colour = GREY if is_control(row) else COLOURS[0]
