@@ -90,4 +90,5 @@ def clip_key(trial: Trial, *, store: Store, models: Mapping[str, str], given: st
         noise=NOISE_RECIPE,
         geometry=trial.geometry,
         numerics=numerics,
+        **systems.third_party(system),
     )

@@ -16,6 +16,7 @@ from flashbench.types import Measurement, Protocol
 def score_key(metric: str | Metric, *, clip: str, reference: str | None, prompt: str | None = None) -> str:
     """Key of one score: the metric's identity, the clips' digests, the parameters' sha256, the numerics class.
 
+    Of a metric that is not ours it holds the code, too: `metrics.third_party`.
     `reference` counts for metrics of a pair only, `prompt` for those that read it.
     """
     measured = metrics.get(metric) if isinstance(metric, str) else metric
@@ -30,6 +31,7 @@ def score_key(metric: str | Metric, *, clip: str, reference: str | None, prompt:
         unofficial=registry.unofficial and bool(measured.assets),
         numerics=keys.scoring_class(*measured.libraries, device=device.current()),
         **read,
+        **metrics.third_party(measured),
     )
 
 

@@ -21,7 +21,7 @@ types version
 errors
 paths progress
 keys video
-assets store vbench cascade
+assets registry store vbench cascade
 engine data
 metrics
 proportions
@@ -105,7 +105,7 @@ def test_files_are_short() -> None:
         path: len(path.read_text("utf-8").splitlines())
         for path in sources("flashbench", "tests", "benchmarks", "tools")
     }
-    fail_with([f"{where(path)} has {n}" for path, n in lengths.items() if n > 400], "files of more than 400 lines")
+    fail_with([f"{where(path)} has {n}" for path, n in lengths.items() if n > 600], "files of more than 600 lines")
 
 
 def test_functions_are_short() -> None:
