@@ -128,41 +128,45 @@ def scoring_class(*libraries: str, device: str = "cpu") -> dict[str, str | int]:
 def _module_file(module: str) -> Path | None:
     try:
         spec = importlib.util.find_spec(module)
-    except ModuleNotFoundError:
-        return None  # a name inside a module (`from a import b`), not a module
+    except (ModuleNotFoundError, ValueError):
+        return None  # a name inside a module (`from a import b`), not a module; or a script, which has no spec
     return Path(spec.origin) if spec and spec.origin and spec.origin.endswith(".py") else None
 
 
-def _imports(tree: ast.AST, package: str) -> set[str]:
-    """Modules of `package` that a tree imports.
+def _imports(module: str, path: Path) -> set[str]:
+    """Modules of its own package that the module in the file `path` imports.
 
     `from a import b` is a.b where that is a module, otherwise a: a package's own file, which gathers its modules, is
     not a dependency of each of them.
     """
     found: set[str] = set()
-    for node in ast.walk(tree):
+    package = module.split(".")[0]
+    here = module.split(".") if path.name == "__init__.py" else module.split(".")[:-1]
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names if alias.name.split(".")[0] == package}
-        elif isinstance(node, ast.ImportFrom) and not node.level and str(node.module).split(".")[0] == package:
-            base = str(node.module)
+        elif isinstance(node, ast.ImportFrom):
+            above = here[: len(here) + 1 - node.level] if node.level else []
+            base = ".".join([*above, *filter(None, [node.module])])
+            if base.split(".")[0] != package:
+                continue
             inner = [f"{base}.{alias.name}" for alias in node.names]
             found |= {name if _module_file(name) else base for name in inner}
     return found
 
 
 def import_closure(module: str, *, stop: frozenset[str] = frozenset()) -> dict[str, Path]:
-    """Every module of this package that `module` reaches by imports (inside functions too), with its file.
+    """Every module of its own package that `module` reaches by imports (inside functions too), with its file.
 
     Modules in `stop` are neither included nor followed.
     """
-    package = module.split(".")[0]
     found: dict[str, Path] = {}
     queue = [module]
     while queue:
         name = queue.pop()
         if name not in found and name not in stop and (path := _module_file(name)) is not None:
             found[name] = path
-            queue += sorted(_imports(ast.parse(path.read_text(encoding="utf-8")), package))
+            queue += sorted(_imports(name, path))
     return found
 
 

@@ -23,7 +23,21 @@ Pins: TypeAlias = Mapping[str, Mapping[str, int | str]]
 PINS = Path("tests/contract/code_identity.json")
 
 WORDS = frozenset(
-    f"flashbench{name}" for name in ("", ".assets", ".errors", ".paths", ".progress", ".types", ".published")
+    f"flashbench{name}"
+    for name in (
+        "",
+        ".assets",
+        ".assets.download",
+        ".assets.registry",
+        ".errors",
+        ".metrics.registry",
+        ".metrics.requirements",
+        ".paths",
+        ".progress",
+        ".registry",
+        ".systems.registry",
+        ".types",
+    )
 )
 """Modules that say, find or carry things and compute nothing; `Clip.digest` is held by a golden test of its own."""
 

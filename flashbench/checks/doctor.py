@@ -120,7 +120,7 @@ def _versions() -> readiness.Lines:
 def _conflicts(known: Sequence[Metric]) -> readiness.Lines:
     users = defaultdict[str, list[str]](list)
     for metric in known:
-        users[requirements.conflict(metric)].append(metric.name)
+        users[requirements.conflict(metric.assets, metric.preprocessing.get("pyiqa"))].append(metric.name)
     for conflict in sorted(filter(None, users)):
         yield "conflict", f"{conflict}\ncannot run: {', '.join(users[conflict])}"
 
@@ -165,7 +165,7 @@ def _held(place: Path) -> int:
 
 def _synthetic(known: Sequence[Metric]) -> Section:
     begun = time.monotonic()
-    able = [metric for metric in known if not calibration.learned(metric) and not requirements.obstacle(metric)]
+    able = [metric for metric in known if not calibration.learned(metric) and not metric.obstacle]
     damaged = {name for metric in able for name, state in registry.verify(metric.assets) if state != "ok"}
     wrong = [f"{name} is damaged: flashbench assets pull {name}" for name in sorted(damaged)]
     checks = calibration.check([metric for metric in able if damaged.isdisjoint(metric.assets)])
@@ -190,7 +190,7 @@ def _states(known: Sequence[Metric]) -> readiness.Lines:
 def _photographs(known: Sequence[Metric]) -> Section:
     lines, failures, lacking = list[tuple[str, str]](), 0, dict[str, None]()
     for metric in filter(calibration.published, known):
-        if reason := requirements.obstacle(metric):
+        if reason := metric.obstacle:
             lines.append(("not scored", f"{metric.name}: {reason}"))
         elif absent := requirements.absent(calibration.images(metric)):
             lines.append(("not scored", f"{metric.name}: {len(absent)} calibration images are not here"))

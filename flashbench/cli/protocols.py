@@ -155,7 +155,7 @@ def list_(
         "protocols": (*compose.names(), FRAME_QUALITY),
         "tiers": compose.tiers(),
         "systems": systems.names(),
-        "metrics": (*metrics.names(), "pyiqa:NAME", *(f"{prefix}:DIM" for prefix in metrics.PREFIXES)),
+        "metrics": (*metrics.names(), *metrics.families()),
     }
     if kind != "all" and kind not in known:
         raise did_you_mean("kind", kind, [*known, "all"])

@@ -59,8 +59,7 @@ def write_labels(
 
 
 def _scores(clips: Iterable[Frames], report: Callable[[int], None]) -> list[float]:
-    from flashbench.metrics.naturalness import pristine
-    from flashbench.metrics.niqe import niqe
+    from flashbench.metrics.niqe import niqe, pristine
 
     parameters, found = pristine(), []
     for number, clip in enumerate(clips):

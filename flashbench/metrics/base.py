@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 
 from flashbench.errors import FlashBenchError
+from flashbench.metrics import requirements
 from flashbench.types import Clip, Direction, Floats, Frames, Measurement, Scalar, Scope
 
 
@@ -120,9 +121,7 @@ class Metric(ABC):
     @property
     def obstacle(self) -> str:
         """Why this machine cannot run it now, and what helps; empty if it can. Says nothing about a clip."""
-        from flashbench.metrics.requirements import obstacle
-
-        return obstacle(self)
+        return requirements.obstacle(self.assets, self.libraries, self.preprocessing.get("pyiqa"))
 
     @property
     def source(self) -> Metric:

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from flashbench.metrics.base import About, Metric, Stream
+from flashbench.metrics.registry import register
 from flashbench.types import Measurement, Scope
 
 
@@ -30,3 +31,4 @@ class Recorded(Metric):
 EVALUATIONS = Recorded(name="evaluations", direction="lower", unit="", range=(0.0, math.inf))
 TFLOP = Recorded(name="tflop", direction="lower", unit="TFLOP", range=(0.0, math.inf))
 PREDICTED_SECONDS = Recorded(name="predicted_seconds", direction="lower", unit="s", range=(0.0, math.inf))
+register(EVALUATIONS, TFLOP, PREDICTED_SECONDS)

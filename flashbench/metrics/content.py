@@ -18,6 +18,7 @@ import numpy.typing as npt
 from flashbench.data import scenes
 from flashbench.data.shapes import cover
 from flashbench.metrics.base import About, Metric, Stream
+from flashbench.metrics.registry import register
 from flashbench.types import Frames, Measurement, Scope
 
 EDGE = 0.05
@@ -157,3 +158,4 @@ SHAPE = _attribute("attribute_shape", "shape")
 MOTION = _attribute("attribute_motion", "motion")
 BACKGROUND = _attribute("attribute_background", "background")
 SINGLE_OBJECT = _attribute("single_object", "single")
+register(COLOR, SHAPE, MOTION, BACKGROUND, SINGLE_OBJECT)

@@ -17,6 +17,7 @@ from scipy import fft
 
 from flashbench.metrics.base import About, FrameMetric, Pair, PairMetric
 from flashbench.metrics.niqe import luma
+from flashbench.metrics.registry import register
 from flashbench.types import Floats, Frames
 
 Labels: TypeAlias = npt.NDArray[np.int64]
@@ -166,3 +167,4 @@ SHARPNESS = Sharpness(
         "averaging": "ratio per frame, mean over frames",
     },
 )
+register(LAPLACIAN_VARIANCE, SPECTRAL_SLOPE, SHARPNESS)

@@ -1,8 +1,9 @@
-"""`temporal_flicker`, `frame_difference_energy`, `warping_error`, `colour_drift`, `sharpness_drift`: a clip over time.
+"""A clip over time: flicker, warping error and drifts of the clip alone, `temporal_error` beside its reference.
 
-None needs a reference. The first two compare neighbouring frames where they stand and so count motion as change;
-`warping_error` takes the motion out first; the two drifts compare the clip's end with its beginning. A clip that
-does not move at all is perfect to all but `frame_difference_energy`, which has no direction: read them beside it.
+`temporal_flicker` and `frame_difference_energy` compare neighbouring frames where they stand and so count motion as
+change; `warping_error` takes the motion out first; `colour_drift` and `sharpness_drift` compare the clip's end with its
+beginning. A clip that does not move at all is perfect to all of these but `frame_difference_energy`, which has no
+direction: read them beside it. `temporal_error` compares the changes of the clip with those of its reference.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from flashbench.metrics.base import About, Metric, Pair, Stream, frame_mean
+from flashbench.metrics.base import About, Metric, Pair, Stream, frame_mean, mismatch
 from flashbench.metrics.detail import laplacian_variance
+from flashbench.metrics.registry import register
 from flashbench.types import Floats, Frames, Measurement, Scalar, Scope
 
 SMALLEST = 16
@@ -44,6 +46,18 @@ def energy(before: Frames, after: Frames) -> float:
     """Mean (after − before)² over pixels and channels, in levels²: uint8 [H, W, 3] twice."""
     difference = cv2.absdiff(before, after)
     return int(np.sum(np.square(difference, dtype=np.uint16), dtype=np.int64)) / after.size
+
+
+def temporal_error(frames: Frames, reference: Frames) -> Floats:
+    """Mean |difference between the two clips' frame-to-frame changes| in levels: [T, H, W, C] twice → [T − 1]."""
+    errors = []
+    before = frames[0].astype(np.int16) - reference[0]
+    for frame, other in zip(frames[1:], reference[1:], strict=True):
+        # (a₁ − a₀) − (b₁ − b₀) = (a₁ − b₁) − (a₀ − b₀)
+        after = frame.astype(np.int16) - other
+        errors.append(float(np.sum(np.abs(after - before), dtype=np.int64)) / after.size)
+        before = after
+    return np.array(errors, dtype=np.float64)
 
 
 def flows(before: Frames, after: Frames) -> tuple[Flow, Flow]:
@@ -164,6 +178,29 @@ class FrameDifferenceEnergy(Transitions):
 
 
 @dataclass(frozen=True, kw_only=True)
+class TemporalError(Transitions):
+    """Mean absolute difference between the clip's and the reference's frame-to-frame differences."""
+
+    scope: Scope = "pair"
+
+    def refusal(self, about: About) -> str:
+        """`mismatch`."""
+        return mismatch(about)
+
+    @property
+    def absence(self) -> str:
+        """The only way to have none: the reference is shorter than its container says."""
+        return "no temporal error"
+
+    def transition(self, before: Pair, after: Pair) -> float:
+        """`temporal_error`; NaN where the reference has come to its end."""
+        if before.reference is None or after.reference is None:
+            return math.nan
+        both = np.stack([before.frame, after.frame]), np.stack([before.reference, after.reference])
+        return float(temporal_error(*both)[0])
+
+
+@dataclass(frozen=True, kw_only=True)
 class WarpingError(Transitions):
     """`warping_error`; pairs of frames without a visible pixel (a cut, pure noise) are left out."""
 
@@ -258,6 +295,13 @@ FRAME_DIFFERENCE_ENERGY = FrameDifferenceEnergy(
     range=(0.0, 255.0**2),
     preprocessing={**_NATIVE, "averaging": "over pixels, channels, pairs of frames"},
 )
+TEMPORAL_ERROR = TemporalError(
+    name="temporal_error",
+    direction="lower",
+    unit="levels",
+    range=(0.0, 510.0),
+    preprocessing={**_NATIVE, "averaging": "mean over pixels, channels, transitions"},
+)
 WARPING_ERROR = WarpingError(
     name="warping_error",
     direction="lower",
@@ -296,3 +340,4 @@ SHARPNESS_DRIFT = SharpnessDrift(
         "averaging": "over an end's frames that are not flat",
     },
 )
+register(TEMPORAL_FLICKER, FRAME_DIFFERENCE_ENERGY, TEMPORAL_ERROR, WARPING_ERROR, COLOUR_DRIFT, SHARPNESS_DRIFT)

@@ -21,6 +21,7 @@ from flashbench.metrics import device, motion
 from flashbench.metrics.base import About, Pair, Stream
 from flashbench.metrics.motion import Flow
 from flashbench.metrics.pyiqa.metric import verified
+from flashbench.metrics.registry import register
 from flashbench.types import Frames, Measurement
 
 WEIGHTS = "raft-large"
@@ -179,3 +180,4 @@ EWARP_RAFT = RaftWarpingError(
     assets=(WEIGHTS,),
     licence="weights and torchvision: BSD-3-Clause; this implementation: Apache-2.0",
 )
+register(EWARP_RAFT)

@@ -1,33 +1,39 @@
-"""What a metric needs of this machine: assets and packages, which of them are lacking, and what helps."""
+"""What a metric needs of this machine, said in plain data: which assets and packages are lacking, and what helps."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from flashbench.assets import registry
 from flashbench.errors import EXTRAS
 from flashbench.keys import package_version
-from flashbench.metrics.base import Metric
+from flashbench.types import Scalar
 
 TRUST = "--trust-first-use"
 
 
-def obstacle(metric: Metric) -> str:
-    """Why this machine lacks what a metric needs, and what helps; empty if nothing is lacking."""
-    if lacking := absent(metric.assets):
+def obstacle(assets: Collection[str], packages: Iterable[str], pyiqa: Scalar | None = None) -> str:
+    """Why this machine lacks what is needed, and what helps; empty if nothing is lacking.
+
+    Args:
+        assets: names of files in the asset registry.
+        packages: distributions that must be installed.
+        pyiqa: the version of it that the metric is declared for, if it runs through pyiqa.
+    """
+    if lacking := absent(assets):
         return f"{lacking[0]} not present: {pull(lacking)}"
-    if packages := [name for name in metric.libraries if package_version(name) == "absent"]:
-        return f"{packages[0]} is not installed: pip install 'flashbench[{EXTRAS['pyiqa']}]'"
-    return conflict(metric)
+    if missing := [name for name in packages if package_version(name) == "absent"]:
+        return f"{missing[0]} is not installed: pip install 'flashbench[{EXTRAS['pyiqa']}]'"
+    return conflict(assets, pyiqa)
 
 
-def conflict(metric: Metric) -> str:
-    """Why a metric does not run though its packages are here: they do not go together."""
-    found, declared = package_version("pyiqa"), metric.preprocessing.get("pyiqa")
-    if declared not in (None, found) and found != "absent":
-        return f"metrics through pyiqa are declared for {declared}, not {found}: pip install pyiqa=={declared}"
+def conflict(assets: Collection[str], pyiqa: Scalar | None = None) -> str:
+    """Why a metric with those assets does not run though its packages are here: they do not go together."""
+    installed = package_version("pyiqa")
+    if pyiqa not in (None, installed) and installed != "absent":
+        return f"metrics through pyiqa are declared for {pyiqa}, not {installed}: pip install pyiqa=={pyiqa}"
     tools = package_version("setuptools")
-    if "clip-rn50" not in metric.assets or package_version("openai-clip") == "absent":
+    if "clip-rn50" not in assets or package_version("openai-clip") == "absent":
         return ""
     if tools != "absent" and int(tools.split(".")[0]) < 82:
         return ""

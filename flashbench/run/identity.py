@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from flashbench import keys
+from flashbench import keys, systems
 from flashbench.laptop.settings import FOREIGN
 from flashbench.protocol.compose import own_settings
 from flashbench.protocol.types import Protocol, Trial
@@ -91,4 +91,5 @@ def clip_key(trial: Trial, *, store: Store, models: Mapping[str, str], given: st
         noise=NOISE_RECIPE,
         geometry=trial.geometry,
         numerics=numerics,
+        **systems.third_party(system),
     )

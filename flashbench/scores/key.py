@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from flashbench import keys
+from flashbench import keys, metrics
 from flashbench.assets import registry
 from flashbench.metrics import calibration, device
 from flashbench.metrics.base import Metric
@@ -14,6 +14,7 @@ from flashbench.types import Measurement
 def score_key(metric: Metric, *, clip: str, reference: str | None, prompt: str | None = None) -> str:
     """Key of one score: the metric's identity, the clips' digests, the parameters' sha256, the numerics class.
 
+    Of a metric that is not ours it holds the code, too: `metrics.third_party`.
     `reference` counts for metrics of a pair only, `prompt` for those that read it.
     """
     known = registry.current()
@@ -27,6 +28,7 @@ def score_key(metric: Metric, *, clip: str, reference: str | None, prompt: str |
         unofficial=known.unofficial and bool(metric.assets),
         numerics=keys.scoring_class(*metric.libraries, device=device.current()),
         **read,
+        **metrics.third_party(metric),
     )
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from flashbench.systems import inputs
 from flashbench.systems.base import Request, System, reference_of
 from flashbench.systems.flashvideo import check_geometry, codec, network, transformer_cost
+from flashbench.systems.registry import register
 from flashbench.types import Clip, Frames, Geometry, Settings
 
 
@@ -147,4 +148,4 @@ class Regression(System):
         return Clip(frames, geometry.fps)
 
 
-SYSTEMS: tuple[System, ...] = (Original(), CodecOracle(), Bicubic(), Unsharp(), Noise(), Regression())
+register(Original(), CodecOracle(), Bicubic(), Unsharp(), Noise(), Regression())

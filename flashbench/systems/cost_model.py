@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from flashbench.cascade import cost as model
 from flashbench.errors import UsageError
 from flashbench.systems.base import Request, System
+from flashbench.systems.registry import register
 from flashbench.types import Clip, Geometry, Settings
 
 DESIGNS = ("stage1", "stage2", *model.SYSTEMS)
@@ -52,4 +53,4 @@ class CostModel(System):
         return model.compose(design, size, frames, nfe=nfe)
 
 
-SYSTEMS: tuple[System, ...] = (CostModel(),)
+register(CostModel())

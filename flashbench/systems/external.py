@@ -12,6 +12,7 @@ from typing import Any
 
 from flashbench.errors import UsageError
 from flashbench.systems.base import Request, System
+from flashbench.systems.registry import register
 from flashbench.types import Clip, Settings
 
 
@@ -34,7 +35,7 @@ class Elsewhere(System):
         raise UsageError(f"{self.name} has no adapter", fix="run its own code, then `flashbench score` on its clips")
 
 
-SYSTEMS: tuple[System, ...] = (
+register(
     Elsewhere("hunyuanvideo", "tencent/HunyuanVideo (its own licence)"),
     Elsewhere("vchitect", "Vchitect/Vchitect-XL-2B (Apache-2.0), with VEnhancer (no licence file)"),
     Elsewhere("cogvideox_1.5", "THUDM/CogVideoX1.5-5B (CogVideoX licence)"),

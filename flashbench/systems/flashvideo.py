@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from flashbench.errors import InvalidError, UsageError
 from flashbench.systems import inputs
 from flashbench.systems.base import Request, System
+from flashbench.systems.registry import register
 from flashbench.types import Clip, Geometry, Scalar, Settings
 
 if TYPE_CHECKING:
@@ -157,4 +158,4 @@ def _has_latent_noise(degradation: Scalar) -> bool:
     return kinds[str(degradation)]
 
 
-SYSTEMS: tuple[System, ...] = (FlashVideo(),)
+register(FlashVideo())

@@ -19,6 +19,7 @@ from flashbench.assets import registry
 from flashbench.errors import InvalidError
 from flashbench.systems import inputs
 from flashbench.systems.base import Request, System
+from flashbench.systems.registry import register
 from flashbench.types import Clip, Frames, Geometry, Scalar, Settings
 
 if TYPE_CHECKING:
@@ -140,4 +141,4 @@ def _enlarged(low: Frames, geometry: Geometry) -> Frames:
     return np.stack(made)
 
 
-SYSTEMS: tuple[System, ...] = (RealESRGAN(),)
+register(RealESRGAN())

@@ -16,6 +16,7 @@ from flashbench.errors import InvalidError, UsageError, did_you_mean
 from flashbench.systems import checkpoints, inputs
 from flashbench.systems.base import Request, System
 from flashbench.systems.flashvideo import check_geometry
+from flashbench.systems.registry import register
 from flashbench.types import Case, Clip, Geometry, Settings
 
 if TYPE_CHECKING:
@@ -323,4 +324,4 @@ def _clip(pixels: Tensor, geometry: Geometry) -> Clip:
     return Clip(to_frames(pixels), geometry.fps)
 
 
-SYSTEMS: tuple[System, ...] = (Stage1Release(), FlashVideoRelease())
+register(Stage1Release(), FlashVideoRelease())

@@ -11,6 +11,7 @@ from flashbench.errors import UsageError
 from flashbench.systems import inputs
 from flashbench.systems.base import Request, System
 from flashbench.systems.flashvideo import check_geometry, codec, context, transformer_cost
+from flashbench.systems.registry import register
 from flashbench.types import Clip, Geometry, Settings
 
 
@@ -68,4 +69,4 @@ class Stage1(System):
         return Clip(frames, geometry.fps)
 
 
-SYSTEMS: tuple[System, ...] = (Stage1(),)
+register(Stage1())

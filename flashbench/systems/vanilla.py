@@ -15,6 +15,7 @@ from flashbench.errors import UsageError
 from flashbench.systems import inputs
 from flashbench.systems.base import Request, System
 from flashbench.systems.flashvideo import check_geometry, codec, transformer_cost
+from flashbench.systems.registry import register
 from flashbench.types import Clip, Geometry, Settings
 
 if TYPE_CHECKING:
@@ -81,4 +82,4 @@ class Vanilla(System):
         return Clip(made, geometry.fps)
 
 
-SYSTEMS: tuple[System, ...] = (Vanilla(),)
+register(Vanilla())

@@ -25,6 +25,11 @@ from flashbench.errors import InvalidError
 from flashbench.vbench import dimensions
 
 Mode: TypeAlias = Literal["official", "corrected"]
+How: TypeAlias = Literal["whole"] | Mode
+PREFIXES: Mapping[str, How] = MappingProxyType(
+    {"vbench": "whole", "vbench_long": "corrected", "vbench_long_official": "official"}
+)
+"""What stands before the colon of a metric's name → how the clip is put before VBench."""
 
 ENCODED: Mapping[Mode, bool] = MappingProxyType({"official": True, "corrected": False})
 """Whether a mode encodes its clips again before they are scored."""

@@ -12,9 +12,9 @@ from flashbench.assets import registry
 from flashbench.errors import UsageError
 from flashbench.metrics.base import Metric
 from flashbench.metrics.device import checked
-from flashbench.metrics.vbench.metric import PREFIXES
 from flashbench.paths import PACKAGE, protocol_root, read_yaml
 from flashbench.vbench.dimensions import DIMENSIONS
+from flashbench.vbench.long import PREFIXES
 
 FRAME_QUALITY = "adhoc/frame-quality"
 LARGEST = 16384
@@ -52,7 +52,7 @@ class Wanted:
         return tuple(sorted(used))
 
     def about_metrics(self) -> dict[str, Any]:
-        """Name → identity, sha256 of its assets, and why it cannot run here (empty if it can)."""
+        """Name → identity, sha256 of its assets, why it cannot run here (or empty), and code that is not ours."""
         known = registry.current()
         here = set(known.names())
         return {
@@ -60,6 +60,7 @@ class Wanted:
                 "identity": keys.plain(metric.identity),
                 "assets": {name: known.get(name).sha256 if name in here else "unknown" for name in metric.assets},
                 "obstacle": self.obstacles.get(metric.name, ""),
+                **metrics.third_party(metric),
             }
             for metric in self.metrics
         }

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from flashbench import keys, stats
 from flashbench.errors import InvalidError, UsageError, on_disk
-from flashbench.metrics.vbench.metric import PREFIXES
 from flashbench.reporting import numbers
 from flashbench.reporting.document import Block, Cell, Notes
 from flashbench.scores import table
@@ -18,6 +17,7 @@ from flashbench.scores.table import read_scores, to_parquet
 from flashbench.store import write_whole
 from flashbench.vbench import imported, naming, results
 from flashbench.vbench.dimensions import DIMENSIONS
+from flashbench.vbench.long import PREFIXES
 from flashbench.videos import find
 
 if TYPE_CHECKING:

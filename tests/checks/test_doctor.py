@@ -159,7 +159,8 @@ def test_packages_that_do_not_go_together_are_told(
     versions: Mapping[str, str], metric: str, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     packages(monkeypatch, versions)
-    found = conflict(metrics.get(metric))
+    needs = metrics.get(metric)
+    found = conflict(needs.assets, needs.preprocessing.get("pyiqa"))
     assert said in found and bool(said) == bool(found)
     lines = list(doctor._conflicts([metrics.get(metric)]))
     assert lines == ([("conflict", f"{found}\ncannot run: {metric}")] if said else [])
@@ -244,7 +245,7 @@ def test_calibration_ends_in_its_exit_code(
         return [right, replace(right, on="I04", found=1.2 if outcome == "wrong" else 1.05)]
 
     monkeypatch.setattr(calibration, "calibrate", scored)
-    monkeypatch.setattr(requirements, "obstacle", lambda metric: "" if metric.name == "musiq" else "not now")
+    monkeypatch.setattr(base.Metric, "obstacle", property(lambda self: "" if self.name == "musiq" else "not now"))
     monkeypatch.setattr(requirements, "absent", lambda names: ())
     monkeypatch.setattr(readiness, "absent", lambda names: ())
     if outcome == "right":

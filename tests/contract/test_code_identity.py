@@ -35,7 +35,7 @@ def test_the_sampler_is_part_of_flashvideo_and_of_nothing_simpler() -> None:
     assert {"flashbench.cascade.sampling", "flashbench.cascade.transformer", "flashbench.laptop.recipes"} <= set(
         closure
     )
-    assert "flashbench.metrics.distortion" not in closure, "of the metrics only what ranks and reads clips"
+    assert "flashbench.metrics.fidelity" not in closure, "of the metrics only what ranks and reads clips"
 
 
 @pytest.fixture
@@ -76,6 +76,27 @@ def test_arithmetic_of_the_sampler_without_a_new_version_is_found(copy: Path) ->
     assert "bump the version" in identity.findings(pinned, {"system flashvideo": {"version": 1, "closure": after}})[0]
     bumped = identity.findings(pinned, {"system flashvideo": {"version": 2, "closure": after}})
     assert "is not pinned" in bumped[0]
+
+
+def test_psnr_is_made_of_few_modules() -> None:
+    closure = set(keys.import_closure("flashbench.metrics.fidelity", stop=identity.WORDS))
+    assert {"flashbench.metrics.fidelity", "flashbench.metrics.base"} <= closure and len(closure) <= 5, sorted(closure)
+
+
+def test_what_vbench_needs_of_the_machine_is_no_business_of_other_components(copy: Path) -> None:
+    words = frozenset(name.replace("flashbench", "edited") for name in identity.WORDS)
+    modules = {module.replace("flashbench", "edited") for module, _ in identity.components().values()}
+    modules.add("edited.metrics.vbench.metric")
+
+    def closures() -> dict[str, str]:
+        return {module: keys.closure_hash(module, stop=words) for module in sorted(modules)}
+
+    before, path = closures(), copy / "metrics" / "vbench" / "environment.py"
+    text = path.read_text(encoding="utf-8")
+    assert "ROOM = 12 * 10**9" in text
+    path.write_text(text.replace("ROOM = 12 * 10**9", "ROOM = 13 * 10**9"), encoding="utf-8")
+    after = closures()
+    assert [module for module in after if after[module] != before[module]] == ["edited.metrics.vbench.metric"]
 
 
 def test_digest_of_a_clip_is_golden() -> None:

@@ -25,7 +25,7 @@ types version
 errors
 paths progress
 keys video
-assets store vbench cascade
+assets registry store vbench cascade
 engine data
 metrics
 stats scores laptop

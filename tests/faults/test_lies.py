@@ -24,6 +24,7 @@ from flashbench.run.options import Options
 from flashbench.scores.table import ORDER, read_scores, to_parquet
 from flashbench.store import Store
 from flashbench.systems.flashvideo import FlashVideo
+from flashbench.systems.registry import REGISTRY
 from flashbench.types import Clip, Settings
 
 Lie = Callable[[pd.DataFrame], pd.DataFrame]
@@ -105,11 +106,12 @@ class _IgnoresNfe(FlashVideo):
 
 
 def test_a_system_that_ignores_nfe_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(systems._registry(), "flashvideo", _IgnoresNfe())
+    ours = REGISTRY._ours["flashvideo"]
+    monkeypatch.setitem(REGISTRY._ours, "flashvideo", ours._replace(thing=_IgnoresNfe()))
     store, protocol = Store(), load_protocol("nfe", tier="smoke")
     trial = next(t for t in trials(protocol) if t.variant.row == "nfe=4")
     (planned,) = plan(protocol, [trial], store=store)
-    shutil.rmtree(store.root / "clips" / planned.key[:2] / planned.key)
+    assert not store.has_clip(planned.key), "code that is not ours has clips of its own"
     with pytest.raises(InvalidError, match="declare 4 network evaluations, 1 were counted"):
         make_clip(
             store=store, key=planned.key, report=lambda *_: None, trial=trial,

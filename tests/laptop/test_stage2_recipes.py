@@ -298,7 +298,7 @@ def test_fewer_than_a_batch_are_refused(
 
 def test_scores_are_niqe_of_the_middle_frame(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     parameters = (np.zeros(36), np.eye(36))
-    monkeypatch.setattr("flashbench.metrics.naturalness.pristine", lambda: parameters)
+    monkeypatch.setattr("flashbench.metrics.niqe.pristine", lambda: parameters)
     from flashbench.metrics.niqe import niqe
 
     clips = [synthetic_clip(5, 96, 192, variant) for variant in (0, 1)]

@@ -40,11 +40,11 @@ def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shelf]:
 @pytest.fixture
 def pristine(monkeypatch: pytest.MonkeyPatch) -> None:
     """NIQE's parameters, from the golden file."""
-    from flashbench.metrics import naturalness
+    from flashbench.metrics import niqe
 
     with safe_open(GOLDEN, "np") as file:
         parameters = file.get_tensor("params.mu_prisparam"), file.get_tensor("params.cov_prisparam")
-    monkeypatch.setattr(naturalness, "pristine", lambda: parameters)
+    monkeypatch.setattr(niqe, "pristine", lambda: parameters)
 
 
 # --- the synthetic clip -----------------------------------------------------------------------------------------

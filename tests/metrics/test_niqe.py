@@ -22,7 +22,7 @@ from scipy.special import gamma
 
 from flashbench import metrics
 from flashbench.errors import InvalidError, MissingAsset
-from flashbench.metrics import naturalness, niqe
+from flashbench.metrics import niqe
 from flashbench.types import Clip
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "niqe.safetensors"
@@ -54,7 +54,7 @@ def clip(*frames: Any) -> Clip:
 
 @pytest.fixture
 def with_parameters(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(naturalness, "pristine", lambda: PRISTINE)
+    monkeypatch.setattr(niqe, "pristine", lambda: PRISTINE)
 
 
 @pytest.mark.parametrize(("width", "height"), SIZES)
@@ -203,7 +203,7 @@ def test_pooling_is_one_gaussian_over_all_blocks() -> None:
     rows = np.concatenate([niqe.features(frame) for item in clips for frame in item.frames])
     assert np.isnan(rows).any()
     sums = np.array([item.statistics for item in measured])
-    assert sums.shape == (3, naturalness.STATISTICS)
+    assert sums.shape == (3, niqe.STATISTICS)
     direct = niqe.distance(*niqe.gaussian(rows), PRISTINE)
     assert pooled.finalize(sums.sum(axis=0)) == pytest.approx(direct, abs=1e-9)
     assert pooled.finalize(sums[::-1].sum(axis=0)) == pytest.approx(direct, abs=1e-9)
@@ -233,16 +233,16 @@ def test_statistics_add_up_however_the_blocks_are_divided(seed: int, cut: int, h
     rows = rng.multivariate_normal(PRISTINE[0], PRISTINE[1], size=60)
     rows[rng.integers(0, 60, holes), rng.integers(0, 36, holes)] = np.nan
     rng.shuffle(rows)
-    whole = naturalness.statistics(rows, PRISTINE[0])
-    parts = naturalness.statistics(rows[:cut], PRISTINE[0]) + naturalness.statistics(rows[cut:], PRISTINE[0])
+    whole = niqe.statistics(rows, PRISTINE[0])
+    parts = niqe.statistics(rows[:cut], PRISTINE[0]) + niqe.statistics(rows[cut:], PRISTINE[0])
     np.testing.assert_allclose(parts, whole, rtol=0, atol=1e-9)
     direct = niqe.distance(*niqe.gaussian(rows), PRISTINE)
-    assert naturalness.pooled(parts, PRISTINE) == pytest.approx(direct, abs=1e-9)
+    assert niqe.pooled(parts, PRISTINE) == pytest.approx(direct, abs=1e-9)
 
 
 def test_statistics_of_another_length_are_refused() -> None:
     with pytest.raises(ValueError, match="775"):
-        naturalness.pooled(np.zeros(3), PRISTINE)
+        niqe.pooled(np.zeros(3), PRISTINE)
 
 
 @pytest.mark.parametrize("name", ["niqe", "niqe_pooled"])
@@ -250,7 +250,7 @@ def test_absent_parameters_are_a_reason(name: str, monkeypatch: pytest.MonkeyPat
     def absent() -> niqe.Parameters:
         raise MissingAsset("not here")
 
-    monkeypatch.setattr(naturalness, "pristine", absent)
+    monkeypatch.setattr(niqe, "pristine", absent)
     found = metrics.get(name).measure(clip(synthetic(200, 200)))
     assert math.isnan(found.value)
     assert found.reason == "parameters not present: flashbench assets pull niqe-pristine"
@@ -261,13 +261,13 @@ def test_parameters_come_from_the_registry(tmp_path: Path, monkeypatch: pytest.M
     stored = tmp_path / "stored.npz"
     np.savez(stored, mu_pris_param=PRISTINE[0][None], cov_pris_param=PRISTINE[1])
     monkeypatch.setattr(assets, "path", {"niqe-pristine": stored}.__getitem__)
-    mean, covariance = naturalness.pristine()
+    mean, covariance = niqe.pristine()
     assert mean.shape == (36,) and (mean == PRISTINE[0]).all() and (covariance == PRISTINE[1]).all()
     other = tmp_path / "other.npz"
     np.savez(other, something=np.zeros(3))
     monkeypatch.setattr(assets, "path", {"niqe-pristine": other}.__getitem__)
     with pytest.raises(InvalidError, match="no NIQE parameters"):
-        naturalness.pristine()
+        niqe.pristine()
 
 
 @pytest.fixture

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import json
 import math
+import sys
 from collections.abc import Iterator
 from fractions import Fraction
 from importlib.metadata import EntryPoint
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from flashbench import metrics
+from flashbench import metrics, registry
 from flashbench.errors import UsageError
 from flashbench.metrics import fidelity
+from flashbench.metrics.registry import REGISTRY
+from flashbench.scores.key import score_key
 from flashbench.types import Clip
 
 OURS = ("niqe", "niqe_pooled", "psnr", "sharpness", "ssim", "temporal_error")
@@ -24,10 +29,10 @@ OURS = ("niqe", "niqe_pooled", "psnr", "sharpness", "ssim", "temporal_error")
 def installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[EntryPoint]]:
     """Entry points that other packages offer."""
     offered: list[EntryPoint] = []
-    monkeypatch.setattr(metrics, "entry_points", lambda group: offered if group == "flashbench.metrics" else [])
-    metrics._installed.cache_clear()
+    monkeypatch.setattr(registry, "entry_points", lambda group: offered if group == metrics.GROUP else [])
+    REGISTRY.__dict__.pop("_offered", None)
     yield offered
-    metrics._installed.cache_clear()
+    REGISTRY.__dict__.pop("_offered", None)
 
 
 def offer(name: str, value: str) -> EntryPoint:
@@ -75,10 +80,38 @@ def test_a_metric_of_another_package(installed: list[EntryPoint], monkeypatch: p
     theirs = dataclasses.replace(fidelity.PSNR, name="their_psnr")
     monkeypatch.setattr(fidelity, "THEIRS", theirs, raising=False)
     installed.append(offer("their_psnr", "flashbench.metrics.fidelity:THEIRS"))
-    installed.append(offer("psnr", "flashbench.metrics.fidelity:THEIRS"))
     assert metrics.get("their_psnr") is theirs
-    assert metrics.get("psnr") is fidelity.PSNR, "nobody replaces ours"
-    assert set(OURS) | {"their_psnr"} < set(metrics.names()) == {*metrics._OURS, "their_psnr"}
+    assert set(OURS) | {"their_psnr"} < set(metrics.names()) == {*REGISTRY._ours, "their_psnr"}
+
+
+def test_nobody_replaces_ours(installed: list[EntryPoint]) -> None:
+    installed.append(offer("psnr", "flashbench.metrics.fidelity:SSIM"))
+    with pytest.raises(UsageError, match="'psnr' is registered twice: flashbench.metrics.fidelity, line"):
+        metrics.get("psnr")
+    assert metrics.get("ssim") is fidelity.SSIM
+
+
+@pytest.mark.parametrize("room", ["metrics", "systems"])
+def test_a_new_one_in_this_repository_is_one_file(room: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    defined = {
+        "metrics": "from dataclasses import replace\nfrom flashbench.metrics.fidelity import PSNR\n"
+        "MINE = replace(PSNR, name='mine')",
+        "systems": "from flashbench.systems.controls import Bicubic\n"
+        "MINE = type('Mine', (Bicubic,), {'name': 'mine'})()",
+    }[room]
+    text = f"{defined}\nfrom flashbench.{room}.registry import register\nregister(MINE)\n"
+    (tmp_path / "mine.py").write_text(text, "utf-8")
+    home = importlib.import_module(f"flashbench.{room}")
+    found = importlib.import_module(f"flashbench.{room}.registry").REGISTRY
+    assert "mine" not in home.names()
+    monkeypatch.setattr(home, "__path__", [*home.__path__, str(tmp_path)])
+    monkeypatch.setattr(found, "_discovered", False)
+    monkeypatch.setattr(found, "_ours", dict(found._ours))
+    try:
+        assert "mine" in home.names() and home.get("mine").name == "mine"
+    finally:
+        sys.modules.pop(f"flashbench.{room}.mine", None)
+        home.__dict__.pop("mine", None)
 
 
 @pytest.mark.parametrize(
@@ -95,6 +128,35 @@ def test_a_broken_package_is_named(installed: list[EntryPoint], value: str, comp
     with pytest.raises(UsageError, match=complaint) as caught:
         metrics.get("theirs")
     assert value in str(caught.value)
+
+
+MINE = """from dataclasses import dataclass
+from flashbench.metrics import FrameMetric, Pair
+
+@dataclass(frozen=True, kw_only=True)
+class Mine(FrameMetric):
+    def frame(self, pair: Pair) -> float:
+        return float(pair.frame.mean())
+
+MINE = Mine(name="mine", direction="none", unit="", range=(0.0, 255.0))
+"""
+
+
+def test_the_key_of_a_users_own_metric_holds_its_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def key(text: str) -> str:
+        (tmp_path / "my_script.py").write_text(text, "utf-8")
+        sys.modules.pop("my_script", None)
+        importlib.invalidate_caches()
+        return score_key(importlib.import_module("my_script").MINE, clip="a", reference=None)
+
+    try:
+        first = key(MINE)
+        assert key(MINE.replace("mean()", "std()")) != first, "the declaration is the same, the code is not"
+        assert key(MINE) == first
+    finally:
+        sys.modules.pop("my_script", None)
 
 
 @pytest.mark.parametrize("name", ["psnr", "sharpness", "ssim", "temporal_error"])

@@ -19,6 +19,7 @@ from flashbench.errors import InvalidError, MissingAsset, missing_dependency
 from flashbench.metrics import device
 from flashbench.metrics.base import About, Metric, Stream
 from flashbench.metrics.dover import scores
+from flashbench.metrics.registry import register
 from flashbench.types import Measurement
 
 if TYPE_CHECKING:
@@ -161,3 +162,4 @@ DOVER = (
     *(_score(branch, kind) for kind in ("upstream", "matched") for branch in ("technical", "aesthetic", "overall")),
 )
 """`dover_technical` and the like are the percentages that papers print."""
+register(*DOVER)

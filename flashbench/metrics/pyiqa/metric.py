@@ -25,6 +25,7 @@ from flashbench.errors import (
 from flashbench.keys import package_version
 from flashbench.metrics import device
 from flashbench.metrics.base import About, FrameMetric, Pair, PairMetric, Stream, frame_mean
+from flashbench.metrics.registry import family, register
 from flashbench.types import Direction, Frames, Measurement, Scalar, Scope
 
 if TYPE_CHECKING:
@@ -255,6 +256,7 @@ LPIPS, LPIPS_VGG, DISTS = (
     )
 )
 """LPIPS version 0.1 by AlexNet and by VGG16, and DISTS."""
+register(*LEARNED, LPIPS, LPIPS_VGG, DISTS)
 
 
 # --- any other --------------------------------------------------------------------------------------------------
@@ -305,3 +307,11 @@ def _asked_for(network: str) -> tuple[str, ...]:
     with suppress(MissingAsset):
         _build(network, "upstream", weights)
     return tuple(dict.fromkeys(asked))
+
+
+@lru_cache(maxsize=64)
+def _of_the_family(name: str) -> Learned:
+    return through_pyiqa(name.removeprefix(PREFIX))
+
+
+family(PREFIX.removesuffix(":"), "NAME", _of_the_family)

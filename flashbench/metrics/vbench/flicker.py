@@ -17,6 +17,7 @@ import numpy as np
 
 from flashbench.errors import InvalidError
 from flashbench.metrics.base import About, Metric, Stream, frame_mean
+from flashbench.metrics.registry import register
 from flashbench.types import Floats, Frames, Measurement
 
 
@@ -107,3 +108,4 @@ TEMPORAL_FLICKERING = TemporalFlickering(
         "averaging": "absolute difference over pixels and channels, score over pairs of frames",
     },
 )
+register(TEMPORAL_FLICKERING)

@@ -25,23 +25,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 from flashbench.assets import registry
 from flashbench.errors import FlashBenchError, UsageError, did_you_mean
 from flashbench.metrics.base import About, Metric, SetMetric, Stream
+from flashbench.metrics.registry import family
 from flashbench.metrics.vbench import environment, recording, worker
 from flashbench.metrics.vbench.recording import Recorded
 from flashbench.types import Floats, Measurement, Scalar
 from flashbench.vbench import dimensions, long, slow_fast
+from flashbench.vbench.long import PREFIXES, How
 
-How: TypeAlias = Literal["whole"] | long.Mode
-
-PREFIXES: Mapping[str, How] = MappingProxyType(
-    {"vbench": "whole", "vbench_long": "corrected", "vbench_long_official": "official"}
-)
-"""What stands before the colon of a metric's name → how the clip is put before VBench."""
 DEVICES = ("cpu", "cuda")
 SUITE = "vbench-full-info"
 """The asset with VBench's prompts and their labels."""
@@ -225,6 +220,10 @@ def through_vbench(name: str) -> Metric:
         licence="Apache-2.0 (vbench); weights: see VBench",
         deterministic=device == "cpu",
     )
+
+
+for _prefix in PREFIXES:
+    family(_prefix, "DIM", through_vbench)
 
 
 def _preprocessing(how: How, dimension: str) -> dict[str, Scalar]:
