@@ -126,28 +126,33 @@ def scoring_class(*libraries: str, device: str = "cpu") -> dict[str, str | int]:
 
 
 def _module_file(module: str) -> Path | None:
-    try:
-        spec = importlib.util.find_spec(module)
-    except ModuleNotFoundError:
-        return None  # a name inside a module (`from a import b`), not a module
-    return Path(spec.origin) if spec and spec.origin and spec.origin.endswith(".py") else None
+    """The file of a module, found without importing anything; None for a name inside a module, and for no module."""
+    package, *inner = module.split(".")
+    spec = importlib.util.find_spec(package)
+    if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
+        return None
+    if not inner:
+        return Path(spec.origin)
+    place = Path(spec.origin).parent.joinpath(*inner)
+    return next((path for path in (place / "__init__.py", place.with_suffix(".py")) if path.is_file()), None)
 
 
-def _imports(tree: ast.AST, package: str) -> set[str]:
-    """Modules of `package` that a tree imports.
+@lru_cache(maxsize=512)
+def _imports(source: str, package: str) -> frozenset[str]:
+    """Modules of `package` that a module's source imports.
 
     `from a import b` is a.b where that is a module, otherwise a: a package's own file, which gathers its modules, is
     not a dependency of each of them.
     """
     found: set[str] = set()
-    for node in ast.walk(tree):
+    for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names if alias.name.split(".")[0] == package}
         elif isinstance(node, ast.ImportFrom) and not node.level and str(node.module).split(".")[0] == package:
             base = str(node.module)
             inner = [f"{base}.{alias.name}" for alias in node.names]
             found |= {name if _module_file(name) else base for name in inner}
-    return found
+    return frozenset(found)
 
 
 def import_closure(module: str, *, stop: frozenset[str] = frozenset()) -> dict[str, Path]:
@@ -162,7 +167,7 @@ def import_closure(module: str, *, stop: frozenset[str] = frozenset()) -> dict[s
         name = queue.pop()
         if name not in found and name not in stop and (path := _module_file(name)) is not None:
             found[name] = path
-            queue += sorted(_imports(ast.parse(path.read_text(encoding="utf-8")), package))
+            queue += sorted(_imports(path.read_text(encoding="utf-8"), package))
     return found
 
 
@@ -172,7 +177,12 @@ def _is_text(node: ast.stmt) -> bool:
 
 def syntax(path: Path) -> str:
     """A module's syntax tree as text, without docstrings (attributes' too), comments and line numbers."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return _syntax(path.read_text(encoding="utf-8"))
+
+
+@lru_cache(maxsize=512)
+def _syntax(source: str) -> str:
+    tree = ast.parse(source)
     for node in ast.walk(tree):
         if isinstance(body := getattr(node, "body", None), list):
             node.body = [item for item in body if not _is_text(item)] or [ast.Pass()]  # type: ignore[attr-defined]
