@@ -126,33 +126,40 @@ def scoring_class(*libraries: str, device: str = "cpu") -> dict[str, str | int]:
 
 
 def _module_file(module: str) -> Path | None:
+    """The file of a module, found without importing anything; None for a name inside a module, and for no module."""
+    package, *inner = module.split(".")
     try:
-        spec = importlib.util.find_spec(module)
-    except (ModuleNotFoundError, ValueError):
-        return None  # a name inside a module (`from a import b`), not a module; or a script, which has no spec
-    return Path(spec.origin) if spec and spec.origin and spec.origin.endswith(".py") else None
+        spec = importlib.util.find_spec(package)
+    except ValueError:
+        return None  # a script, which has no spec
+    if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
+        return None
+    if not inner:
+        return Path(spec.origin)
+    place = Path(spec.origin).parent.joinpath(*inner)
+    return next((path for path in (place / "__init__.py", place.with_suffix(".py")) if path.is_file()), None)
 
 
-def _imports(module: str, path: Path) -> set[str]:
-    """Modules of its own package that the module in the file `path` imports.
+@lru_cache(maxsize=512)
+def _imports(source: str, package: str) -> frozenset[str]:
+    """Modules of their own top package that modules of `package` import, whose source this is.
 
     `from a import b` is a.b where that is a module, otherwise a: a package's own file, which gathers its modules, is
     not a dependency of each of them.
     """
     found: set[str] = set()
-    package = module.split(".")[0]
-    here = module.split(".") if path.name == "__init__.py" else module.split(".")[:-1]
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    here = package.split(".")
+    for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names if alias.name.split(".")[0] == package}
+            found |= {alias.name for alias in node.names if alias.name.split(".")[0] == here[0]}
         elif isinstance(node, ast.ImportFrom):
             above = here[: len(here) + 1 - node.level] if node.level else []
             base = ".".join([*above, *filter(None, [node.module])])
-            if base.split(".")[0] != package:
+            if base.split(".")[0] != here[0]:
                 continue
             inner = [f"{base}.{alias.name}" for alias in node.names]
             found |= {name if _module_file(name) else base for name in inner}
-    return found
+    return frozenset(found)
 
 
 def import_closure(module: str, *, stop: frozenset[str] = frozenset()) -> dict[str, Path]:
@@ -166,7 +173,8 @@ def import_closure(module: str, *, stop: frozenset[str] = frozenset()) -> dict[s
         name = queue.pop()
         if name not in found and name not in stop and (path := _module_file(name)) is not None:
             found[name] = path
-            queue += sorted(_imports(name, path))
+            package = name if path.name == "__init__.py" or "." not in name else name.rpartition(".")[0]
+            queue += sorted(_imports(path.read_text(encoding="utf-8"), package))
     return found
 
 
@@ -176,7 +184,12 @@ def _is_text(node: ast.stmt) -> bool:
 
 def syntax(path: Path) -> str:
     """A module's syntax tree as text, without docstrings (attributes' too), comments and line numbers."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return _syntax(path.read_text(encoding="utf-8"))
+
+
+@lru_cache(maxsize=512)
+def _syntax(source: str) -> str:
+    tree = ast.parse(source)
     for node in ast.walk(tree):
         if isinstance(body := getattr(node, "body", None), list):
             node.body = [item for item in body if not _is_text(item)] or [ast.Pass()]  # type: ignore[attr-defined]

@@ -14,6 +14,9 @@ from flashbench.types import Case, Prompt
 if TYPE_CHECKING:
     import pandas as pd
 
+VERSION = 1
+"""Of which cases a protocol's fields stand for. It is in no key, where the cases themselves are; DVC reads it."""
+
 Suite: TypeAlias = Callable[..., Sequence[Prompt]]
 """Called like `prompts.suite`."""
 

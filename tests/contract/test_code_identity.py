@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 from fractions import Fraction
@@ -19,14 +18,22 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_code_and_pins_agree() -> None:
-    pinned = json.loads((ROOT / identity.PINS).read_text(encoding="utf-8"))
-    assert identity.findings(pinned, identity.current()) == []
+    assert identity.findings(identity.pinned(ROOT), identity.current()) == []
+
+
+def test_the_versions_that_dvc_reads_are_those_of_the_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert identity.unlike(ROOT) == []
+    components = identity.components()
+    raised = components | {"metric psnr": ("flashbench.metrics.fidelity", components["metric psnr"][1] + 1)}
+    monkeypatch.setattr(identity, "components", lambda: raised)
+    monkeypatch.setattr(identity, "used_at", lambda tier: {})
+    assert "metrics, protocols are not what the code has" in identity.unlike(ROOT)[0]
 
 
 def test_every_system_and_metric_is_pinned() -> None:
-    pinned = json.loads((ROOT / identity.PINS).read_text(encoding="utf-8"))
-    assert {"system flashvideo", "system bicubic", "metric niqe_pooled", "metric psnr", "recipes", "material"} <= set(
-        pinned
+    single = {"cases", "keys", "material", "noise", "recipes"}
+    assert {"system flashvideo", "system bicubic", "metric niqe_pooled", "metric psnr", *single} <= set(
+        identity.pinned(ROOT)
     )
 
 

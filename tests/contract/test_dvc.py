@@ -1,79 +1,106 @@
-"""dvc.yaml: imports of a phase are dependencies of its stage, replica 0 and the replicas do not touch each other."""
+"""dvc.yaml: stages depend on data and on the versions of what they use; replica 0 and the replicas are apart."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
+from support.dvc_stages import Stage, components, stages
 
 from flashbench import keys
 from flashbench.protocol import compose
+from flashbench.protocol.types import Protocol
 
 ROOT = Path(__file__).parents[2]
-ENTRIES = {
-    "train": ["flashbench.run.generate"],
-    "generate": ["flashbench.run.generate"],
-    "score": ["flashbench.run.phases"],
-    "tables": ["flashbench.run.phases"],
-    "claims": ["flashbench.run.phases"],
-    "notebooks": ["flashbench.reporting.results"],
-}
-_DOCUMENTS = ("tables", "claims", "figures", "figure_cost", "panels", "contact", "markup", "headline", "totals")
-LATER = {f"flashbench.reporting.{name}" for name in _DOCUMENTS}
-LATER |= {"flashbench.stats", "flashbench.reporting"}
-_MADE = ("recipes", "klt", "pool", "labels", "scene_clips", "stage1", "text", "vanilla")
-NETWORKS = ("flashbench.cascade", *(f"flashbench.laptop.{name}" for name in _MADE))
-"""What composing a protocol imports of the systems only inside the functions that make clips."""
+FILES = ("dvc.yaml", "replicas/dvc.yaml")
+MAKING = ("train", "generate", "score", "run")
+"""Stages that train, generate and score: code reaches them by versions alone."""
+CARRYING = (
+    "assets", "cascade", "data", "engine", "errors", "keys", "laptop", "metrics", "paths", "progress", "protocol",
+    "run.files", "run.inputs", "run.options", "scores", "store", "systems", "types", "video",
+)  # fmt: skip
+"""Of what documents are made by: rooms under a version, and modules that carry what they are given."""
 
 
-def _stages(file: str = "dvc.yaml") -> dict[str, Any]:
-    stages: dict[str, Any] = yaml.safe_load((ROOT / file).read_text(encoding="utf-8"))["stages"]
-    return stages
+def _phase(stage: Stage) -> str:
+    return stage.name.partition("@")[0]
 
 
-def _covered(path: Path, deps: list[str]) -> bool:
-    return any(path == ROOT / dep or (ROOT / dep) in path.parents for dep in deps)
+def _uses(protocol: Protocol) -> tuple[set[str], set[str]]:
+    """Metrics and systems of a protocol, found from its trials."""
+    trials = compose.trials(protocol)
+    systems = {trial.variant.system for trial in trials}
+    systems |= {"original" for trial in trials if trial.case.source is not None}
+    systems |= {part.preview.variant.system for part in protocol.parts if part.preview}
+    metrics = {name for part in protocol.parts for name in part.metrics}
+    return {f"metrics {name}" for name in metrics}, {f"systems {name}" for name in systems}
 
 
-@pytest.mark.parametrize("phase", ENTRIES)
-def test_every_import_is_a_dependency(phase: str) -> None:
-    deps = [dep for dep in _stages()[phase]["deps"] if "$" not in dep]
-    unused = (LATER if phase == "score" else set()) | {"flashbench.data.synthetic"}
-    if phase not in ("train", "generate"):
-        unused |= {name for name in keys.import_closure("flashbench.run.phases") if name.startswith(NETWORKS)}
-    else:
-        unused = set()
-    stop = frozenset(unused)
-    closure = {name: path for entry in ENTRIES[phase] for name, path in keys.import_closure(entry, stop=stop).items()}
-    missing = sorted(name for name, path in closure.items() if not _covered(path.resolve(), deps))
-    assert missing == []
-    assert all((ROOT / dep).exists() for dep in deps), "a dependency does not exist"
+@pytest.mark.parametrize("file", FILES)
+def test_no_code_is_a_dependency_of_training_clips_and_scores(file: str) -> None:
+    made = [stage for stage in stages("laptop", file).values() if _phase(stage) in MAKING]
+    assert made
+    for stage in made:
+        rest = [dep for dep in stage.deps if not dep.startswith(("protocols/", "results/laptop/"))]
+        assert [dep for dep in rest if not dep.endswith(".yaml")] == [], stage.name
 
 
-@pytest.mark.parametrize("phase", ["train", "generate", "score", "tables"])
+@pytest.mark.parametrize("file", FILES)
+def test_every_dependency_is_there_or_made_by_a_stage_before(file: str) -> None:
+    made: set[str] = set()
+    for stage in stages("laptop", file).values():
+        absent = [name for name in {*stage.deps, *stage.params} if name not in made and not (ROOT / name).exists()]
+        assert absent == [], stage.name
+        made |= set(stage.outs)
+
+
+@pytest.mark.parametrize("name", compose.names())
+def test_every_component_of_a_protocol_is_a_parameter_of_its_stages(name: str) -> None:
+    written = yaml.safe_load((ROOT / "versions.yaml").read_text(encoding="utf-8"))
+    metrics, systems = _uses(compose.load_protocol(name))
+    main, replicas = ({own: components(s, written) for own, s in stages("laptop", file).items()} for file in FILES)
+    making = {"keys", "cases", "recipes", "material", "noise"}
+    assert main["train"] == {"keys", "recipes", "material"}
+    assert main[f"generate@{name}"] == systems | making
+    assert main[f"score@{name}"] == metrics | systems | {"keys", "cases"}
+    assert main[f"tables@{name}"] == metrics | systems
+    assert metrics | systems <= main["claims"] and metrics | systems <= replicas["tables"]
+    assert metrics | systems | making <= replicas["run"]
+
+
+@pytest.mark.parametrize(
+    ("entry", "stage"),
+    [("run.render", "tables@nfe"), ("run.summary", "claims"), ("reporting.results", "notebooks@nfe")],
+)
+def test_code_that_documents_are_made_by_is_a_dependency_of_theirs(entry: str, stage: str) -> None:
+    modules = [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in (ROOT / "flashbench").rglob("*.py")]
+    carrying = tuple(f"flashbench.{name}" for name in CARRYING)
+    stop = frozenset({"flashbench", *(name.removesuffix(".__init__") for name in modules if name.startswith(carrying))})
+    laid_out = keys.import_closure(f"flashbench.{entry}", stop=stop)
+    assert {"flashbench.stats", "flashbench.reporting.tables", "flashbench.vbench.recompute"} <= set(laid_out)
+    for deps in (stages("laptop")[stage].deps, stages("laptop", "replicas/dvc.yaml")["tables"].deps):
+        covered = {ROOT / dep for dep in deps}
+        assert [name for name, path in laid_out.items() if not covered & {path, *path.parents}] == []
+
+
+@pytest.mark.parametrize("phase", ["generate", "score", "tables"])
 def test_every_protocol_has_a_stage_per_phase(phase: str) -> None:
-    stage = _stages()[phase]
-    if phase == "train":  # one stage for what all of them share
-        named = stage["cmd"].partition(" --")[0].split()[2:]
-        assert {f"protocols/{name}.yaml" for name in named} <= set(stage["deps"])
-        assert set(named) == set(compose.names())
-        return
-    assert set(stage["matrix"]["protocol"]) == set(compose.names())
-    own = "protocols/${item.protocol}.yaml"
-    # As parameters once: `dvc exp show` and `dvc params diff` want them, and every copy makes dvc.lock slower to write.
-    assert stage["params"] == [{own: None}] if phase == "generate" else own in stage["deps"]
+    found = {stage.name: stage for stage in stages("laptop").values() if _phase(stage) == phase}
+    assert set(found) == {f"{phase}@{name}" for name in compose.names()}
+    for name in compose.names():
+        stage, own = found[f"{phase}@{name}"], f"protocols/{name}.yaml"
+        # As parameters once: `dvc exp show` and `dvc params diff` want them, and every copy makes dvc.lock slower.
+        assert (own in stage.params, own in stage.deps) == (phase == "generate", phase != "generate")
+
+
+def test_one_stage_trains_what_all_protocols_share() -> None:
+    stage = stages("laptop")["train"]
+    named = stage.commands[0].partition(" --")[0].split()[2:]
+    assert set(named) == set(compose.names()) and {f"protocols/{name}.yaml" for name in named} <= set(stage.deps)
 
 
 def test_replicas_have_outputs_of_their_own() -> None:
-    def outputs(file: str, folder: str) -> set[str]:
-        entries = [
-            out for stage in _stages(file).values() for out in (stage.get("outs") or []) + (stage.get("metrics") or [])
-        ]
-        names = [next(iter(out)) if isinstance(out, dict) else out for out in entries]
-        return {str((ROOT / folder / name).resolve().relative_to(ROOT)) for name in names}
-
-    main, replicas = outputs("dvc.yaml", "."), outputs("replicas/dvc.yaml", ".")  # its stages have `wdir: ..`
+    main, replicas = ({out for stage in stages("laptop", file).values() for out in stage.outs} for file in FILES)
     assert main and replicas and not main & replicas
-    assert all(name.startswith("results/${tier}/replicas/") for name in replicas)
+    assert all(name.startswith("results/laptop/replicas/") for name in replicas)

@@ -98,7 +98,7 @@ def test_dvc_shows_metrics_and_plots_of_a_clone(tmp_path: Path, protocol: Protoc
 def test_an_experiment_with_other_seeds_makes_their_clips(tmp_path: Path) -> None:
     for name in ("flashbench", "protocols"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("dvc.yaml", ".dvcignore"):
+    for name in ("dvc.yaml", "versions.yaml", ".dvcignore"):
         shutil.copy(ROOT / name, tmp_path / name)
     (tmp_path / "params.yaml").write_text("tier: smoke\n", encoding="utf-8")
     (tmp_path / ".gitignore").write_text("store\n__pycache__\n", encoding="utf-8")

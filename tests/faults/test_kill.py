@@ -135,7 +135,7 @@ def test_ctrl_c(undisturbed: dict[str, bytes], tmp_path: Path, moment: Callable[
 
 def _clone(folder: Path) -> Path:
     """The repository as it is, with a store, caches and an index of its own, at the smoke tier."""
-    kept = ("flashbench", "protocols", "notebooks", "tools", "dvc.yaml", ".dvcignore")
+    kept = ("flashbench", "protocols", "notebooks", "tools", "dvc.yaml", "versions.yaml", ".dvcignore")
     for name in kept:
         source = smoke.ROOT / name
         if source.is_dir():
