@@ -96,7 +96,8 @@ def test_a_new_one_in_this_repository_is_one_file(room: str, tmp_path: Path, mon
     defined = {
         "metrics": "from dataclasses import replace\nfrom flashbench.metrics.fidelity import PSNR\n"
         "MINE = replace(PSNR, name='mine')",
-        "systems": "from flashbench.systems.controls import Bicubic\nMINE = type('Mine', (Bicubic,), {'name': 'mine'})()",
+        "systems": "from flashbench.systems.controls import Bicubic\n"
+        "MINE = type('Mine', (Bicubic,), {'name': 'mine'})()",
     }[room]
     text = f"{defined}\nfrom flashbench.{room}.registry import register\nregister(MINE)\n"
     (tmp_path / "mine.py").write_text(text, "utf-8")
