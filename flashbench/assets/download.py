@@ -46,7 +46,9 @@ def address(kind: str, fields: Mapping[str, str]) -> str:
     url = host + path.format_map({key: quote(text, safe="/:?&=") for key, text in fields.items()})
     where = urlsplit(url)
     if not where.hostname or (where.scheme != "https" and (where.scheme, where.hostname) != ("http", "127.0.0.1")):
-        raise UsageError(f"{url} is no https address", fix=f"see {' and '.join(mirrors) or 'the registry of assets'}")
+        raise UsageError(
+            f"invalid address {url}: not https", fix=f"see {' and '.join(mirrors) or 'the registry of assets'}"
+        )
     return url
 
 

@@ -166,7 +166,7 @@ def _source(where: str, entry: Any) -> AssetSource:
 
 def _form(where: str, key: str, value: Any) -> str:
     if not re.fullmatch(_FORM[key], str(value)) or (key == "bytes" and value != UNKNOWN and type(value) is not int):
-        raise UsageError(f"{where}: {value!r} is no {key}")
+        raise UsageError(f"{where}: invalid {key} {value!r}")
     return str(value)
 
 
@@ -262,7 +262,7 @@ def _named(file: Path) -> Asset:
     with on_disk(f"{file} cannot be read", fix="name files that are there"):
         if found := next((asset for asset in known if _is(asset, file, named=True)), None):
             return found
-        what = f"{file} ({file.stat().st_size:,} bytes, sha256 {file_sha256(file)}) is no asset of the registry"
+        what = f"{file} ({file.stat().st_size:,} bytes, sha256 {file_sha256(file)}) is not an asset of the registry"
     hints = "; ".join(str(asset) for asset in known if file.name == asset.sources[-1].file.name)
     raise MissingAsset(what, fix=f"looked for: {hints or 'see flashbench assets list'}")
 

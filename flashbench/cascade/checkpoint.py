@@ -213,7 +213,7 @@ def _from_folder(cls: Any, folder: Path, dtype: torch.dtype | None, config: Mapp
     try:
         saved = json.loads((folder / "config.json").read_text("utf-8"))["_class_name"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InvalidError(f"{folder}/config.json is no configuration: {error}", fix="convert it again") from error
+        raise InvalidError(f"{folder}/config.json is not a configuration: {error}", fix="convert it again") from error
     if saved != cls.__name__:
         raise InvalidError(f"{folder} holds a {saved}, not a {cls.__name__}", fix="give the folder of that network")
     try:

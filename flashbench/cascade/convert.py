@@ -106,7 +106,7 @@ def _text(text: Path, out: Path, limit: int, report: Report) -> dict[str, Any]:
     try:
         config = T5Config.from_pretrained(text)
     except (OSError, ValueError) as error:
-        raise InvalidError(f"{text}/config.json is no configuration: {error}", fix="fetch T5 again") from error
+        raise InvalidError(f"{text}/config.json is not a configuration: {error}", fix="fetch T5 again") from error
     with init_empty_weights():
         model = T5EncoderModel(config)
     seen: dict[str, tuple[int, ...]] = {}

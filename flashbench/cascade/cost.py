@@ -113,7 +113,7 @@ def _read_times(path: Path) -> list[tuple[Stage, float]]:
 
 def _positive(value: float) -> float:
     if not (math.isfinite(value) and value > 0):
-        raise UsageError(f"{value} is no rate or time", fix="write a number above 0")
+        raise UsageError(f"invalid rate or time {value}", fix="write a number above 0")
     return value
 
 

@@ -58,7 +58,7 @@ def coefficients(step: int | Tensor | None) -> tuple[Tensor, Tensor]:
     if index.is_meta:
         return torch.empty_like(index, dtype=torch.float32), torch.empty_like(index, dtype=torch.float32)
     if given.is_floating_point() and not torch.equal(index.to(given.dtype), given):
-        raise UsageError(f"degradation_step {step} is no whole number", fix="the paper uses 675")
+        raise UsageError(f"invalid degradation_step {step}: not a whole number", fix="the paper uses 675")
     if index.numel() and not 0 <= int(index.min()) <= int(index.max()) < STEPS:
         raise UsageError(f"degradation_step {step} is outside 0 to {STEPS - 1}", fix="the paper uses 650 to 750")
     a = alphas().to(index.device)[index]

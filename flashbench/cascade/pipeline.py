@@ -475,7 +475,7 @@ def _stacked(video: Sequence[Any]) -> np.ndarray[Any, Any] | Tensor:
     kinds = {type(item) for item in flat}
     shapes = {(tuple(item.shape), str(item.dtype)) for item in flat if isinstance(item, (np.ndarray, Tensor))}
     if len(kinds) != 1 or len(shapes) != 1:
-        what = "no frames" if not flat else "frames that are no images, or not all of one size and kind"
+        what = "no frames" if not flat else "frames that are not images, or not all of one size and kind"
         raise UsageError(what, fix="give PIL images, arrays or tensors of one size")
     return torch.stack(flat) if isinstance(flat[0], Tensor) else np.stack(flat)
 

@@ -84,7 +84,7 @@ def check_refine(
 ) -> None:
     """Refuse settings that `refine` cannot run with: UsageError. Cheap, so that a cascade can ask before Stage I."""
     if not math.isfinite(guidance):
-        raise UsageError(f"guidance is {guidance}", fix="1 is no guidance; the paper uses 13")
+        raise UsageError(f"guidance is {guidance}", fix="1 means no guidance; the paper uses 13")
     degrade.coefficients(degradation_step)
     per_step = stages(method)
     time_grid(nfe, shift, rounding)
@@ -197,7 +197,7 @@ def stage1_schedule(steps: int, guidance: float = 8.0) -> Stage1Schedule:
     released results are made so.
     """
     if not math.isfinite(guidance):
-        raise UsageError(f"guidance is {guidance}", fix="0 is no guidance; the paper uses 8")
+        raise UsageError(f"guidance is {guidance}", fix="0 means no guidance; the paper uses 8")
     if not 2 <= steps < degrade.STEPS:
         raise UsageError(f"Stage I takes 2 to {degrade.STEPS - 1} steps, not {steps}", fix="the paper uses 50")
     times = np.linspace(degrade.STEPS - 1, 0, steps, endpoint=False).astype(int).tolist()

@@ -64,7 +64,7 @@ def parse(content: bytes, where: str) -> Scores:
     except (ValueError, pa.ArrowException) as error:
         raise InvalidError(f"{where} cannot be read: {error}", fix=fix) from error
     if tuple(table.columns) != COLUMNS or table["protocol"].nunique() != 1:
-        raise InvalidError(f"{where} is no table of one protocol's scores", fix=fix)
+        raise InvalidError(f"{where} is not a table of one protocol's scores", fix=fix)
     return Scores(
         where=where,
         table=table,
@@ -102,7 +102,7 @@ def revision(text: str) -> Revision:
     try:
         commit = _git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{text}^{{commit}}")
     except InvalidError as error:
-        what = f"the baseline {text!r} is no file, and no revision of a git repository here"
+        what = f"the baseline {text!r} is neither a file nor a revision of a git repository here"
         fix = "give a scores.parquet, a folder of results, or a revision such as HEAD or origin/main"
         raise UsageError(f"{what} ({error.what})", fix=fix) from error
     return Revision(name=text, commit=commit.decode().strip())

@@ -109,7 +109,7 @@ def _tolerance(texts: list[str]) -> dict[str, float]:
         except ValueError:
             value = -1.0
         if not 0 <= value < float("inf"):
-            raise UsageError(f"--tolerance {text!r} is none", fix="write a number from 0, or METRIC=NUMBER")
+            raise UsageError(f"invalid --tolerance {text!r}", fix="write a number from 0, or METRIC=NUMBER")
         found[name or "*"] = value
     return found
 

@@ -58,7 +58,7 @@ def _options(
         if chosen[0] < 0:
             raise ValueError("negative")
     except ValueError as error:
-        raise UsageError(f"--replicas {replicas!r} is no list of numbers", fix="write 0 or 0,1,2") from error
+        raise UsageError(f"invalid --replicas {replicas!r}", fix="write 0 or 0,1,2") from error
     return Options(
         tier=tier,
         replicas=chosen,

@@ -149,7 +149,7 @@ def judge(
         raise did_you_mean("baseline", baseline, runs)
     others = [label for label in runs if label != baseline]
     if not others:
-        raise UsageError("one run is no comparison", fix="name at least two")
+        raise UsageError("a comparison needs two runs, and one is given", fix="name at least two")
     named = None if metrics is None else [one if isinstance(one, str) else one.name for one in metrics]
     own = {one.name: one for one in metrics or () if not isinstance(one, str)}
     names, notes = _metrics(runs, baseline, named)
@@ -193,7 +193,7 @@ def parse_margins(texts: Sequence[str]) -> dict[str, float] | None:
         except ValueError:
             value = math.nan
         if not (value > 0 and math.isfinite(value)) or not key:
-            raise UsageError(f"--margin {text!r} is no margin", fix="write a number above 0, or METRIC=NUMBER")
+            raise UsageError(f"invalid --margin {text!r}", fix="write a number above 0, or METRIC=NUMBER")
         if key in found:
             raise UsageError(f"two margins for {'all metrics' if key == EVERY else key}", fix="give one")
         found[key] = value
@@ -231,7 +231,7 @@ def _margin(margin: Margins, kind: Metric, kinds: Sequence[Metric]) -> float:
         if name != EVERY and name not in (one.name for one in kinds):
             raise did_you_mean("metric with a margin", name, [one.name for one in kinds])
         if not isinstance(value, int | float | np.number) or not value > 0:
-            raise UsageError(f"the margin {value!r} is no number above 0", fix="give it in the metric's unit")
+            raise UsageError(f"invalid margin {value!r}: not a number above 0", fix="give it in the metric's unit")
     if kind.direction == "none":
         if kind.name in margin:
             raise UsageError(f"{kind.name} has no better or worse, so no margin", fix="leave it out")
@@ -279,7 +279,7 @@ def _same_references(
     )  # fmt: skip
     beside = [(first.get(a[0]), second.get(b[0])) for a, b in found.pairs]
     if apart := sum(bool(a and b and a != b) for a, b in beside):
-        what = f"the references of {counted(apart, 'pair')} of {labels[1]!r} and {labels[0]!r} differ, so there is no"
+        what = f"the references of {counted(apart, 'pair')} of {labels[1]!r} and {labels[0]!r} differ: not"
         fix = "score both against the same --reference, or name other --metrics"
         raise InvalidError(f"{what} comparing {', '.join(names)}", fix=fix)
 
@@ -322,7 +322,10 @@ def _pairings(
     if pairs in pairing.WAYS:
         return {label: pairing.pair(tables[baseline], tables[label], str(pairs), (baseline, label)) for label in others}
     if not Path(pairs).is_file():
-        raise UsageError(f"{pairs} is no way of pairing and no file", fix=f"{', '.join(pairing.WAYS)}, or a manifest")
+        raise UsageError(
+            f"invalid --pairs {pairs}: neither a way of pairing nor a file",
+            fix=f"{', '.join(pairing.WAYS)}, or a manifest",
+        )
     lines = pairing.manifest(Path(pairs), tables)
     found = {}
     for label in others:

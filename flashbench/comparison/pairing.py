@@ -194,7 +194,7 @@ def _lines(path: Path) -> list[dict[str, Any]]:
             return list(csv.DictReader(io.StringIO(text, newline=""), strict=True))
         lines = [json.loads(line) for line in text.split("\n") if line.strip()]
     except (ValueError, csv.Error) as error:
-        raise InvalidError(f"{path} is no manifest: {error}", fix=_MANIFEST) from error
+        raise InvalidError(f"{path} is not a manifest: {error}", fix=_MANIFEST) from error
     if not all(isinstance(line, dict) for line in lines):
-        raise InvalidError(f"{path} is no manifest: a line is no object", fix=_MANIFEST)
+        raise InvalidError(f"{path} is not a manifest: a line is not an object", fix=_MANIFEST)
     return lines

@@ -39,7 +39,7 @@ def check(
             pairing that is not known, options of scoring where nothing is scored.
     """
     if len(sources) < 2:
-        raise UsageError("one run is no comparison", fix="name at least two")
+        raise UsageError("a comparison needs two runs, and one is given", fix="name at least two")
     videos = [source for _, source in sources if _is_videos(source)]
     for source in videos:
         find.find([source])

@@ -186,7 +186,7 @@ def picture(found: Source) -> Picture:
 def _decode_image(path: Path) -> Frames:
     image = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_COLOR)
     if image is None:
-        raise InvalidError(f"{path} is no image that OpenCV reads", fix="flashbench assets verify")
+        raise InvalidError(f"{path} is not an image that OpenCV reads", fix="flashbench assets verify")
     return np.ascontiguousarray(image[None, :, :, ::-1], dtype=np.uint8)
 
 

@@ -133,7 +133,7 @@ def read(path: Path, pick: Callable[[Any], _T], *, fix: str = _FIX) -> list[_T]:
     """
     with on_disk(f"the prompts {path} cannot be read", fix=fix):
         if not stat.S_ISREG(path.stat().st_mode):
-            raise InvalidError(f"the prompts {path}: is no regular file", fix=fix)
+            raise InvalidError(f"the prompts {path}: is not a regular file", fix=fix)
         content = path.read_bytes()
     try:
         text = content.decode("utf-8-sig")
@@ -149,7 +149,7 @@ def read(path: Path, pick: Callable[[Any], _T], *, fix: str = _FIX) -> list[_T]:
             raise ValueError("a line has more fields than the first; a prompt with commas needs quotes")
         return [pick(line) for line in lines]
     except (ValueError, KeyError, TypeError, AttributeError, csv.Error, RecursionError) as error:
-        raise InvalidError(f"{path} is no file of prompts: {error!r}", fix=fix) from error
+        raise InvalidError(f"{path} is not a file of prompts: {error!r}", fix=fix) from error
 
 
 def _json(text: str) -> dict[str, Any]:

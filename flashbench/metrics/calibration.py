@@ -181,7 +181,7 @@ def _image(name: str) -> Clip:
     """The image of an asset as a clip of one frame."""
     pixels: Any = cv2.imdecode(np.fromfile(registry.path(name), np.uint8), cv2.IMREAD_COLOR)
     if pixels is None:
-        raise InvalidError(f"asset {name} is no image", fix="see its entry in the asset registry")
+        raise InvalidError(f"asset {name} is not an image", fix="see its entry in the asset registry")
     return Clip(np.ascontiguousarray(pixels[None, ..., ::-1]), Fraction(1))
 
 

@@ -37,7 +37,7 @@ def checked(device: str) -> str:
     if device == "cpu":
         return device
     if not re.fullmatch(r"cuda(:[0-9]{1,2})?", device):
-        raise UsageError(f"{device!r} is no device", fix="write cpu, cuda or cuda:1")
+        raise UsageError(f"invalid device {device!r}", fix="write cpu, cuda or cuda:1")
     try:
         import torch
     except ModuleNotFoundError as error:

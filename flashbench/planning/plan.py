@@ -87,7 +87,7 @@ def within_budget(name: str, options: Options, hours: float) -> int:
     whole = replace(options, limit=None, overrides=(*options.overrides, "cases.limit=null"))
     protocol, _ = stand_ins.load(name, whole)
     if protocol.subset is None:
-        what = f"the cases of {name} at {protocol.tier} are no prompts, of which a budget could take the first"
+        what = f"the cases of {name} at {protocol.tier} are not prompts, of which a budget could take the first"
         raise UsageError(what, fix="use --limit")
     spent, taken = 0.0, 0
     each = sum(_seconds(variant, protocol.geometry, protocol) for variant in _kinds(protocol))
@@ -108,7 +108,7 @@ def parse_budget(text: str) -> float:
     """GPU-hours of `2gpuh`; UsageError for anything else."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?) ?gpuh", text)
     if not found or not float(found[1]) > 0:
-        raise UsageError(f"budget {text!r} is none", fix="write GPU-hours like 2gpuh")
+        raise UsageError(f"invalid budget {text!r}", fix="write GPU-hours like 2gpuh")
     return float(found[1])
 
 

@@ -51,7 +51,7 @@ def names() -> tuple[str, ...]:
     """Names of the protocols that can be run; a `UsageError` where their folder is none."""
     root = protocol_root()
     if not (root / "tier").is_dir():
-        raise UsageError(f"{root} is no folder of protocols", fix="set FLASHBENCH_PROTOCOLS to one that has tier/")
+        raise UsageError(f"{root} is not a folder of protocols", fix="set FLASHBENCH_PROTOCOLS to one that has tier/")
     return tuple(sorted(path.stem for path in root.glob("*.yaml")))
 
 
@@ -315,7 +315,7 @@ def _size(size: Scalar) -> tuple[int, int]:
     """Height and width of `192` or `1072x1920`."""
     parts = str(size).split("x")
     if len(parts) > 2 or not all(part.isdigit() for part in parts):
-        raise UsageError(f"size {size!r} is none", fix="write a side in pixels, or HEIGHTxWIDTH such as 1072x1920")
+        raise UsageError(f"invalid size {size!r}", fix="write a side in pixels, or HEIGHTxWIDTH such as 1072x1920")
     return int(parts[0]), int(parts[-1])
 
 
@@ -354,7 +354,7 @@ def _needed_recipes(parts: Iterable[Protocol], recipes: Mapping[str, Any]) -> di
         if name not in recipes:
             raise did_you_mean("recipe", name, recipes)
         if not name.replace("-", "").replace("_", "").isalnum():
-            raise UsageError(f"recipe {name!r} is no plain name", fix="use letters, digits, - and _")
+            raise UsageError(f"invalid name {name!r} of a recipe", fix="use letters, digits, - and _")
         if name not in needed:
             needed.add(name)
             queue += list((recipes[name].get("needs") or {}).values())

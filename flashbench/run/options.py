@@ -38,7 +38,7 @@ class Options:
         if self.weights is not None:
             return with_weights(found, self.system or "flashvideo", self.weights)
         if self.system is not None:
-            raise UsageError("--system says what --weights are given to, and there are none", fix="add --weights PATH")
+            raise UsageError("--system is only for a row of --weights, and none are given", fix="add --weights PATH")
         return found
 
     @property

@@ -97,7 +97,7 @@ def _questions(protocol: Protocol, manifest: Sequence[Mapping[str, Any]], *, fre
     for line in manifest:
         if line["case"] not in wished:
             fix = "run `flashbench run PROTOCOL --phase generate` with the same options"
-            raise InvalidError(f"{line['case']!r} is no case of {protocol.name}", fix=fix)
+            raise InvalidError(f"{line['case']!r} is not a case of {protocol.name}", fix=fix)
         seen = [metric for metric in wished[line["case"]] if line["key"] and not isinstance(metric, Recorded)]
         digests = Digests(line["digest"], line["original"])
         questions.append(

@@ -107,10 +107,10 @@ def read_record(path: Path) -> Mapping[str, Any] | None:
     try:
         record = json.loads(content)
     except ValueError as error:
-        raise InvalidError(f"{path} is no JSON: {error}", fix=_AGAIN) from error
+        raise InvalidError(f"{path} is not valid JSON: {error}", fix=_AGAIN) from error
     kinds = {"settings": dict, "metrics": dict, "versions": dict, "videos": list, "protocol_hash": str}
     if not isinstance(record, dict) or record.get("schema") != 1:
-        raise InvalidError(f"{path} is no record of a run of this version (schema 1)", fix=_AGAIN)
+        raise InvalidError(f"{path} is not a record of a run of this version (schema 1)", fix=_AGAIN)
     if wrong := [name for name, kind in kinds.items() if not isinstance(record.get(name), kind)]:
         raise InvalidError(f"{path} has no {', '.join(wrong)}", fix=_AGAIN)
     if not isinstance(record.get("numerics", {}), dict):

@@ -81,7 +81,7 @@ def read_layers(path: Path, channels: tuple[int, ...] = CHANNELS) -> tuple[Layer
 
 
 def _broken(path: Path, why: str) -> InvalidError:
-    return InvalidError(f"{path} is no file of these weights: {why}", fix=f"flashbench assets pull {ASSET}")
+    return InvalidError(f"{path} is not a file of these weights: {why}", fix=f"flashbench assets pull {ASSET}")
 
 
 def enlarge(layers: tuple[Layer, ...], frames: torch.Tensor) -> torch.Tensor:

@@ -133,7 +133,7 @@ def match(files: Iterable[str], prompts: Sequence[str], manifest: Iterable[Named
         elif (near := folded.get(_folded(parsed[0]))) is not None:
             unknown[file] = f"its prompt differs from {near!r} in case"
         else:
-            unknown[file] = "its prompt is none of those asked for"
+            unknown[file] = "its prompt is not one of those asked for"
     present = {prompt for prompt, _ in found.values()}
     return Matched(found=found, unknown=unknown, absent=tuple(p for p in known.values() if p not in present))
 
@@ -177,12 +177,12 @@ def read_manifest(path: Path) -> list[Named]:
             fields = json.loads(line)
             one = Named(fields["path"], fields["prompt"], fields["index"], fields.get("reason", ""))
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise InvalidError(f"{where} is no line of a manifest: {error!r}", fix=_FIX) from error
+            raise InvalidError(f"{where} is not a line of a manifest: {error!r}", fix=_FIX) from error
         texts = all(isinstance(text, str) for text in (one.file, one.prompt, one.reason))
         if not texts or isinstance(one.index, bool) or not isinstance(one.index, int) or one.index < 0:
-            raise InvalidError(f"{where} is no line of a manifest", fix=_FIX)
+            raise InvalidError(f"{where} is not a line of a manifest", fix=_FIX)
         if one.file in ("", ".", "..") or obstacle(one.file):
-            raise InvalidError(f"{where}: {one.file!r} is no plain file name", fix=_FIX)
+            raise InvalidError(f"{where}: {one.file!r} is not a plain file name", fix=_FIX)
         if _folded(one.file) in entries:
             raise InvalidError(f"{where}: {one.file} is listed twice", fix=_FIX)
         entries[_folded(one.file)] = one

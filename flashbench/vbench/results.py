@@ -79,7 +79,7 @@ def export(files: Iterable[ResultFile], path: Path) -> Path:
     kept = sorted(files, key=lambda file: file.name)
     for one in kept:
         if not _plain(one.name):
-            raise InvalidError(f"{one.name!r} is no plain name of a result file", fix=f"call it SOMETHING{ENDING}")
+            raise InvalidError(f"invalid name {one.name!r} of a result file", fix=f"call it SOMETHING{ENDING}")
     if len({one.name for one in kept}) != len(kept):
         raise InvalidError("two result files have one name", fix="rename one")
     buffer = io.BytesIO()
@@ -222,7 +222,7 @@ def _dimensions(files: Iterable[ResultFile]) -> Iterator[tuple[ResultFile, str, 
             except FlashBenchError as error:
                 raise InvalidError(f"{file.name}: {error.what}", fix=error.fix) from error
             if not isinstance(results, list) or not results:
-                raise InvalidError(f"{file.name}: {name} is no list with an overall value", fix=_FIX)
+                raise InvalidError(f"{file.name}: {name} is not a list with an overall value", fix=_FIX)
             yield file, known, results
 
 

@@ -118,7 +118,7 @@ def references(videos: Sequence[Video], folder: Path) -> dict[str, Path]:
     """
     if not folder.is_dir():
         raise UsageError(
-            f"--reference {folder} is no folder", fix="give the folder that holds videos of the same names"
+            f"--reference {folder} is not a folder", fix="give the folder that holds videos of the same names"
         )
     known = {video.case: video.path for video in find([folder])[1]}
     bare: dict[str, list[Path]] = {}
@@ -239,7 +239,7 @@ def _checked(source: str, entries: list[tuple[Any, Any, int]]) -> list[tuple[str
             os.fsencode(path)
             prompt.encode()
         except UnicodeEncodeError as error:
-            raise InvalidError(f"{source}: a path or a prompt is no Unicode: {error}", fix=_FIX) from error
+            raise InvalidError(f"{source}: a path or a prompt is not Unicode: {error}", fix=_FIX) from error
     return entries
 
 

@@ -176,7 +176,7 @@ def _readable(path: Path) -> Iterator[None]:
 def _regular(path: Path) -> None:
     # Pipes and devices never end, or wait for somebody who writes.
     if not (stat.S_ISREG(mode := path.stat().st_mode) or stat.S_ISDIR(mode)):
-        raise Unreadable("is no regular file", fix=_FIX)
+        raise Unreadable("is not a regular file", fix=_FIX)
 
 
 @contextmanager
@@ -251,7 +251,7 @@ def _turn(frame: Any) -> tuple[int, bool]:
     parts = [divmod(number, 1 << 16) for number in (a, b, c, d)]
     turn = _TURNS.get((parts[0][0], parts[1][0], parts[2][0], parts[3][0]))
     if turn is None or any(rest for _, rest in parts) or (u, v, w) != (0, 0, 1 << 30):
-        raise ValueError("its display matrix is no quarter turn")
+        raise ValueError("its display matrix is not a quarter turn")
     return turn
 
 
@@ -287,7 +287,7 @@ def _picture(path: Path) -> Frames:
     content = np.frombuffer(path.read_bytes(), np.uint8)
     picture = cv2.imdecode(content, cv2.IMREAD_COLOR) if content.size else None
     if picture is None:
-        raise ValueError(f"{os.fsencode(path.name).decode('utf-8', 'backslashreplace')} is no picture")
+        raise ValueError(f"{os.fsencode(path.name).decode('utf-8', 'backslashreplace')} is not a picture")
     return np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), np.uint8)
 
 

@@ -121,7 +121,7 @@ def _footer(done: Run) -> str:
     text += f"size {settings['size']} · intervals: Student's t over {unit}s; set metrics: "
     text += f"jackknife-t over {unit}s."
     if any(entry.get("clip") and entry["frames"] < entry["source"]["frames"] for entry in done.about):
-        text += " Metrics over time compare the frames that were taken, which are no neighbours."
+        text += " Metrics over time compare the frames that were taken, which are not neighbours."
     return text
 
 

@@ -98,7 +98,7 @@ def run(
     if prompts is not None:
         found, remarks = find.prompted(found, prompts)
     if reference is None and asked.protocol != FRAME_QUALITY and all(m.scope == "pair" for m in asked.metrics):
-        what = f"{', '.join(metric.name for metric in asked.metrics)}: compared with a reference, and there is none"
+        what = f"{', '.join(metric.name for metric in asked.metrics)}: compared with a reference, and none is given"
         raise UsageError(what, fix="add --reference DIR, a folder with videos of the same names")
     beside = find.references(found, Path(reference)) if reference is not None else {}
     if reference is not None and (alone := [video.case for video in found if video.case not in beside]):

@@ -92,7 +92,7 @@ def wanted(
     else:
         names = [name for one in ([chosen] if isinstance(chosen, str) else chosen) for name in _all_of(one)]
     if wrong := [one for one in names if not isinstance(one, str | Metric)]:
-        raise UsageError(f"{wrong[0]!r} is no metric", fix="give names, or flashbench.metrics.Metric objects")
+        raise UsageError(f"{wrong[0]!r} is not a metric", fix="give names, or flashbench.metrics.Metric objects")
     found = tuple(metrics.get(one) if isinstance(one, str) else one for one in names)
     if not found:
         raise UsageError("no metric is asked for", fix="leave them out for all of adhoc/frame-quality, or name some")
@@ -128,7 +128,7 @@ def _frames(text: int | str) -> int | str:
     if text == "all":
         return text
     if not re.fullmatch("[0-9]{1,9}", str(text)) or int(text) < 1:
-        raise UsageError(f"--frames {text!r} is no number of frames", fix="write all, or a number from 1")
+        raise UsageError(f"invalid --frames {text!r}", fix="write all, or a number from 1")
     return int(text)
 
 
@@ -138,5 +138,5 @@ def _size(text: str) -> tuple[int, int] | None:
     match = re.fullmatch("([1-9][0-9]{0,4})x([1-9][0-9]{0,4})", str(text))
     if not match or max(size := (int(match[1]), int(match[2]))) > LARGEST:
         fix = f"write native, or HEIGHTxWIDTH such as 1080x1920, at most {LARGEST} each"
-        raise UsageError(f"--size {text!r} is no size", fix=fix)
+        raise UsageError(f"invalid --size {text!r}", fix=fix)
     return size

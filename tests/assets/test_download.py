@@ -338,7 +338,7 @@ def test_the_lock_file_has_a_place_of_ones_own(
     assert desk.pull(trust=True) == CONTENT
     assert lock.is_file() and not desk.lock.exists()
     lock.write_text("model: {bytes: 3, sha256: abc}\n")
-    with pytest.raises(UsageError, match="is no sha256"):
+    with pytest.raises(UsageError, match="invalid sha256"):
         registry.get("model")
 
 
@@ -360,7 +360,7 @@ def test_import_knows_a_file_by_its_sha256(desk: Desk, tmp_path: Path) -> None:
     (tmp_path / "whatever").write_bytes(CONTENT)
     assert registry.bring([tmp_path / "whatever"], report=desk.said.append) == [registry.path("model")]
     (tmp_path / "model.pth").write_bytes(CONTENT[:-1])
-    with pytest.raises(MissingAsset, match="is no asset of the registry") as raised:
+    with pytest.raises(MissingAsset, match="is not an asset of the registry") as raised:
         registry.bring([tmp_path / "model.pth"], report=desk.said.append)
     assert "model.pth (300,000 bytes" in raised.value.fix and "299,999 bytes" in raised.value.what
     with pytest.raises(InvalidError, match="cannot be read"):

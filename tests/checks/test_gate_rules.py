@@ -185,7 +185,7 @@ def test_two_scores_of_a_clip_are_invalid() -> None:
 @pytest.mark.parametrize(
     ("baseline", "more", "said"),
     [
-        ("no-such-revision", {}, "is no file, and no revision"),
+        ("no-such-revision", {}, "is neither a file nor a revision"),
         (BASELINE, {"names": ("nfee",)}, "did you mean 'nfe'"),
         (BASELINE, {"tolerance": {"psnrr": 1.0}}, "did you mean 'psnr'"),
         (BASELINE, {"regenerate": True}, "is a file"),

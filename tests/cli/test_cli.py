@@ -151,7 +151,7 @@ def test_a_wrong_folder_of_protocols_is_named(
 ) -> None:
     monkeypatch.setenv("FLASHBENCH_PROTOCOLS", str(tmp_path))
     code, text = _call(monkeypatch, capsys, "run", "nfe")
-    assert code == 2 and f"{tmp_path} is no folder of protocols" in text
+    assert code == 2 and f"{tmp_path} is not a folder of protocols" in text
 
 
 def test_an_unwritable_results_folder_is_exit_3(

@@ -237,9 +237,9 @@ def test_margins_are_for_all_metrics_or_for_one() -> None:
     ("more", "said"),
     [
         ({"margin": {"nique": 1.0}}, "unknown metric with a margin 'nique'"),
-        ({"margin": -1.0}, "is no number above 0"),
-        ({"margin": "x"}, "is no number above 0"),
-        ({"margin": {"niqe": "x"}}, "is no number above 0"),
+        ({"margin": -1.0}, "not a number above 0"),
+        ({"margin": "x"}, "not a number above 0"),
+        ({"margin": {"niqe": "x"}}, "not a number above 0"),
         ({"margin": {"sharpness": 1.0}}, "sharpness has no better or worse"),
         ({"metrics": ["nique"]}, "unknown metric of these runs 'nique'"),
     ],
@@ -256,7 +256,7 @@ def test_an_unknown_baseline_and_a_single_run_are_wrong_calls() -> None:
     runs = {"A": run(scored("A", LEVELS))}
     with pytest.raises(UsageError, match="unknown baseline 'B'"):
         judge(runs, "B")
-    with pytest.raises(UsageError, match="one run is no comparison"):
+    with pytest.raises(UsageError, match="a comparison needs two runs, and one is given"):
         judge(runs, "A")
 
 

@@ -15,7 +15,7 @@ from flashbench.errors import UsageError
 @pytest.mark.parametrize(
     ("sources", "options", "said"),
     [
-        (["A"], {}, "one run is no comparison"),
+        (["A"], {}, "a comparison needs two runs, and one is given"),
         (["A", "gone"], {}, "gone is not there"),
         (["A", "B"], {"baseline": "C"}, "unknown baseline 'C'"),
         (["A", "B"], {"metrics": ["niqq"]}, "unknown metric 'niqq'"),

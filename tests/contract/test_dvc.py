@@ -30,10 +30,10 @@ def _phase(stage: Stage) -> str:
 def _uses(protocol: Protocol) -> tuple[set[str], set[str]]:
     """Metrics and systems of a protocol, found from its trials."""
     trials = compose.trials(protocol)
-    systems = {trial.variant.system for trial in trials}
+    systems = {trial.variant.system.name for trial in trials}
     systems |= {"original" for trial in trials if trial.case.source is not None}
-    systems |= {part.preview.variant.system for part in protocol.parts if part.preview}
-    metrics = {name for part in protocol.parts for name in part.metrics}
+    systems |= {part.preview.variant.system.name for part in protocol.parts if part.preview}
+    metrics = {name for part in protocol.parts for name in part.metric_names}
     return {f"metrics {name}" for name in metrics}, {f"systems {name}" for name in systems}
 
 

@@ -147,7 +147,7 @@ def test_an_edited_message_makes_nothing_stale(edited: Path) -> None:
 def test_a_raised_metric_makes_the_stages_stale_that_score_and_tabulate_with_it(edited: Path) -> None:
     replaced(edited / "flashbench/metrics/fidelity.py", 'name="psnr"', 'name="psnr", version=2')
     python(edited, "tools/identity.py", "pin", "--no-numbers-moved")
-    with_it = {name for name in compose.names() if "psnr" in compose.load_protocol(name, tier="smoke").metrics}
+    with_it = {name for name in compose.names() if "psnr" in compose.load_protocol(name, tier="smoke").metric_names}
     assert with_it and "vbench" not in with_it
     assert stale(edited) == {f"{phase}@{name}" for phase in ("score", "tables") for name in with_it} | {"claims"}
 

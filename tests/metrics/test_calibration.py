@@ -239,7 +239,7 @@ def test_damaged_images_are_refused(shelf: Shelf, tmp_path: Path, monkeypatch: p
     photographs(shelf)
     publish(tmp_path, monkeypatch, musiq=[1.0, 2.0])
     file = shelf.add("calibration/P0", lambda path: path.write_bytes(b"no image"), ".bmp")
-    with pytest.raises(InvalidError, match="calibration/P0 is no image"):
+    with pytest.raises(InvalidError, match="calibration/P0 is not an image"):
         calibration.calibrate(MUSIQ)
     file.write_bytes(b"another!")
     with pytest.raises(IntegrityError, match="calibration/P0"):

@@ -99,7 +99,7 @@ def test_budgets_that_mean_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     with pytest.raises(UsageError, match="the first prompt of probe takes 0.14 GPU-hours, more than 0.01"):
         plan.within_budget("probe", PAPER, 0.01)
     monkeypatch.delenv("FLASHBENCH_PROTOCOLS")
-    with pytest.raises(UsageError, match="the cases of nfe at smoke are no prompts"):
+    with pytest.raises(UsageError, match="the cases of nfe at smoke are not prompts"):
         plan.within_budget("nfe", Options(tier="smoke"), 1.0)
 
 

@@ -48,7 +48,7 @@ def test_a_prompt_is_matched_whole_and_never_by_its_start() -> None:
         "a cat-1.mp4": ("a cat", 1),
     }
     assert matched.unknown == {
-        "a cat sle-0.mp4": "its prompt is none of those asked for",
+        "a cat sle-0.mp4": "its prompt is not one of those asked for",
         "a cat sleeps.mp4": "its name does not end in -INDEX",
     }
 

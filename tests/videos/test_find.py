@@ -104,7 +104,7 @@ def test_references_by_name_or_but_for_the_suffix(tmp_path: Path) -> None:
     truth = folder(tmp_path / "truth", "a.mp4", "b.mkv", "c.mkv", "c.webm")
     found = find.references(videos, truth)
     assert found == {"a.mp4": truth / "a.mp4", "b.mp4": truth / "b.mkv"}, "two that could be c's are none"
-    with pytest.raises(UsageError, match="is no folder"):
+    with pytest.raises(UsageError, match="is not a folder"):
         find.references(videos, tmp_path / "gone")
 
 
@@ -174,7 +174,7 @@ def test_prompts_of_a_pipe_or_a_device_are_refused(tmp_path: Path) -> None:
     videos = find.find([folder(tmp_path / "v", "a.mp4")])[1]
     os.mkfifo(tmp_path / "pipe")
     for path in (Path("/dev/zero"), tmp_path / "pipe", tmp_path / "v"):
-        with pytest.raises(InvalidError, match="is no regular file"):
+        with pytest.raises(InvalidError, match="is not a regular file"):
             find.prompted(videos, path)
 
 

@@ -86,7 +86,7 @@ def test_text_and_sound_are_no_video(tmp_path: Path) -> None:
         reading.probe(text)
     (folder := tmp_path / "frames").mkdir()
     (folder / "1.png").write_bytes(b"no picture")
-    with pytest.raises(reading.Unreadable, match="1.png is no picture"):
+    with pytest.raises(reading.Unreadable, match="1.png is not a picture"):
         reading.probe(folder)
 
 
@@ -152,7 +152,7 @@ def test_other_display_matrices_are_refused(
 ) -> None:
     path = made.turned(tmp_path / "turned.mp4", containers["mp4"], *matrix)
     for read in (reading.probe, lambda path: list(reading.frames(path))):
-        with pytest.raises(reading.Unreadable, match="its display matrix is no quarter turn"):
+        with pytest.raises(reading.Unreadable, match="its display matrix is not a quarter turn"):
             read(path)
 
 
@@ -164,7 +164,7 @@ def test_pipes_and_devices_are_not_opened(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "frames" / "1.png")
     for name in ("pipe.mp4", "zero.mp4", "frames"):
         for read in (reading.content_hash, reading.probe, reading.stamp, lambda path: list(reading.frames(path))):
-            with pytest.raises(reading.Unreadable, match="is no regular file"):
+            with pytest.raises(reading.Unreadable, match="is not a regular file"):
                 read(tmp_path / name)
 
 

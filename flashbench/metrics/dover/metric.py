@@ -41,7 +41,7 @@ def _network(path: Path, sha256: str, where: str) -> Dover:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch's own kinds, for a file that is whole but no state dict
         raise InvalidError(
-            f"{path} is no state dict: {type(error).__name__}", fix=f"flashbench assets pull {WEIGHTS}"
+            f"{path} is not a state dict: {type(error).__name__}", fix=f"flashbench assets pull {WEIGHTS}"
         ) from error
     return network.load(state).to(where)
 

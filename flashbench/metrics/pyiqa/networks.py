@@ -139,12 +139,14 @@ def read(path: Path, name: str) -> Any:
         try:
             return load_file(path)
         except SafetensorError as error:
-            raise InvalidError(f"asset {name} is no safetensors file: {error}", fix="see its registry entry") from error
+            raise InvalidError(
+                f"asset {name} is not a safetensors file: {error}", fix="see its registry entry"
+            ) from error
     try:
         # By its home's name: `torch.load` itself is replaced while a constructor runs.
         return torch.serialization.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch has one kind for each way in which a file is no state dict
-        what = f"asset {name} is refused: it is no plain state dict ({type(error).__name__})"
+        what = f"asset {name} is refused: it is not a plain state dict ({type(error).__name__})"
         raise InvalidError(
             what, fix=f"do not trust this file; flashbench assets pull {name} fetches another"
         ) from error

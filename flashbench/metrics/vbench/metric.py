@@ -201,7 +201,7 @@ def through_vbench(name: str) -> Metric:
         raise did_you_mean("metric of VBench", name, near or names())
     device = os.environ.get("FLASHBENCH_VBENCH_DEVICE", "cpu")
     if device not in DEVICES:
-        raise UsageError(f"FLASHBENCH_VBENCH_DEVICE={device} is no device", fix=f"set one of {', '.join(DEVICES)}")
+        raise UsageError(f"invalid FLASHBENCH_VBENCH_DEVICE={device}", fix=f"set one of {', '.join(DEVICES)}")
     how, one = PREFIXES[prefix], dimensions.dimension(dimension)
     official = how == "official"
     kind = OfficialLong if official else ThroughVBench

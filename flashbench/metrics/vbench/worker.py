@@ -253,5 +253,5 @@ def _measurement(said: Mapping[str, Any]) -> Measurement:
         return Measurement.missing(why.strip()[:1000] or "the worker gave no reason")
     value = said.get("value")
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        return Measurement.missing(f"the worker's answer is no number: {json.dumps(value)[:100]}")
+        return Measurement.missing(f"the worker's answer is not a number: {json.dumps(value)[:100]}")
     return Measurement(value=float(value))
