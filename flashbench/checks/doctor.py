@@ -165,7 +165,7 @@ def _held(place: Path) -> int:
 
 def _synthetic(known: Sequence[Metric]) -> Section:
     begun = time.monotonic()
-    able = [metric for metric in known if not calibration.learned(metric) and not metric.obstacle]
+    able = [metric for metric in known if not calibration.learned(metric) and not metric.unavailable]
     damaged = {name for metric in able for name, state in registry.verify(metric.assets) if state != "ok"}
     wrong = [f"{name} is damaged: flashbench assets pull {name}" for name in sorted(damaged)]
     checks = calibration.check([metric for metric in able if damaged.isdisjoint(metric.assets)])
@@ -190,7 +190,7 @@ def _states(known: Sequence[Metric]) -> readiness.Lines:
 def _photographs(known: Sequence[Metric]) -> Section:
     lines, failures, lacking = list[tuple[str, str]](), 0, dict[str, None]()
     for metric in filter(calibration.published, known):
-        if reason := metric.obstacle:
+        if reason := metric.unavailable:
             lines.append(("not scored", f"{metric.name}: {reason}"))
         elif absent := requirements.absent(calibration.images(metric)):
             lines.append(("not scored", f"{metric.name}: {len(absent)} calibration images are not here"))

@@ -28,7 +28,7 @@ def abilities(metrics: Sequence[Metric]) -> Lines:
     ready, without = defaultdict[str, list[str]](list), defaultdict[tuple[str, ...], list[Metric]](list)
     others = list[tuple[str, str]]()
     for metric in metrics:
-        if not (reason := metric.obstacle):
+        if not (reason := metric.unavailable):
             ready[_READY.get(metric.scope, "ready")].append(metric.name)
         elif lacking := absent(metric.assets):
             without[lacking].append(metric)

@@ -113,7 +113,7 @@ def run(
         from flashbench.planning import dry_run as rehearsal
 
         return typer.echo("\n".join(rehearsal.dry_run(protocols, options)))
-    phases.run(protocols, tuple(phase or PHASES), options)  # type: ignore[arg-type]
+    phases.run_protocols(protocols, tuple(phase or PHASES), options)  # type: ignore[arg-type]
 
 
 def claims(

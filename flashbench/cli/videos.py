@@ -64,10 +64,10 @@ def score(
     """
     from flashbench.reporting.document import show
     from flashbench.videos.report import blocks
-    from flashbench.videos.score import run
+    from flashbench.videos.score import score_videos
 
     names = _names(metrics)
-    done = run(
+    done = score_videos(
         videos, names, prompts, reference=reference, frames=frames, size=size, out=out, device=device, workers=workers,
         fresh=fresh,
     )  # fmt: skip
@@ -108,7 +108,7 @@ def compare(
     from flashbench.reporting.document import show
 
     names = _names(metrics)
-    found = comparing.run(
+    found = comparing.compare_runs(
         [("", text) for text in runs], baseline=baseline, margin=comparing.parse_margins(margin or ()), metrics=names,
         pairs=pairs, prompts=prompts, reference=reference, frames=frames, size=size,
     )  # fmt: skip

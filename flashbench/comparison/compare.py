@@ -71,10 +71,10 @@ def compare(
     else:
         sources += [("", source) for source in b]
     scoring: dict[str, Any] = {"prompts": prompts, "reference": reference, "frames": frames, "size": size}
-    return run(sources, margin=margin, metrics=metrics, pairs=pairs, **scoring).table
+    return compare_runs(sources, margin=margin, metrics=metrics, pairs=pairs, **scoring).table
 
 
-def run(
+def compare_runs(
     sources: Sequence[tuple[str, Source]],
     *,
     baseline: str = "",
@@ -116,7 +116,7 @@ def load(
         else:
             from flashbench.videos import score
 
-            done = score.run(path, metrics, **scoring)
+            done = score.score_videos(path, metrics, **scoring)
             run = ScoredRun(label=done.label, table=done.table, record=done.record(), protocol_hash=done.wanted.hash)
     return replace(run, label=label or run.label)
 

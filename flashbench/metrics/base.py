@@ -71,7 +71,7 @@ class Metric(ABC):
     licence: str = "Apache-2.0"
     deterministic: bool = True
 
-    def refusal(self, about: About) -> str:
+    def undefined(self, about: About) -> str:
         """Why a clip like that has no value at all; empty if it may have one."""
         return ""
 
@@ -119,9 +119,9 @@ class Metric(ABC):
         return False
 
     @property
-    def obstacle(self) -> str:
+    def unavailable(self) -> str:
         """Why this machine cannot run it now, and what helps; empty if it can. Says nothing about a clip."""
-        return requirements.obstacle(self.assets, self.libraries, self.preprocessing.get("pyiqa"))
+        return requirements.unavailable(self.assets, self.libraries, self.preprocessing.get("pyiqa"))
 
     @property
     def source(self) -> Metric:
@@ -138,7 +138,7 @@ class Metric(ABC):
         return {item.name: _plain(getattr(self, item.name)) for item in sorted(fields(self), key=lambda f: f.name)}
 
 
-def run(
+def measure_frames(
     metrics: Sequence[Metric], about: About, pairs: Iterable[Pair], *, failures: dict[str, str] | None = None
 ) -> list[Measurement]:
     """What every metric says of one pass over the frames, in the order of the metrics; a shared `source` runs once.
@@ -178,7 +178,7 @@ def run(
 
 
 def _derived(metric: Metric, found: Measurement, failures: dict[str, str] | None) -> Measurement:
-    """`metric.derive(found)`, with failures as in `run`."""
+    """`metric.derive(found)`, with failures as in `measure_frames`."""
     try:
         return metric.derive(found)
     except FlashBenchError:
@@ -198,7 +198,7 @@ def measure(
     *,
     failures: dict[str, str] | None = None,
 ) -> list[Measurement]:
-    """`run` on a clip in memory."""
+    """`measure_frames` on a clip in memory."""
     about = About(
         shape=clip.frames.shape[:3],
         fps=clip.fps,
@@ -206,7 +206,7 @@ def measure(
         prompt=prompt,
     )
     references = repeat(None) if reference is None else chain(reference.frames, repeat(None))
-    return run(metrics, about, map(Pair, clip.frames, references), failures=failures)
+    return measure_frames(metrics, about, map(Pair, clip.frames, references), failures=failures)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -220,13 +220,13 @@ class FrameMetric(Metric):
         """The value of a frame; NaN if it has none."""
 
     @property
-    def absence(self) -> str:
+    def undefined_frame(self) -> str:
         """What a frame without a value is said to lack."""
         return f"no {self.name}"
 
     def stream(self, about: About) -> Stream:
         """`frame` of every frame."""
-        if reason := self.refusal(about):
+        if reason := self.undefined(about):
             return Measurement.missing(reason)
         values = []
         while (pair := (yield)) is not None:
@@ -235,7 +235,7 @@ class FrameMetric(Metric):
 
     def result(self, values: Sequence[float]) -> Measurement:
         """What the frames' values say of the clip: their mean."""
-        return frame_mean(values, self.absence)
+        return frame_mean(values, self.undefined_frame)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -263,7 +263,7 @@ class PairMetric(FrameMetric):
 
     scope: Scope = "pair"
 
-    def refusal(self, about: About) -> str:
+    def undefined(self, about: About) -> str:
         """`mismatch`."""
         return mismatch(about)
 

@@ -26,7 +26,7 @@ from flashbench import keys
 from flashbench.assets import registry
 from flashbench.errors import InvalidError, on_disk
 from flashbench.metrics import device
-from flashbench.metrics.base import About, Metric, Pair, SetMetric, run
+from flashbench.metrics.base import About, Metric, Pair, SetMetric, measure_frames
 from flashbench.paths import cache_root, read_yaml
 from flashbench.types import Clip, Frames
 
@@ -89,7 +89,7 @@ def values(metrics: Sequence[Metric]) -> list[tuple[float, str]]:
     """
     clip, reference = clips()
     about = About(shape=clip.frames.shape[:3], fps=clip.fps, reference=reference.frames.shape[:3])
-    measured = run(metrics, about, map(Pair, clip.frames, reference.frames), failures={})
+    measured = measure_frames(metrics, about, map(Pair, clip.frames, reference.frames), failures={})
     return [
         (metric.finalize(np.asarray(found.statistics)), found.reason)
         if isinstance(metric, SetMetric) and found.statistics

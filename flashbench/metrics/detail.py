@@ -88,7 +88,7 @@ class LaplacianVariance(FrameMetric):
 class SpectralSlope(FrameMetric):
     """Mean over frames of the slope of the power spectrum; frames that are flat or purely periodic are left out."""
 
-    def refusal(self, about: About) -> str:
+    def undefined(self, about: About) -> str:
         """Too few rings."""
         small = min(about.shape[1:]) < SMALLEST
         return f"clip is {about.size}: a spectral slope needs frames of at least {SMALLEST}×{SMALLEST}" if small else ""
@@ -98,7 +98,7 @@ class SpectralSlope(FrameMetric):
         return spectral_slope(pair.frame)
 
     @property
-    def absence(self) -> str:
+    def undefined_frame(self) -> str:
         """The only way to have none."""
         return "no spectral slope (no power in a part of the band)"
 
@@ -148,7 +148,7 @@ class Sharpness(PairMetric):
         return float(ours / theirs) if theirs > 0 else math.nan
 
     @property
-    def absence(self) -> str:
+    def undefined_frame(self) -> str:
         """The only way to have none."""
         return "no sharpness ratio (the reference is flat)"
 

@@ -168,7 +168,7 @@ class Psnr(PairMetric):
         return super().result(values)
 
     @property
-    def absence(self) -> str:
+    def undefined_frame(self) -> str:
         """PSNR by its name."""
         return "no PSNR"
 
@@ -177,9 +177,9 @@ class Psnr(PairMetric):
 class Ssim(PairMetric):
     """Mean over frames of the frame's SSIM; NaN below 11×11."""
 
-    def refusal(self, about: About) -> str:
+    def undefined(self, about: About) -> str:
         """Another shape, or frames below the window."""
-        if reason := super().refusal(about):
+        if reason := super().undefined(about):
             return reason
         small = min(about.shape[1:]) < WINDOW
         return f"clip is {about.size}: SSIM needs frames of at least {WINDOW}×{WINDOW}" if small else ""
@@ -189,7 +189,7 @@ class Ssim(PairMetric):
         return float(ssim(frame[None], reference[None])[0])
 
     @property
-    def absence(self) -> str:
+    def undefined_frame(self) -> str:
         """SSIM by its name."""
         return "no SSIM"
 
@@ -211,13 +211,13 @@ class _OnPlanes(PairMetric):
         return 1
 
     @property
-    def absence(self) -> str:
+    def undefined_frame(self) -> str:
         """The only way to have none: the reference is shorter than its container says."""
         return "no reference"
 
-    def refusal(self, about: About) -> str:
+    def undefined(self, about: About) -> str:
         """Another shape, or frames too small."""
-        if reason := super().refusal(about):
+        if reason := super().undefined(about):
             return reason
         side = self.smallest + 2 * self.border
         small = min(about.shape[1:]) < side

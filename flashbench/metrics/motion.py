@@ -140,13 +140,13 @@ class Transitions(Metric):
         """The value of two neighbouring frames; NaN if they have none."""
 
     @property
-    def absence(self) -> str:
+    def undefined_frame(self) -> str:
         """What a pair of frames without a value is said to lack."""
         return f"no {self.name}"
 
     def stream(self, about: About) -> Stream:
         """NaN: a single frame, or a refusal."""
-        if reason := self.refusal(about):
+        if reason := self.undefined(about):
             return Measurement.missing(reason)
         values: list[float] = []
         before: Pair | None = None
@@ -156,7 +156,7 @@ class Transitions(Metric):
             before = pair
         if not values:
             return Measurement.missing(_ONE_FRAME)
-        return frame_mean(values, self.absence)
+        return frame_mean(values, self.undefined_frame)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,12 +183,12 @@ class TemporalError(Transitions):
 
     scope: Scope = "pair"
 
-    def refusal(self, about: About) -> str:
+    def undefined(self, about: About) -> str:
         """`mismatch`."""
         return mismatch(about)
 
     @property
-    def absence(self) -> str:
+    def undefined_frame(self) -> str:
         """The only way to have none: the reference is shorter than its container says."""
         return "no temporal error"
 
@@ -204,13 +204,13 @@ class TemporalError(Transitions):
 class WarpingError(Transitions):
     """`warping_error`; pairs of frames without a visible pixel (a cut, pure noise) are left out."""
 
-    def refusal(self, about: About) -> str:
+    def undefined(self, about: About) -> str:
         """Frames that DIS flow cannot take."""
         small = min(about.shape[1:]) < SMALLEST
         return f"clip is {about.size}: optical flow needs frames of at least {SMALLEST}×{SMALLEST}" if small else ""
 
     @property
-    def absence(self) -> str:
+    def undefined_frame(self) -> str:
         """The only way to have none."""
         return "no pixel visible in the next frame"
 

@@ -111,11 +111,11 @@ class RaftWarpingError(motion.Transitions):
         return ("torch", "torchvision")
 
     @property
-    def absence(self) -> str:
+    def undefined_frame(self) -> str:
         """As of the warping error by DIS."""
-        return motion.WARPING_ERROR.absence
+        return motion.WARPING_ERROR.undefined_frame
 
-    def refusal(self, about: About) -> str:
+    def undefined(self, about: About) -> str:
         """Frames that RAFT cannot take."""
         rows, columns = flow_size(*about.shape[1:], self._declared("flow_longer_side"))
         if min(rows, columns) >= SMALLEST:
@@ -143,7 +143,7 @@ class RaftWarpingError(motion.Transitions):
 
     def stream(self, about: About) -> Stream:
         """NaN: weights or torch absent, frames too small, a single frame, no pair with a visible pixel."""
-        if reason := self.refusal(about):
+        if reason := self.undefined(about):
             return Measurement.missing(reason)
         try:
             self.built()

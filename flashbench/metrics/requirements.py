@@ -12,7 +12,7 @@ from flashbench.types import Scalar
 TRUST = "--trust-first-use"
 
 
-def obstacle(assets: Collection[str], packages: Iterable[str], pyiqa: Scalar | None = None) -> str:
+def unavailable(assets: Collection[str], packages: Iterable[str], pyiqa: Scalar | None = None) -> str:
     """Why this machine lacks what is needed, and what helps; empty if nothing is lacking.
 
     Args:

@@ -63,7 +63,7 @@ def _row(part: Protocol, recipes: Mapping[str, Mapping[str, Any]], variant: Vari
     system, shape = variant.system, f"{geometry.frames} frames of {geometry.height}x{geometry.width}"
     try:
         system.check(variant.settings, geometry)
-        why = system.obstacle(variant.settings, recipes)
+        why = system.unavailable(variant.settings, recipes)
         walk = _walk(part, recipes, variant, geometry)
         cost = system.cost(variant.settings, geometry, recipes).get("tflop")
     except FlashBenchError as error:
@@ -127,9 +127,9 @@ def _metrics(part: Protocol) -> Iterator[str]:
             shape = (geometry.frames, geometry.height, geometry.width)
             prompt = case.prompt.original if case.prompt else None
             about = About(shape=shape, fps=geometry.fps, reference=shape, prompt=prompt)
-            if reason := metric.refusal(about):
+            if reason := metric.undefined(about):
                 yield f"metric {name}: no value at {about.size}: {reason}"
-        if (why := metric.obstacle) and not absent(metric.assets):
+        if (why := metric.unavailable) and not absent(metric.assets):
             yield f"metric {name}: {why}"
 
 

@@ -173,7 +173,7 @@ def _same(one: Variant, size: Geometry, other: Variant, its: Geometry) -> bool:
 def _never(system: System, settings: Settings, recipes: Mapping[str, Mapping[str, Any]]) -> str:
     """Why such clips can be made on no machine; absent assets and GPUs are no reason."""
     fetched = isinstance(system, Released) or lacking(system.assets)
-    return System.obstacle(system, settings, recipes) if fetched else system.obstacle(settings, recipes)
+    return System.unavailable(system, settings, recipes) if fetched else system.unavailable(settings, recipes)
 
 
 def _seconds(variant: Variant, geometry: Geometry, protocol: Protocol) -> float:

@@ -130,13 +130,13 @@ def _model_keys(protocol: Protocol, trial: Trial) -> dict[str, str]:
     return {name: recipe_key(protocol, name, trial.replica) for name in names}
 
 
-def obstacle(protocol: Protocol, trial: Trial) -> str:
+def unavailable(protocol: Protocol, trial: Trial) -> str:
     """Why a trial's clip cannot be made on any machine of this tier; empty if it can."""
     system = trial.variant.system
-    why = system.obstacle(trial.variant.settings, protocol.recipes)
+    why = system.unavailable(trial.variant.settings, protocol.recipes)
     if not why and trial.case.source is None and system.enhances:
         before = next(part.preview for part in protocol.parts if part.preview).variant
-        why = before.system.obstacle(before.settings, protocol.recipes)
+        why = before.system.unavailable(before.settings, protocol.recipes)
     if why or trial.case.source is None or trial.case.source.startswith("synthetic-"):
         return why
     from flashbench.data import material
@@ -147,9 +147,9 @@ def obstacle(protocol: Protocol, trial: Trial) -> str:
 def generate(protocol: Protocol, trials: Sequence[Trial], *, store: Store, engine: Engine) -> list[dict[str, Any]]:
     """Make every missing clip of `trials`; returns one manifest line per trial, in order.
 
-    A trial that cannot be made (`obstacle`) has a line without a clip, with its reason.
+    A trial that cannot be made (`unavailable`) has a line without a clip, with its reason.
     """
-    why = [obstacle(protocol, trial) for trial in trials]
+    why = [unavailable(protocol, trial) for trial in trials]
     able = [trial for trial, reason in zip(trials, why, strict=True) if not reason]
     found: dict[Any, PlannedClip] = {}
     sources = [source_clip(protocol, trial, store=store, found=found) for trial in able]

@@ -29,7 +29,7 @@ from flashbench.types import Phase
 PHASES: tuple[Phase, ...] = get_args(Phase)
 
 
-def run(names: Sequence[str], phases: Sequence[Phase] = PHASES, options: Options | None = None) -> None:
+def run_protocols(names: Sequence[str], phases: Sequence[Phase] = PHASES, options: Options | None = None) -> None:
     """Run `phases` of the protocols `names`, in the phases' order.
 
     Raises:

@@ -92,7 +92,9 @@ def score(
 
 def _questions(protocol: Protocol, manifest: Sequence[Mapping[str, Any]], *, fresh: bool) -> list[Question]:
     """What is asked of each line's clip: nothing of what the manifest itself says, nothing where no clip was made."""
-    obstacles = {metric.name: why for part in protocol.parts for metric in part.metrics if (why := metric.obstacle)}
+    unavailable = {
+        metric.name: why for part in protocol.parts for metric in part.metrics if (why := metric.unavailable)
+    }
     wished, questions = asked(protocol), []
     for line in manifest:
         if line["case"] not in wished:
@@ -101,7 +103,7 @@ def _questions(protocol: Protocol, manifest: Sequence[Mapping[str, Any]], *, fre
         seen = [metric for metric in wished[line["case"]] if line["key"] and not isinstance(metric, Recorded)]
         digests = Digests(line["digest"], line["original"])
         questions.append(
-            Question(metrics=seen, digests=digests, prompt=line["prompt"], obstacles=obstacles, fresh=fresh)
+            Question(metrics=seen, digests=digests, prompt=line["prompt"], unavailable=unavailable, fresh=fresh)
         )
     return questions
 

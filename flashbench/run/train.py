@@ -47,7 +47,7 @@ def train(protocols: Sequence[Protocol], *, store: Store, engine: Engine, replic
     for protocol in protocols:
         for replica in replicas:
             for name, settings in protocol.recipes.items():
-                if settings["kind"] not in BUILT or checkpoints.obstacle(settings):
+                if settings["kind"] not in BUILT or checkpoints.unavailable(settings):
                     continue
                 key = recipe_key(protocol, name, replica)
                 if store.has_model(key) or key in tasks:

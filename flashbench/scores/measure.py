@@ -28,7 +28,7 @@ class Digests(NamedTuple):
 
 
 Pass: TypeAlias = Callable[[Sequence[Metric], dict[str, str]], tuple[Sequence[Measurement], Digests]]
-"""Passes once over a clip with some metrics, and takes failures as `metrics.base.run` does."""
+"""Passes once over a clip with some metrics, and takes failures as `metrics.base.measure_frames` does."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,14 +41,14 @@ class Question:
     prompt: str | None = None
     unpaired: str = ""
     """Why metrics of a pair are not asked; empty where there is a reference."""
-    obstacles: Mapping[str, str] = field(default_factory=dict)
+    unavailable: Mapping[str, str] = field(default_factory=dict)
     """Metric → why it is not asked: it cannot run on this machine, or the clip's numbers are none."""
     fresh: bool = False
     """Measure again what the store has."""
 
-    def excuse(self, metric: Metric) -> str:
+    def reason(self, metric: Metric) -> str:
         """Why `metric` is not asked; empty if it is."""
-        return self.obstacles.get(metric.name) or (self.unpaired if metric.scope == "pair" else "")
+        return self.unavailable.get(metric.name) or (self.unpaired if metric.scope == "pair" else "")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,8 +67,8 @@ def known(question: Question, store: Store | None) -> dict[str, Scored]:
     """Metric → its answer, of those that need no pass: what is not asked, and what the store has."""
     found = {}
     for metric in question.metrics:
-        if excuse := question.excuse(metric):
-            found[metric.name] = Scored(metric=metric, measurement=Measurement.missing(excuse))
+        if reason := question.reason(metric):
+            found[metric.name] = Scored(metric=metric, measurement=Measurement.missing(reason))
         elif store is not None and question.digests is not None and not question.fresh:
             key = _key(metric, question.digests, question.prompt)
             if (kept := store.score(key)) is not None:

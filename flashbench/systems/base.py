@@ -54,7 +54,7 @@ class System(ABC):
         """What of `settings` enters keys."""
         return {name: v for name, v in settings.items() if name not in self.added or v != self.added[name]}
 
-    def obstacle(self, settings: Settings, recipes: Mapping[str, Mapping[str, Any]]) -> str:
+    def unavailable(self, settings: Settings, recipes: Mapping[str, Mapping[str, Any]]) -> str:
         """Why the tier, whose recipes are given, cannot make such clips; empty if it can. Its rows are then NaN."""
         kinds = [recipes[name] for name in self.models(settings) if name in recipes]
         return "; ".join(dict.fromkeys(str(recipe["why"]) for recipe in kinds if recipe["kind"] == "unreleased"))

@@ -88,7 +88,7 @@ def identity(component: str) -> dict[str, str]:
     return {name: registry.get(name).sha256 for name in COMPONENTS[component]}
 
 
-def obstacle(settings: Mapping[str, Any]) -> str:
+def unavailable(settings: Mapping[str, Any]) -> str:
     """Why a recipe's weights are not here; empty for what needs no assets."""
     return absent(str(settings["component"])) if settings["kind"] == "official" else ""
 

@@ -24,7 +24,7 @@ class CostModel(System):
     version = 1
     defaults: ClassVar[Settings] = {"design": "flashvideo", "pixels": "1072x1920", "frames": 49, "nfe": 0}
 
-    def obstacle(self, settings: Settings, recipes: Mapping[str, Mapping[str, Any]]) -> str:
+    def unavailable(self, settings: Settings, recipes: Mapping[str, Mapping[str, Any]]) -> str:
         """Always: only its cost is known."""
         return "not run at this tier: its cost is computed from shapes"
 
@@ -41,7 +41,7 @@ class CostModel(System):
         return {"tflop": flop / 1e12, "predicted_seconds": sum(device.seconds(stage) for stage in stages)}
 
     def make(self, request: Request) -> Clip:
-        """Nothing: `obstacle` says why."""
+        """Nothing: `unavailable` says why."""
         raise UsageError("the cost model makes no clips", fix="use the system flashvideo")
 
     def _stages(self, settings: Settings) -> tuple[model.Stage, ...]:

@@ -26,12 +26,12 @@ class Elsewhere(System):
 
     version = 1
 
-    def obstacle(self, settings: Settings, recipes: Mapping[str, Mapping[str, Any]]) -> str:
+    def unavailable(self, settings: Settings, recipes: Mapping[str, Mapping[str, Any]]) -> str:
         """Always: there is no adapter."""
         return f"no adapter yet; weights: {self.weights}; score its own clips with `flashbench score`"
 
     def make(self, request: Request) -> Clip:
-        """Nothing: `obstacle` says why."""
+        """Nothing: `unavailable` says why."""
         raise UsageError(f"{self.name} has no adapter", fix="run its own code, then `flashbench score` on its clips")
 
 

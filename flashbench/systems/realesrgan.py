@@ -118,7 +118,7 @@ class RealESRGAN(System):
         """The settings, and the sha256 of its weights."""
         return super().identity(settings) | {"weights": registry.get(ASSET).sha256}
 
-    def obstacle(self, settings: Settings, recipes: Mapping[str, Mapping[str, Any]]) -> str:
+    def unavailable(self, settings: Settings, recipes: Mapping[str, Mapping[str, Any]]) -> str:
         """Its weights are not on this machine."""
         return "" if registry.present(ASSET) else f"weights not present: flashbench assets pull {ASSET}"
 

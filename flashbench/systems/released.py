@@ -120,12 +120,12 @@ class Released(System):
         for name, known in (("dtype", DTYPES), ("device", DEVICES), ("noise", NOISES)):
             _text(settings, name, known)
 
-    def obstacle(self, settings: Settings, recipes: Mapping[str, Mapping[str, Any]]) -> str:
+    def unavailable(self, settings: Settings, recipes: Mapping[str, Mapping[str, Any]]) -> str:
         """Weights that were not released, or are not on this machine, or no GPU to run them on."""
-        if why := super().obstacle(settings, recipes):
+        if why := super().unavailable(settings, recipes):
             return why
         used = [recipes[name] for name in self.models(settings) if name in recipes]
-        if lacking := [why for recipe in used if (why := checkpoints.obstacle(recipe))]:
+        if lacking := [why for recipe in used if (why := checkpoints.unavailable(recipe))]:
             return lacking[0]
         import torch
 

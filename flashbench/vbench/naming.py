@@ -57,11 +57,11 @@ class Matched:
 
 
 def file_name(prompt: str, index: int, suffix: str = ".mp4") -> str:
-    """VBench's name of a sample; `obstacle` says whether a file may have it."""
+    """VBench's name of a sample; `invalid` says whether a file may have it."""
     return f"{prompt}-{index}{suffix}"
 
 
-def obstacle(name: str, *, limit: int = NAME_MAX) -> str:
+def invalid(name: str, *, limit: int = NAME_MAX) -> str:
     """Why no file can safely have this name; empty where it can."""
     try:
         size = max(len(unicodedata.normalize(form, name).encode()) for form in ("NFC", "NFD"))
@@ -85,7 +85,7 @@ def plan(samples: Iterable[tuple[str, int]], *, suffix: str = ".mp4", limit: int
     taken: dict[str, str] = {}
     reasons = []
     for prompt, _, name in wanted:
-        reason = obstacle(name, limit=limit) or ("" if prompt.strip() else "the prompt is empty")
+        reason = invalid(name, limit=limit) or ("" if prompt.strip() else "the prompt is empty")
         first = taken.get(_folded(name))
         if not reason and first is not None:
             reason = f"prompt and index are asked for twice: {name}" if first == name else f"too like {first}"
@@ -181,7 +181,7 @@ def read_manifest(path: Path) -> list[Named]:
         texts = all(isinstance(text, str) for text in (one.file, one.prompt, one.reason))
         if not texts or isinstance(one.index, bool) or not isinstance(one.index, int) or one.index < 0:
             raise InvalidError(f"{where} is not a line of a manifest", fix=_FIX)
-        if one.file in ("", ".", "..") or obstacle(one.file):
+        if one.file in ("", ".", "..") or invalid(one.file):
             raise InvalidError(f"{where}: {one.file!r} is not a plain file name", fix=_FIX)
         if _folded(one.file) in entries:
             raise InvalidError(f"{where}: {one.file} is listed twice", fix=_FIX)

@@ -12,7 +12,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from flashbench import keys
-from flashbench.metrics.base import About, Metric, Pair, run
+from flashbench.metrics.base import About, Metric, Pair, measure_frames
 from flashbench.scores.measure import NO_REFERENCE, Digests, Question, Scored, score
 from flashbench.store import Store
 from flashbench.types import Frames, Measurement, clip_hash
@@ -142,7 +142,7 @@ def measure_file(
         digests=_known_digests(opened, paired),
         prompt=prompt,
         unpaired=unpaired if paired is None else "",
-        obstacles=wanted.obstacles,
+        unavailable=wanted.unavailable,
         fresh=wanted.fresh,
     )
 
@@ -177,7 +177,7 @@ def _pass(
         about = About(
             shape=opened.shape, fps=opened.fps, reference=reference.shape if reference else None, prompt=prompt
         )
-        found = run(metrics, about, _pairs(clip, other, advance), failures=failures)
+        found = measure_frames(metrics, about, _pairs(clip, other, advance), failures=failures)
         passes = [(opened, clip)] + ([(reference, other)] if reference and other else [])
         if all(file.total == by.decoded for file, by in passes):
             break

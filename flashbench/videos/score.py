@@ -70,14 +70,14 @@ def score(
         UsageError: something asked for is not there or not known.
         InvalidError: the store or `out` cannot be written.
     """
-    done = run(
+    done = score_videos(
         videos, metrics, prompts, reference=reference, frames=frames, size=size, out=out, store=store, device=device,
         fresh=fresh,
     )  # fmt: skip
     return done.table
 
 
-def run(
+def score_videos(
     videos: str | Path | Sequence[str | Path],
     metrics: Iterable[str | Metric] | str | None = None,
     prompts: str | Path | Mapping[str, str] | None = None,

@@ -74,7 +74,7 @@ class Scorer:
             digests=digests,
             prompt=prompt,
             unpaired="" if other else f"reference: {spoilt_reference}" if spoilt_reference else NO_REFERENCE,
-            obstacles={m.name: spoilt for m in self.metrics} if spoilt else self._wanted.obstacles,
+            unavailable={m.name: spoilt for m in self.metrics} if spoilt else self._wanted.unavailable,
         )
 
         def one_pass(absent: Sequence[Metric], failures: dict[str, str]) -> tuple[list[Measurement], Digests]:

@@ -35,7 +35,7 @@ class Wanted:
     """Height, width; None: as it is."""
     device: str = "cpu"
     """Where networks run."""
-    obstacles: Mapping[str, str] = field(default_factory=dict)
+    unavailable: Mapping[str, str] = field(default_factory=dict)
     """Metric → why it cannot run on this machine; looked up once."""
     fresh: bool = False
     """Measure again what the store has; in no hash, as it decides no number."""
@@ -48,7 +48,7 @@ class Wanted:
     @property
     def libraries(self) -> tuple[str, ...]:
         """What the metrics that can run here compute with, besides NumPy, SciPy and OpenCV."""
-        used = {name for metric in self.metrics if metric.name not in self.obstacles for name in metric.libraries}
+        used = {name for metric in self.metrics if metric.name not in self.unavailable for name in metric.libraries}
         return tuple(sorted(used))
 
     def about_metrics(self) -> dict[str, Any]:
@@ -59,7 +59,7 @@ class Wanted:
             metric.name: {
                 "identity": keys.plain(metric.identity),
                 "assets": {name: known.get(name).sha256 if name in here else "unknown" for name in metric.assets},
-                "obstacle": self.obstacles.get(metric.name, ""),
+                "obstacle": self.unavailable.get(metric.name, ""),
                 **metrics.third_party(metric),
             }
             for metric in self.metrics
@@ -100,14 +100,14 @@ def wanted(
     if twice := sorted({label for label in labels if labels.count(label) > 1}):
         raise UsageError(f"metric {twice[0]} is asked for twice", fix="name it once")
     protocol = FRAME_QUALITY if chosen is None else CUSTOM
-    obstacles = {metric.name: reason for metric in found if (reason := metric.obstacle)}
+    unavailable = {metric.name: reason for metric in found if (reason := metric.unavailable)}
     return Wanted(
         protocol=protocol,
         metrics=found,
         frames=_frames(frames),
         size=_size(size),
         device=checked(device),
-        obstacles=obstacles,
+        unavailable=unavailable,
         fresh=fresh,
     )
 

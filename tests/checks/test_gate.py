@@ -22,7 +22,7 @@ from flashbench.protocol.compose import trials
 from flashbench.reporting.document import markdown
 from flashbench.run import generate
 from flashbench.run.files import read_manifest
-from flashbench.run.phases import run
+from flashbench.run.phases import run_protocols
 from flashbench.run.score import score
 from flashbench.scores.table import read_scores
 from flashbench.store import Store
@@ -37,7 +37,7 @@ Line = dict[str, Any]
 def honest(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("honest")
     with smoke.inside(folder):
-        run(["nfe"], ("train", "generate", "score"), options())
+        run_protocols(["nfe"], ("train", "generate", "score"), options())
     return folder
 
 

@@ -26,7 +26,7 @@ from flashbench.cli import program
 from flashbench.errors import InvalidError, UsageError
 from flashbench.reporting.document import markdown
 from flashbench.run.files import read_manifest
-from flashbench.run.phases import run
+from flashbench.run.phases import run_protocols
 from flashbench.scores.table import read_scores
 
 METRICS = ("psnr", "ssim", "niqe")
@@ -337,7 +337,7 @@ def test_a_baseline_of_another_machine_is_made_again(
     for name in ("flashbench", "protocols"):
         shutil.copytree(smoke.ROOT / name, name, ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.delenv("FLASHBENCH_PROTOCOLS")
-    run(["nfe"], ("train", "generate", "score"), options())
+    run_protocols(["nfe"], ("train", "generate", "score"), options())
     honest = read_scores(Path(BASELINE))
     keep(honest.assign(value=honest["value"] + 1), RESULTS, numerics("clips", "isa", "x86_64/SSE2"))
     _git("add", "flashbench", "protocols", BASELINE)

@@ -21,7 +21,7 @@ from flashbench.reporting import numbers
 from flashbench.reporting.document import markdown
 from flashbench.run.files import read_manifest
 from flashbench.run.options import Options
-from flashbench.run.phases import run
+from flashbench.run.phases import run_protocols
 from flashbench.scores.table import read_scores, to_parquet
 from flashbench.store import Store
 
@@ -37,7 +37,7 @@ OPTIONS = Options(tier="smoke", workers=0, overrides=OVERRIDES, results=Path("re
 def honest(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("honest")
     with smoke.inside(folder):
-        run(["nfe"], ("train", "generate", "score"), OPTIONS)
+        run_protocols(["nfe"], ("train", "generate", "score"), OPTIONS)
     return folder
 
 
@@ -118,7 +118,7 @@ def test_the_command_makes_a_lost_clip_again(monkeypatch: pytest.MonkeyPatch) ->
 def test_the_command_trains_and_makes_a_row_of_the_flow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = Options(tier="smoke", workers=0, results=Path("whole"))
     monkeypatch.chdir(tmp_path)
-    run(["nfe"], options=whole)
+    run_protocols(["nfe"], options=whole)
     blocks, again = describe("nfe/nfe=4", whole)
     text = markdown(blocks)
     made = {line["key"]: line["digest"] for line in read_manifest(Path("whole/nfe/clips.jsonl"))

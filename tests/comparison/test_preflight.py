@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from flashbench.comparison.compare import run
+from flashbench.comparison.compare import compare_runs
 from flashbench.errors import UsageError
 
 
@@ -33,4 +33,4 @@ def test_nothing_is_scored_before_the_call_is_right(
         (tmp_path / name / "clip.mp4").write_bytes(b"")
     monkeypatch.setattr("flashbench.comparison.compare.load", lambda *_, **__: pytest.fail("scored"))
     with pytest.raises(UsageError, match=re.escape(said)):
-        run([("", name) for name in sources], **options)
+        compare_runs([("", name) for name in sources], **options)

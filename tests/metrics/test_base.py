@@ -101,7 +101,7 @@ def test_frames_are_let_go(name: str) -> None:
             most = max(most, sum(ref() is not None for ref in alive))
 
     shape = (12, 100, 100)
-    base.run([metrics.get(name)], About(shape=shape, reference=shape), frames())
+    base.measure_frames([metrics.get(name)], About(shape=shape, reference=shape), frames())
     assert most <= 6
 
 
@@ -131,5 +131,5 @@ def test_a_reference_that_ends_early() -> None:
     pairs = [Pair(frame, frames[0] if number < 2 else None) for number, frame in enumerate(frames)]
     about = About(shape=(4, 100, 120), reference=(4, 100, 120))
     for name in ("ssim", "sharpness", "temporal_error"):
-        (found,) = base.run([metrics.get(name)], about, pairs)
+        (found,) = base.measure_frames([metrics.get(name)], about, pairs)
         assert "in 2 of" in found.reason

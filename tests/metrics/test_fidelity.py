@@ -426,7 +426,7 @@ def test_a_reference_that_ends_early_is_counted() -> None:
     frame = noisy(picture(161, 161), 5)
     about = base.About(shape=(3, 161, 161), reference=(3, 161, 161))
     pairs = [base.Pair(frame, picture(161, 161)), base.Pair(frame), base.Pair(frame)]
-    for found in base.run(ON_PLANES, about, pairs):
+    for found in base.measure_frames(ON_PLANES, about, pairs):
         assert math.isfinite(found.value) and found.reason == "no reference in 2 of 3 frames"
 
 
@@ -449,7 +449,7 @@ def test_streaming_holds_one_pair_at_a_time() -> None:
             del pair
 
     about = base.About(shape=(12, 161, 161), reference=(12, 161, 161))
-    found = base.run(ON_PLANES, about, pairs())
+    found = base.measure_frames(ON_PLANES, about, pairs())
     assert all(len(each.per_frame) == 12 for each in found)
     # The pair just made and the one before it.
     assert most <= 4

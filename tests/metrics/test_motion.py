@@ -379,7 +379,7 @@ def test_streaming_holds_two_frames_at_most() -> None:
             yield base.Pair(frame)
             del frame
 
-    found = base.run(ALL, base.About(shape=(0, 48, 48)), pairs())
+    found = base.measure_frames(ALL, base.About(shape=(0, 48, 48)), pairs())
     assert [len(each.per_frame) for each in found] == [19, 19, 19, 20, 20, 20, 20]
     # The frame just made and the one before it.
     assert most <= 2

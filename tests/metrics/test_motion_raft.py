@@ -177,7 +177,7 @@ def test_another_file_is_refused(shelf: Shelf) -> None:
 )
 def test_small_frames_have_none(height: int, width: int, words: str) -> None:
     about = base.About(shape=(1, height, width))
-    assert words in EWARP_RAFT.refusal(about) and not EWARP_RAFT.refusal(base.About(shape=(1, 1080, 1920)))
+    assert words in EWARP_RAFT.undefined(about) and not EWARP_RAFT.undefined(base.About(shape=(1, 1080, 1920)))
     with pytest.raises(ValueError, match="128×128"):
         motion_raft.flows(*np.zeros((2, height, width, 3), np.uint8), network=None, updates=1, longer=960)
 

@@ -119,7 +119,7 @@ def test_only_what_is_missing_costs_a_pass(tmp_path: Path) -> None:
     store, clip = Store(), Clip(made.frames(), 8)
     kept, pair, absent = Flaky(first="works"), metrics.get("psnr"), metrics.get("temporal_flicker")
     digests = Digests(clip.digest, None)
-    question = Question(metrics=[kept, pair, absent], digests=digests, unpaired="none", obstacles={absent.name: "no"})
+    question = Question(metrics=[kept, pair, absent], digests=digests, unpaired="none", unavailable={absent.name: "no"})
     asked = list[list[str]]()
 
     def one_pass(wanted: Any, failures: dict[str, str]) -> tuple[list[Measurement], Digests]:
@@ -138,9 +138,9 @@ def test_metrics_travel_to_workers_as_objects(tmp_path: Path) -> None:
     made.lossless(tmp_path / "clip.mkv", made.frames())
     asked = [metrics.get(name) for name in ("niqe", "laplacian_variance", "psnr_y")]
     alone = flashbench.score(tmp_path / "clip.mkv", asked, reference=tmp_path)
-    from flashbench.videos.score import run
+    from flashbench.videos.score import score_videos
 
-    both = run(tmp_path / "clip.mkv", asked, reference=tmp_path, workers=2, store=tmp_path / "apart").table
+    both = score_videos(tmp_path / "clip.mkv", asked, reference=tmp_path, workers=2, store=tmp_path / "apart").table
     pd.testing.assert_frame_equal(alone, both)
     records = [json.loads(path.read_text()) for path in (tmp_path / "apart").rglob("*.json")]
     assert sum("metric" in record.get("body", record) for record in records) >= 1

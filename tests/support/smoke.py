@@ -43,7 +43,7 @@ def inside(folder: Path) -> Iterator[None]:
 def run(folder: Path, *names: str, overrides: tuple[str, ...] = (), **options: Any) -> None:
     """Run protocols at the smoke tier in this process: seconds, where a process of its own imports torch first."""
     with inside(folder):
-        phases.run(names, options=Options(tier="smoke", workers=0, overrides=overrides, **options))
+        phases.run_protocols(names, options=Options(tier="smoke", workers=0, overrides=overrides, **options))
 
 
 def claims(folder: Path) -> None:

@@ -134,7 +134,7 @@ def test_its_weights_are_part_of_its_identity() -> None:
 
 def test_absent_weights_are_an_obstacle(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("FLASHBENCH_CACHE", str(tmp_path))
-    reason = systems.get("realesrgan").obstacle({}, {})
+    reason = systems.get("realesrgan").unavailable({}, {})
     assert reason == "weights not present: flashbench assets pull realesrgan-animevideov3"
 
 

@@ -24,7 +24,7 @@ from flashbench.cascade.pipeline import MOTION
 from flashbench.cascade.presets import PREVIEW_PRESETS, REFINE_PRESETS
 from flashbench.errors import InvalidError, MissingAsset, UsageError
 from flashbench.run.options import Options
-from flashbench.run.phases import run
+from flashbench.run.phases import run_protocols
 from flashbench.systems import checkpoints, inputs
 from flashbench.systems.base import Request, counted_evaluations
 from flashbench.types import Case, Clip, Geometry, Prompt
@@ -211,12 +211,12 @@ def test_official_recipes_read_assets(
     system = systems.get("flashvideo_release")
     chosen = systems.resolve(system, CPU | {"nfe": 1, "guidance": 1.0})
     monkeypatch.setenv("FLASHBENCH_CACHE", str(room / "empty"))
-    assert "flashbench assets pull flashvideo-stage2 --trust-first-use" in system.obstacle(chosen, recipes)
+    assert "flashbench assets pull flashvideo-stage2 --trust-first-use" in system.unavailable(chosen, recipes)
     with pytest.raises(MissingAsset, match="flashvideo-stage2 is not here"):
         checkpoints.build(recipes["narrow"], room)
     declare(folder, room, monkeypatch)
-    assert system.obstacle(chosen, recipes) == ""
-    assert system.obstacle(chosen, {**recipes, "narrow": {"kind": "unreleased", "why": "trained by nobody"}})
+    assert system.unavailable(chosen, recipes) == ""
+    assert system.unavailable(chosen, {**recipes, "narrow": {"kind": "unreleased", "why": "trained by nobody"}})
     models = {}
     for name, recipe in recipes.items():
         models[name] = tmp_path / name
@@ -236,8 +236,8 @@ def test_official_recipes_read_assets(
 def test_no_gpu_is_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     system = systems.get("stage1_release")
-    assert system.obstacle(systems.resolve(system, {}), {}) == "no CUDA device"
-    assert system.obstacle(systems.resolve(system, CPU), {}) == ""
+    assert system.unavailable(systems.resolve(system, {}), {}) == "no CUDA device"
+    assert system.unavailable(systems.resolve(system, CPU), {}) == ""
 
 
 def test_components_that_do_not_exist(tmp_path: Path) -> None:
@@ -313,7 +313,7 @@ def test_a_run_at_the_paper_tier(folder: Path, tmp_path: Path, monkeypatch: pyte
     for weights_there in (False, True):
         if weights_there:
             declare(folder, room, monkeypatch)
-        run(["probe"], options=options)
+        run_protocols(["probe"], options=options)
         text = (tmp_path / "out" / "probe" / "clips.jsonl").read_text()
         lines[weights_there] = [json.loads(line) for line in text.splitlines()]
     assert {line["digest"] for line in lines[False]} == {""}

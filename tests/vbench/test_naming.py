@@ -125,8 +125,8 @@ def test_room_for_what_vbench_long_appends() -> None:
 
 
 def test_bytes_count_and_not_characters() -> None:
-    assert "bytes" in naming.obstacle("雪" * 85 + ".mp4")
-    assert naming.obstacle("é" * 100 + ".mp4") == "the name would take 304 of 255 bytes", (
+    assert "bytes" in naming.invalid("雪" * 85 + ".mp4")
+    assert naming.invalid("é" * 100 + ".mp4") == "the name would take 304 of 255 bytes", (
         "decomposed, as macOS stores it"
     )
 

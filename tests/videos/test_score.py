@@ -75,7 +75,7 @@ def test_the_same_rows_by_any_way(folder: Path, tmp_path: Path) -> None:
         flashbench.score(folder, FAST),
         flashbench.score(backwards, FAST[::-1], store=tmp_path / "another"),
         pd.concat([flashbench.score(path, FAST, store=tmp_path / "third") for path in backwards]),
-        score.run(folder, FAST, store=tmp_path / "fourth", workers=2).table,
+        score.score_videos(folder, FAST, store=tmp_path / "fourth", workers=2).table,
     ]
     scorer = flashbench.Scorer(FAST)
     for seed in range(4):
@@ -119,7 +119,7 @@ def test_references(folder: Path, tmp_path: Path) -> None:
     made.lossless(truth / "clip1.mkv", made.frames(seed=9))
     made.lossless(truth / "clip2.mkv", made.frames(7, seed=2))
     (truth / "clip3.mkv").write_bytes(b"")
-    done = score.run(folder, FAST, reference=truth)
+    done = score.score_videos(folder, FAST, reference=truth)
     found = {case: rows(done.table, case)[-1] for case in (f"clip{i}.mkv" for i in range(4))}
     assert found["clip0.mkv"]["reason"] == "PSNR is infinite: 5 of 5 frames equal the reference"
     direct = metrics.get("psnr").measure(Clip(made.frames(seed=1), 8), Clip(made.frames(seed=9), 8))
@@ -128,7 +128,7 @@ def test_references(folder: Path, tmp_path: Path) -> None:
     assert found["clip3.mkv"]["reason"] == "its reference cannot be read: the file is empty"
     assert done.unreadable == [("clip3.mkv", "its reference cannot be read: the file is empty")]
     assert not math.isnan(value(done.table, FAST[0], "clip3.mkv")), "the video itself is scored"
-    pd.testing.assert_frame_equal(score.run(folder, FAST, reference=truth).table, done.table)
+    pd.testing.assert_frame_equal(score.score_videos(folder, FAST, reference=truth).table, done.table)
 
 
 def test_a_container_that_lies_about_its_frames(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,11 +155,11 @@ FAILS = _Fails(name="fails", direction="higher", unit="", range=(0, 1))
 
 
 def test_a_metric_that_fails_spoils_no_other(folder: Path) -> None:
-    done = score.run(folder / "clip0.mkv", [FAILS, FAST[0]])
+    done = score.score_videos(folder / "clip0.mkv", [FAILS, FAST[0]])
     assert rows(done.table, "clip0.mkv")[0]["reason"] == "failed: ZeroDivisionError: as a bug would"
     assert not math.isnan(value(done.table, FAST[0]))
     assert done.unreadable == [("clip0.mkv", "a metric failed")]
-    again = score.run(folder / "clip0.mkv", [FAILS, FAST[0]])
+    again = score.score_videos(folder / "clip0.mkv", [FAILS, FAST[0]])
     assert again.unreadable, "a failure is not kept"
 
 
@@ -167,7 +167,7 @@ def test_what_cannot_run_is_a_row_with_its_reason(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FLASHBENCH_CACHE", str(tmp_path / "empty"))
-    done = score.run(folder, out=tmp_path / "out")
+    done = score.score_videos(folder, out=tmp_path / "out")
     names = [metric.name for metric in done.wanted.metrics]
     assert list(done.table["metric"]) == names * 4 and done.wanted.protocol == "adhoc/frame-quality"
     musiq = done.table[done.table["metric"] == "musiq"]
@@ -181,7 +181,7 @@ def test_what_cannot_run_is_a_row_with_its_reason(
 
 def test_files_of_a_run(folder: Path, tmp_path: Path) -> None:
     prompts = {f"clip{i}.mkv": "a fox" if i < 2 else f"dog {i}" for i in range(4)}
-    done = score.run(folder, FAST[:2], prompts, out=tmp_path / "out")
+    done = score.score_videos(folder, FAST[:2], prompts, out=tmp_path / "out")
     kept = read_scores(tmp_path / "out/scores.parquet", done.wanted.hash)
     assert kept[["case", "value", "cluster"]].equals(done.table[["case", "value", "cluster"]])
     lines = pd.read_csv(tmp_path / "out/scores.csv", keep_default_na=False)
@@ -204,12 +204,12 @@ def test_out_overwrites_nothing_else(folder: Path, tmp_path: Path) -> None:
     (other := tmp_path / "another").mkdir()
     (other / "x.mkv").write_bytes((folder / "clip0.mkv").read_bytes())
     for _ in range(2):
-        score.run(folder, FAST[:1], out=tmp_path / "out")
+        score.score_videos(folder, FAST[:1], out=tmp_path / "out")
     for videos, names in ((folder, FAST[:2]), (other, FAST[:1])):
         with pytest.raises(UsageError, match=f"holds another run: 1 metrics on {folder.name}"):
-            score.run(videos, names, out=tmp_path / "out")
+            score.score_videos(videos, names, out=tmp_path / "out")
     with pytest.raises(UsageError, match="holds the videos themselves"):
-        score.run(folder, FAST[:1], out=folder)
+        score.score_videos(folder, FAST[:1], out=folder)
 
 
 def test_wrong_calls(folder: Path, tmp_path: Path) -> None:
@@ -276,7 +276,7 @@ def test_a_run_knows_vbenchs_prompts(
     monkeypatch.setattr(measured.registry, "present", lambda name: True)
     monkeypatch.setattr(measured.registry, "path", lambda name: suite_file)
     prompts = {"clip0.mkv": prompt} if prompt else None
-    done = score.run(folder / "clip0.mkv", FAST[:1], prompts, out=tmp_path / "out")
+    done = score.score_videos(folder / "clip0.mkv", FAST[:1], prompts, out=tmp_path / "out")
     assert done.suite == suite == json.loads((tmp_path / "out/run.json").read_text("utf-8"))["suite"]
     text = cite(tmp_path / "out").text
     assert ("1 prompt of VBench" in text) == ("huang2024vbench" in text) == (suite == "vbench")
@@ -296,7 +296,7 @@ def test_a_video_that_changes_meanwhile_is_kept_under_no_name(tmp_path: Path, mo
 
     with monkeypatch.context() as patch:
         patch.setattr(score, "measure_file", swapping)
-        done = score.run(path, FAST[:1])
+        done = score.score_videos(path, FAST[:1])
     assert done.unreadable == [("clip.mkv", "changed while it was being scored")]
     path.write_bytes(before)
     assert (
@@ -317,15 +317,15 @@ def test_frames_chosen_of_a_longer_reference_are_of_other_moments(folder: Path, 
 def test_one_clip_twice_is_remarked(folder: Path, tmp_path: Path) -> None:
     for name in ("a.mkv", "b.mkv"):
         (tmp_path / name).write_bytes((folder / "clip0.mkv").read_bytes())
-    done = score.run(tmp_path, FAST[:1])
+    done = score.score_videos(tmp_path, FAST[:1])
     assert done.remarks == [
         "1 of 2 videos are the same clip as another (b.mkv that of a.mkv): intervals are too narrow"
     ]
 
 
 def test_a_run_names_its_references(folder: Path, tmp_path: Path) -> None:
-    done = score.run(folder / "clip0.mkv", ["psnr"], reference=folder)
+    done = score.score_videos(folder / "clip0.mkv", ["psnr"], reference=folder)
     (entry,) = done.record()["videos"]
     assert entry["reference"]["clip"] == entry["clip"] == Clip(made.frames(seed=0), 8).digest
-    (entry,) = score.run(folder / "clip0.mkv", FAST[:1], reference=folder).record()["videos"]
+    (entry,) = score.score_videos(folder / "clip0.mkv", FAST[:1], reference=folder).record()["videos"]
     assert entry["reference"] is None, "nothing was compared with it"

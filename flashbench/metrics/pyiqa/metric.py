@@ -66,7 +66,7 @@ class Learned(FrameMetric):
         """What pyiqa builds its networks from, and pyiqa itself."""
         return ("pyiqa", "timm", "torch", "torchvision")
 
-    def refusal(self, about: About) -> str:
+    def undefined(self, about: About) -> str:
         """Frames that the network cannot take, or a choice of frames in a clip of unknown length."""
         least = self.smallest
         if min(about.shape[1:]) < least:
@@ -100,7 +100,7 @@ class Learned(FrameMetric):
 
     def stream(self, about: About) -> Stream:
         """NaN: weights, torch or pyiqa absent; frames too small; no frame that the network has a score for."""
-        if reason := self.refusal(about):
+        if reason := self.undefined(about):
             return Measurement.missing(reason)
         try:
             self.built()
@@ -140,9 +140,9 @@ class LearnedPair(Learned, PairMetric):
 
     scope: Scope = "pair"
 
-    def refusal(self, about: About) -> str:
+    def undefined(self, about: About) -> str:
         """No reference, another shape, or what `Learned` refuses."""
-        return PairMetric.refusal(self, about) or super().refusal(about)
+        return PairMetric.undefined(self, about) or super().undefined(about)
 
     def frame(self, pair: Pair) -> float:
         """`compare`; NaN where the reference has come to its end."""

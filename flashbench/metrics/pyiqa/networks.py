@@ -69,7 +69,7 @@ class _Lender:
         import timm
 
         self.weights, self.names = weights, dict[str, str]()
-        self.refusal: Exception | None = None
+        self.undefined: Exception | None = None
         # The originals, for use while their names lead here.
         self.jit_load: Callable[..., Any] = torch.jit.load
         self.create_model: Callable[..., Any] = timm.create_model
@@ -80,7 +80,7 @@ class _Lender:
         try:
             path = str(self.weights(name))
         except Exception as error:
-            self.refusal = self.refusal or error  # the constructor may catch it and go on without
+            self.undefined = self.undefined or error  # the constructor may catch it and go on without
             raise
         self.names[path] = name
         return path
@@ -95,7 +95,7 @@ class _Lender:
     def refuse(self, what: str) -> InvalidError:
         """The error for anything else, which also ends the construction if the caller swallows it."""
         error = InvalidError(f"pyiqa wanted to {what}: refused", fix=_REFUSED)
-        self.refusal = self.refusal or error
+        self.undefined = self.undefined or error
         return error
 
     def load(self, file: Any, *_: Any, **__: Any) -> Any:
@@ -228,8 +228,8 @@ def handed_over(weights: Weights) -> Iterator[_Lender]:
         pairs.append((clip, "_download", lender.file))
     with substituted(pairs):
         yield lender
-    if lender.refusal is not None:
-        raise lender.refusal
+    if lender.undefined is not None:
+        raise lender.undefined
 
 
 class Network:

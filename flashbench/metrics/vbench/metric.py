@@ -80,9 +80,9 @@ class ThroughVBench(Metric):
         return True
 
     @property
-    def obstacle(self) -> str:
+    def unavailable(self) -> str:
         """VBench's environment, or the asset with its labels, is not here."""
-        return super().obstacle or ("" if program(self.device) else _ABSENT)
+        return super().unavailable or ("" if program(self.device) else _ABSENT)
 
     @property
     def source(self) -> Metric:

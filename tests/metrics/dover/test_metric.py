@@ -36,7 +36,7 @@ def test_without_weights_every_number_says_so(tmp_path: Path, monkeypatch: pytes
 def test_small_frames_and_unknown_lengths_have_none() -> None:
     assert "at least 32×32" in video_quality.RAW.measure(clip(height=31)).reason
     about = base.About(shape=(0, 48, 64))
-    assert "number of frames is not known" in base.run([video_quality.RAW], about, [])[0].reason
+    assert "number of frames is not known" in base.measure_frames([video_quality.RAW], about, [])[0].reason
 
 
 def test_names_say_which_constants() -> None:
