@@ -69,6 +69,10 @@ class Task:
         """
         self._owner._update(self, done, text)
 
+    def advance(self, text: str = "") -> None:
+        """Say that one unit more is done, never more than the total."""
+        self.update(self.done + 1 if self.total is None else min(self.done + 1, self.total), text)
+
     def numbers(self, now: float) -> str:
         """The task's state behind its name: `120/500  3.1 it/s  eta 2m03s  loss 0.21`."""
         rate = self.rate

@@ -31,8 +31,8 @@ from flashbench.run.inputs import ensure_assets
 from flashbench.run.options import Options
 from flashbench.run.render import render
 from flashbench.run.summary import scored, summary
-from flashbench.scores.key import noted, score_key
-from flashbench.scores.table import read_scores
+from flashbench.scores.measure import score_key
+from flashbench.scores.table import noted, read_scores
 from flashbench.store import Store
 from flashbench.types import Measurement
 

@@ -165,7 +165,7 @@ def _held(place: Path) -> int:
 
 def _synthetic(known: Sequence[Metric]) -> Section:
     begun = time.monotonic()
-    able = [metric for metric in known if not calibration.learned(metric) and not metric.unavailable]
+    able = [metric for metric in known if not metric.learned and not metric.unavailable]
     damaged = {name for metric in able for name, state in registry.verify(metric.assets) if state != "ok"}
     wrong = [f"{name} is damaged: flashbench assets pull {name}" for name in sorted(damaged)]
     checks = calibration.check([metric for metric in able if damaged.isdisjoint(metric.assets)])
@@ -177,7 +177,7 @@ def _synthetic(known: Sequence[Metric]) -> Section:
 
 def _states(known: Sequence[Metric]) -> readiness.Lines:
     states = defaultdict[str, list[str]](list)
-    for metric in filter(calibration.learned, known):
+    for metric in (metric for metric in known if metric.learned):
         published = "" if calibration.published(metric) else " (no published calibration)"
         states["calibrated" if calibration.calibrated(metric) else calibration.NOTE + published].append(metric.name)
     for state, names in sorted(states.items()):
@@ -202,7 +202,7 @@ def _photographs(known: Sequence[Metric]) -> Section:
             lines.append(("ok", f"{metric.name}: scores as published"))
     if lacking:
         lines.append(("to fetch", pull(lacking)))
-    without = [m.name for m in known if calibration.learned(m) and not calibration.published(m)]
+    without = [m.name for m in known if m.learned and not calibration.published(m)]
     lines.append((calibration.NOTE, f"{', '.join(without)} (no published calibration)"))
     return Section("metrics on pyiqa's calibration images", tuple(lines), failures)
 

@@ -28,7 +28,6 @@ from flashbench.checks.baseline import Scores
 from flashbench.errors import Exit, InvalidError, UsageError, did_you_mean
 from flashbench.protocol.cases import of_part
 from flashbench.protocol.types import Protocol
-from flashbench.run.identity import threads
 from flashbench.run.options import Options, results_folder
 from flashbench.run.score import numerics
 
@@ -205,7 +204,7 @@ def _before(
 
 def _here(protocol: Protocol) -> dict[str, Any]:
     """What `scoring.numerics` says of clips and scores that are made on this machine."""
-    made = {"key": "-", "numerics": keys.numerics_class(threads=threads(protocol))}
+    made = {"key": "-", "numerics": keys.numerics_class(threads=protocol.threads)}
     found: dict[str, Any] = json.loads(numerics(protocol, [made]))
     return found
 

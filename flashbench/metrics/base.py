@@ -114,6 +114,11 @@ class Metric(ABC):
         return False
 
     @property
+    def learned(self) -> bool:
+        """Whether its values come from a trained network, so that somebody has to compare them with published ones."""
+        return bool(self.assets) and "torch" in self.libraries
+
+    @property
     def fallible(self) -> bool:
         """Whether a missing value may be the machine's fault (a network, another process), so that it is not kept."""
         return False
@@ -121,6 +126,8 @@ class Metric(ABC):
     @property
     def unavailable(self) -> str:
         """Why this machine cannot run it now, and what helps; empty if it can. Says nothing about a clip."""
+        if not (self.assets or self.libraries):
+            return ""
         return requirements.unavailable(self.assets, self.libraries, self.preprocessing.get("pyiqa"))
 
     @property
@@ -138,56 +145,74 @@ class Metric(ABC):
         return {item.name: _plain(getattr(self, item.name)) for item in sorted(fields(self), key=lambda f: f.name)}
 
 
-def measure_frames(
-    metrics: Sequence[Metric], about: About, pairs: Iterable[Pair], *, failures: dict[str, str] | None = None
-) -> list[Measurement]:
-    """What every metric says of one pass over the frames, in the order of the metrics; a shared `source` runs once.
+class Pass:
+    """One pass of several metrics over a clip: `send` every frame, then `end`. A shared `Metric.source` runs once.
 
     A metric that fails ends the pass, unless `failures` is there to take its name and the reason: then it is missing.
     """
-    sources = list(dict.fromkeys(metric.source for metric in metrics))
-    streams = [source.stream(about) for source in sources]
-    found: dict[int, Measurement] = {}
-    failing: set[int] = set()
 
-    def send(number: int, pair: Pair | None) -> None:
-        if number not in found:
+    def __init__(self, metrics: Sequence[Metric], about: About, failures: dict[str, str] | None = None) -> None:
+        self._metrics, self._failures = metrics, failures
+        self._sources = list(dict.fromkeys(metric.source for metric in metrics))
+        self._streams = [source.stream(about) for source in self._sources]
+        self._ended: dict[int, Measurement] = {}
+        self._failing: set[int] = set()
+        self._send(None)  # to the first yield
+
+    def send(self, pair: Pair) -> None:
+        """Show the next frame, beside the reference's, to every metric."""
+        self._send(pair)
+
+    def end(self) -> list[Measurement]:
+        """What every metric says, in their order."""
+        self._send(None)
+        places = [self._sources.index(metric.source) for metric in self._metrics]
+        if self._failures is not None:
+            for metric, place in zip(self._metrics, places, strict=True):
+                if place in self._failing:
+                    self._failures[metric.name] = self._ended[place].reason
+        return [self._derived(metric, self._ended[place]) for metric, place in zip(self._metrics, places, strict=True)]
+
+    def _send(self, pair: Pair | None) -> None:
+        for number, stream in enumerate(self._streams):
+            if number in self._ended:
+                continue
             try:
-                streams[number].send(pair)
+                stream.send(pair)
             except StopIteration as end:
-                found[number] = end.value
+                self._ended[number] = end.value
             except FlashBenchError:
                 raise
             except Exception as error:
-                if failures is None:
+                if self._failures is None:
                     raise
-                found[number] = Measurement.missing(f"failed: {type(error).__name__}: {error}"[:300])
-                failing.add(number)
+                self._ended[number] = Measurement.missing(_failed(error))
+                self._failing.add(number)
 
-    for number in range(len(streams)):
-        send(number, None)  # to the first yield
-    for pair in pairs:
-        for number in range(len(streams)):
-            send(number, pair)
-    for number in range(len(streams)):
-        send(number, None)
-    at = [sources.index(metric.source) for metric in metrics]
-    if failures is not None:
-        failures |= {m.name: found[i].reason for m, i in zip(metrics, at, strict=True) if i in failing}
-    return [_derived(metric, found[i], failures) for metric, i in zip(metrics, at, strict=True)]
-
-
-def _derived(metric: Metric, found: Measurement, failures: dict[str, str] | None) -> Measurement:
-    """`metric.derive(found)`, with failures as in `measure_frames`."""
-    try:
-        return metric.derive(found)
-    except FlashBenchError:
-        raise
-    except Exception as error:
-        if failures is None:
+    def _derived(self, metric: Metric, measurement: Measurement) -> Measurement:
+        try:
+            return metric.derive(measurement)
+        except FlashBenchError:
             raise
-        failures[metric.name] = f"failed: {type(error).__name__}: {error}"[:300]
-        return Measurement.missing(failures[metric.name])
+        except Exception as error:
+            if self._failures is None:
+                raise
+            self._failures[metric.name] = _failed(error)
+            return Measurement.missing(_failed(error))
+
+
+def _failed(error: Exception) -> str:
+    return f"failed: {type(error).__name__}: {error}"[:300]
+
+
+def measure_frames(
+    metrics: Sequence[Metric], about: About, pairs: Iterable[Pair], *, failures: dict[str, str] | None = None
+) -> list[Measurement]:
+    """What every metric says of one `Pass` over the frames, in the order of the metrics."""
+    whole = Pass(metrics, about, failures)
+    for pair in pairs:
+        whole.send(pair)
+    return whole.end()
 
 
 def measure(
@@ -235,7 +260,12 @@ class FrameMetric(Metric):
 
     def result(self, values: Sequence[float]) -> Measurement:
         """What the frames' values say of the clip: their mean."""
-        return frame_mean(values, self.undefined_frame)
+        reason = self.undefined_for(values)
+        return Measurement.missing(reason) if reason else frame_mean(values, self.undefined_frame)
+
+    def undefined_for(self, values: Sequence[float]) -> str:
+        """Why a clip whose frames have such values has none itself; empty if it has one."""
+        return ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -264,8 +294,12 @@ class PairMetric(FrameMetric):
     scope: Scope = "pair"
 
     def undefined(self, about: About) -> str:
-        """`mismatch`."""
-        return mismatch(about)
+        """No reference, another shape, or frames of a size that the metric has no value for."""
+        return mismatch(about) or self.undefined_size(about)
+
+    def undefined_size(self, about: About) -> str:
+        """Why frames of that size have no value; empty if they may have one."""
+        return ""
 
     def frame(self, pair: Pair) -> float:
         """`compare` of the frame with the reference's; NaN where the reference has come to its end."""

@@ -112,11 +112,6 @@ def check(metrics: Sequence[Metric]) -> list[Check]:
 # --- pyiqa's calibration images ---------------------------------------------------------------------------------
 
 
-def learned(metric: Metric) -> bool:
-    """Whether its values come from a trained network, so that it may carry the note."""
-    return bool(metric.assets) and "torch" in metric.libraries
-
-
 def published(metric: Metric) -> Mapping[str, float]:
     """Image → published score; empty if the table does not hold the metric."""
     table = _table()["published"]
@@ -144,14 +139,14 @@ def calibrate(metric: Metric) -> list[Check]:
         found = metric.measure(clip, reference)
         tolerance = float(limits["digits"]) + float(limits["relative"]) * abs(expected)
         checks.append(Check(metric.name, name, found.value, expected, tolerance, found.reason))
-    if learned(metric) and checks and all(each.ok for each in checks):
+    if metric.learned and checks and all(each.ok for each in checks):
         _record(metric, {each.on: each.found for each in checks})
     return checks
 
 
 def calibrated(metric: Metric) -> bool:
     """Whether it scored the calibration images as published: with these weights, its identity and these libraries."""
-    if not learned(metric) or not published(metric):
+    if not metric.learned or not published(metric):
         return False
     key, file = _place(metric)
     try:
@@ -165,7 +160,7 @@ def calibrated(metric: Metric) -> bool:
 
 def note(metric: Metric) -> str:
     """What a row's reason says of it: `uncalibrated`, or nothing for calibrated metrics and those without a network."""
-    return NOTE if learned(metric) and not calibrated(metric) else ""
+    return NOTE if metric.learned and not calibrated(metric) else ""
 
 
 def _table() -> dict[str, Any]:

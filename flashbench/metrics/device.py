@@ -9,7 +9,9 @@ from contextvars import ContextVar
 
 from flashbench.errors import UsageError, missing_dependency
 
-_CURRENT: ContextVar[str] = ContextVar("device", default="cpu")
+CPU = "cpu"
+"""The device that needs no check, and on which everything runs unless told."""
+_CURRENT: ContextVar[str] = ContextVar("device", default=CPU)
 
 
 def current() -> str:
@@ -34,7 +36,7 @@ def checked(device: str) -> str:
         UsageError: it is none.
         MissingDependency: torch is not installed.
     """
-    if device == "cpu":
+    if device == CPU:
         return device
     if not re.fullmatch(r"cuda(:[0-9]{1,2})?", device):
         raise UsageError(f"invalid device {device!r}", fix="write cpu, cuda or cuda:1")

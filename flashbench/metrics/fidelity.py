@@ -18,7 +18,7 @@ import numpy as np
 
 from flashbench.metrics.base import About, PairMetric
 from flashbench.metrics.registry import register
-from flashbench.types import Floats, Frames, Measurement, Scalar
+from flashbench.types import Floats, Frames, Scalar
 
 WINDOW = 11
 SIGMA = 1.5
@@ -160,12 +160,10 @@ class Psnr(PairMetric):
         """PSNR of a frame in dB."""
         return float(psnr(frame[None], reference[None])[0])
 
-    def result(self, values: Sequence[float]) -> Measurement:
-        """The mean, unless one is infinite."""
+    def undefined_for(self, values: Sequence[float]) -> str:
+        """A frame equals the reference's."""
         equal = int(np.isinf(values).sum())
-        if equal:
-            return Measurement.missing(f"PSNR is infinite: {equal} of {len(values)} frames equal the reference")
-        return super().result(values)
+        return f"PSNR is infinite: {equal} of {len(values)} frames equal the reference" if equal else ""
 
     @property
     def undefined_frame(self) -> str:
@@ -177,10 +175,8 @@ class Psnr(PairMetric):
 class Ssim(PairMetric):
     """Mean over frames of the frame's SSIM; NaN below 11×11."""
 
-    def undefined(self, about: About) -> str:
-        """Another shape, or frames below the window."""
-        if reason := super().undefined(about):
-            return reason
+    def undefined_size(self, about: About) -> str:
+        """Frames below the window."""
         small = min(about.shape[1:]) < WINDOW
         return f"clip is {about.size}: SSIM needs frames of at least {WINDOW}×{WINDOW}" if small else ""
 
@@ -215,10 +211,8 @@ class _OnPlanes(PairMetric):
         """The only way to have none: the reference is shorter than its container says."""
         return "no reference"
 
-    def undefined(self, about: About) -> str:
-        """Another shape, or frames too small."""
-        if reason := super().undefined(about):
-            return reason
+    def undefined_size(self, about: About) -> str:
+        """Frames too small for its window and scales."""
         side = self.smallest + 2 * self.border
         small = min(about.shape[1:]) < side
         return f"clip is {about.size}: {self.name} needs frames of at least {side}×{side}" if small else ""

@@ -93,6 +93,11 @@ class Protocol:
     """Whether this is another protocol's `cascade`."""
 
     @property
+    def threads(self) -> int:
+        """Threads per worker: part of the numerics class."""
+        return self.budget.get("threads", 1)
+
+    @property
     def metric_names(self) -> tuple[str, ...]:
         """Names of the metrics, in their order: the columns of the table."""
         return tuple(metric.name for metric in self.metrics)

@@ -51,15 +51,10 @@ def need_keys(protocol: Protocol, name: str, replica: int) -> dict[str, str]:
     return {role: recipe_key(protocol, need, replica) for role, need in needs.items()}
 
 
-def threads(protocol: Protocol) -> int:
-    """Threads per worker: part of the numerics class."""
-    return protocol.budget.get("threads", 1)
-
-
 def clip_numerics(protocol: Protocol, settings: Settings) -> dict[str, str | int]:
     """The numerics class of a clip: a system may have settings `device` and `dtype`."""
     how = {name: str(settings[name]) for name in ("device", "dtype") if name in settings}
-    return keys.numerics_class(threads=threads(protocol), **how)
+    return keys.numerics_class(threads=protocol.threads, **how)
 
 
 def _source_identity(case: Case) -> Any:

@@ -16,7 +16,6 @@ from flashbench.protocol.compose import trials
 from flashbench.protocol.types import Protocol
 from flashbench.run import files, generate
 from flashbench.run.files import read_manifest, write
-from flashbench.run.identity import threads
 from flashbench.run.inputs import ensure_assets
 from flashbench.run.options import Options, results_folder
 from flashbench.run.render import write_tables
@@ -54,7 +53,7 @@ def run_protocols(names: Sequence[str], phases: Sequence[Phase] = PHASES, option
     first = protocols[0]
     workers = first.budget.get("workers", 2) if options.workers is None else options.workers
     failed: list[str] = []
-    with LocalEngine(workers=workers, threads=threads(first)) as engine:
+    with LocalEngine(workers=workers, threads=first.threads) as engine:
         if "train" in phases:
             train_and_publish(protocols, store, options, engine)
         for protocol in protocols:

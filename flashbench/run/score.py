@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING, Any
 from flashbench import keys
 from flashbench.engine import Engine, Report, Task, say_made
 from flashbench.errors import IntegrityError, InvalidError
-from flashbench.metrics import device
 from flashbench.metrics.base import Metric, measure
 from flashbench.metrics.computed import Recorded
 from flashbench.protocol.cases import asked
 from flashbench.protocol.types import Protocol
-from flashbench.scores.measure import Digests, Question, Scored, known, lasting
-from flashbench.scores.measure import score as ask
+from flashbench.scores.measure import Answers, Digests, Question, Scored, known, lasting
+from flashbench.scores.measure import numerics as class_of_scores
 from flashbench.scores.table import ORDER, lines, table
 from flashbench.store import Store
 from flashbench.types import Measurement
@@ -42,15 +41,15 @@ def score_clip(
         what = f"the store's clip of {line['row']} · {line['case']} is not the one that clips.jsonl names"
         raise IntegrityError(what, fix="run `flashbench run PROTOCOL --phase generate` again")
 
-    def one_pass(absent: Sequence[Metric], failures: dict[str, str]) -> tuple[list[Measurement], Digests]:
-        return measure(absent, clip, reference, line["prompt"], failures=failures), digests
-
-    question = Question(metrics=metrics, digests=digests, prompt=line["prompt"], fresh=fresh)
-    answers, _ = ask(question, one_pass, store)
-    passing = [answer for answer in answers if not lasting(answer)]
+    answers = Answers(Question(metrics=metrics, digests=digests, prompt=line["prompt"], fresh=fresh), store)
+    if not answers.complete:
+        failures: dict[str, str] = {}
+        measurements = measure(answers.absent, clip, reference, line["prompt"], failures=failures)
+        answers.add(measurements, digests, failures)
+    passing = [scored for scored in answers.all() if not lasting(scored)]
     return {
-        "reasons": {answer.metric.name: answer.measurement.reason for answer in passing},
-        "failed": [answer.metric.name for answer in passing if answer.failed],
+        "reasons": {scored.metric.name: scored.measurement.reason for scored in passing},
+        "failed": [scored.metric.name for scored in passing if scored.failed],
     }
 
 
@@ -146,5 +145,5 @@ def numerics(protocol: Protocol, manifest: Sequence[Mapping[str, Any]]) -> str:
     """
     made = {keys.canonical_json(line.get("numerics")): line.get("numerics") for line in manifest if line["key"]}
     libraries = {name for part in protocol.parts for metric in part.metrics for name in metric.libraries}
-    scores = keys.scoring_class(*sorted(libraries), device=device.current())
+    scores = class_of_scores(sorted(libraries))
     return keys.canonical_json({"clips": [made[text] for text in sorted(made)], "scores": scores})

@@ -1,19 +1,21 @@
 """The one measuring path: what of a clip is missing, one pass over its frames for that, and what of it is kept.
 
 Every door comes through here: a protocol's clips (`run.score`), anybody's videos (`videos.measure`) and frames in
-memory (`videos.scorer`, without a store). A door says how to pass over its clip; which metrics are asked, and which
-answers outlive the call, is decided here alone.
+memory (`videos.scorer`, without a store). A door passes over its clip; which metrics are asked, and which answers
+outlive the call, is decided here alone.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
+from flashbench import keys, metrics
+from flashbench.assets import registry
+from flashbench.metrics import device
 from flashbench.metrics.base import Metric
-from flashbench.scores.key import score_key
 from flashbench.store import Store
 from flashbench.types import Measurement
 
@@ -27,10 +29,6 @@ class Digests(NamedTuple):
     reference: str | None
 
 
-Pass: TypeAlias = Callable[[Sequence[Metric], dict[str, str]], tuple[Sequence[Measurement], Digests]]
-"""Passes once over a clip with some metrics, and takes failures as `metrics.base.measure_frames` does."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class Question:
     """What is asked of one clip."""
@@ -42,7 +40,7 @@ class Question:
     unpaired: str = ""
     """Why metrics of a pair are not asked; empty where there is a reference."""
     unavailable: Mapping[str, str] = field(default_factory=dict)
-    """Metric → why it is not asked: it cannot run on this machine, or the clip's numbers are none."""
+    """Metric → why it is not asked: it cannot run on this machine, or the clip has no numbers."""
     fresh: bool = False
     """Measure again what the store has."""
 
@@ -63,45 +61,90 @@ class Scored:
     """Whether the metric raised an error, so that its answer is not kept."""
 
 
+class Answers:
+    """The answers to a question: what needs no pass at once (`known`), the rest when a door has passed over the clip.
+
+    Args:
+        question: which metrics are asked of which clip.
+        store: where answers are looked up and kept; None for frames that live in memory only.
+    """
+
+    def __init__(self, question: Question, store: Store | None) -> None:
+        self.question, self.digests, self._store = question, question.digests, store
+        self._scored = known(question, store)
+
+    @property
+    def absent(self) -> list[Metric]:
+        """Metrics that only a pass can answer."""
+        return [metric for metric in self.question.metrics if metric.name not in self._scored]
+
+    @property
+    def complete(self) -> bool:
+        """Whether every metric is answered, of a clip that is known."""
+        return self.digests is not None and not self.absent
+
+    def add(self, measurements: Sequence[Measurement], digests: Digests, failures: Mapping[str, str]) -> None:
+        """Take what a pass gave for the metrics that were `absent`, in their order, and keep what is `lasting`."""
+        self.digests = digests
+        for metric, measurement in zip(self.absent, measurements, strict=True):
+            key = score_key(metric, clip=digests.clip, reference=digests.reference, prompt=self.question.prompt)
+            scored = Scored(metric=metric, measurement=measurement, key=key, failed=metric.name in failures)
+            self._scored[metric.name] = scored
+            if self._store is not None and lasting(scored):
+                self._store.put_score(key, measurement, {"metric": metric.name, "clip": digests.clip})
+
+    def all(self) -> list[Scored]:
+        """Every metric's answer, in their order."""
+        return [self._scored[metric.name] for metric in self.question.metrics]
+
+
 def known(question: Question, store: Store | None) -> dict[str, Scored]:
     """Metric → its answer, of those that need no pass: what is not asked, and what the store has."""
-    found = {}
+    answers, digests = {}, question.digests
     for metric in question.metrics:
         if reason := question.reason(metric):
-            found[metric.name] = Scored(metric=metric, measurement=Measurement.missing(reason))
-        elif store is not None and question.digests is not None and not question.fresh:
-            key = _key(metric, question.digests, question.prompt)
+            answers[metric.name] = Scored(metric=metric, measurement=Measurement.missing(reason))
+        elif store is not None and digests is not None and not question.fresh:
+            key = score_key(metric, clip=digests.clip, reference=digests.reference, prompt=question.prompt)
             if (kept := store.score(key)) is not None:
-                found[metric.name] = Scored(metric=metric, measurement=kept, key=key)
-    return found
+                answers[metric.name] = Scored(metric=metric, measurement=kept, key=key)
+    return answers
 
 
-def score(question: Question, one_pass: Pass, store: Store | None) -> tuple[list[Scored], Digests]:
-    """Every metric's answer, in their order: those that are `known`, the others by one pass.
+def lasting(scored: Scored) -> bool:
+    """Whether an answer follows from the clip, so that it is kept; else the metric is asked again the next time.
 
-    An answer is kept in the store unless the metric raised an error, or is missing by a cause that may be the
-    machine's (`Metric.fallible`): such a metric is asked again the next time.
+    It does not where the metric raised an error, or is missing by a cause that may be the machine's
+    (`Metric.fallible`).
     """
-    found, digests = known(question, store), question.digests
-    absent = [metric for metric in question.metrics if metric.name not in found]
-    if absent or digests is None:
-        failures: dict[str, str] = {}
-        measurements, digests = one_pass(absent, failures)
-        for metric, measurement in zip(absent, measurements, strict=True):
-            failed = metric.name in failures
-            answer = Scored(
-                metric=metric, measurement=measurement, key=_key(metric, digests, question.prompt), failed=failed
-            )
-            found[metric.name] = answer
-            if store is not None and lasting(answer):
-                store.put_score(answer.key, measurement, {"metric": metric.name, "clip": digests.clip})
-    return [found[metric.name] for metric in question.metrics], digests
+    return not scored.failed and not (scored.metric.fallible and math.isnan(scored.measurement.value))
 
 
-def lasting(answer: Scored) -> bool:
-    """Whether an answer follows from the clip, so that it is kept; or may be another one the next time."""
-    return not answer.failed and not (answer.metric.fallible and math.isnan(answer.measurement.value))
+def score_key(metric: Metric, *, clip: str, reference: str | None, prompt: str | None = None) -> str:
+    """Key of one score: the metric's identity, the clips' digests, the parameters' sha256, the numerics class.
+
+    `reference` counts for metrics of a pair only, `prompt` for those that read it. Of a metric that is not ours it
+    holds the code, too: `metrics.third_party`.
+    """
+    read = {"prompt": prompt} if metric.reads_prompt else {}
+    return keys.key(
+        "score",
+        metric=metric.identity,
+        clip=clip,
+        reference=reference if metric.scope == "pair" else None,
+        assets={name: registry.current().get(name).sha256 for name in metric.assets},
+        unofficial=unofficial(metric),
+        numerics=numerics(metric.libraries),
+        **read,
+        **metrics.third_party(metric),
+    )
 
 
-def _key(metric: Metric, digests: Digests, prompt: str | None) -> str:
-    return score_key(metric, clip=digests.clip, reference=digests.reference, prompt=prompt)
+def numerics(libraries: Sequence[str]) -> dict[str, str | int]:
+    """What decides the last bits of a score: `keys.scoring_class` where networks run now."""
+    return keys.scoring_class(*libraries, device=device.current() if "torch" in libraries else "cpu")
+
+
+def unofficial(metric: Metric) -> bool:
+    """Whether the metric reads weights that are none of this package's registry."""
+    return bool(metric.assets) and registry.current().unofficial

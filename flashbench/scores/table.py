@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flashbench.errors import InvalidError
-from flashbench.scores.key import noted
-from flashbench.scores.measure import Scored
+from flashbench.metrics import calibration
+from flashbench.metrics.base import Metric
+from flashbench.scores.measure import Scored, unofficial
+from flashbench.types import Measurement
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,6 +39,17 @@ def lines(about: Mapping[str, Any], answers: Iterable[Scored]) -> list[dict[str,
         }
         for answer in answers
     ]
+
+
+def noted(metric: Metric, measurement: Measurement) -> str:
+    """The reason of a row: the measurement's own, and what is to be known of the metric's weights.
+
+    `unofficial weights`: none of the package's registry. `uncalibrated`: nobody has compared what they give on this
+    machine with published scores (`flashbench doctor --calibrate`).
+    """
+    others = "unofficial weights" if unofficial(metric) else ""
+    valued = metric.learned and not math.isnan(measurement.value)
+    return "; ".join(filter(None, (measurement.reason, others, calibration.note(metric) if valued else "")))
 
 
 def table(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:

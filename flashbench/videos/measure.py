@@ -6,22 +6,20 @@ digest, which only decoding tells; so what a file decodes to is kept under the f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
 from flashbench import keys
-from flashbench.metrics.base import About, Metric, Pair, measure_frames
-from flashbench.scores.measure import NO_REFERENCE, Digests, Question, Scored, score
+from flashbench.metrics.base import About, Metric, Pair, Pass
+from flashbench.progress import Task
+from flashbench.scores.measure import NO_REFERENCE, Answers, Digests, Question, Scored
 from flashbench.store import Store
 from flashbench.types import Frames, Measurement, clip_hash
 from flashbench.videos import read
 from flashbench.videos.read import Unreadable
 from flashbench.videos.settings import Wanted
-
-Advance = Callable[[], None]
-"""Called after every frame of the video."""
 
 
 class Opened:
@@ -31,8 +29,10 @@ class Opened:
         Unreadable: it is no whole video.
     """
 
-    def __init__(self, path: Path, wanted: Wanted, store: Store) -> None:
+    def __init__(self, path: Path, wanted: Wanted, store: Store, label: str = "") -> None:
         self.path, self.wanted = path, wanted
+        self.label = label or path.name
+        """What progress calls it."""
         self._stamp = read.stamp(path)
         self.sha256 = read.content_hash(path)
         libraries = keys.versions("av", "numpy")
@@ -121,7 +121,7 @@ def measure_file(
     *,
     prompt: str | None,
     store: Store,
-    advance: Advance,
+    bar: Task | None,
     unpaired: str = NO_REFERENCE,
 ) -> Measured:
     """Scores of a file beside its reference: those of the store, and the others by one pass over the frames.
@@ -146,11 +146,15 @@ def measure_file(
         fresh=wanted.fresh,
     )
 
-    def one_pass(absent: Sequence[Metric], failures: dict[str, str]) -> tuple[list[Measurement], Digests]:
-        return _pass(opened, paired, absent, prompt=prompt, store=store, advance=advance, failures=failures)
-
-    answers, digests = score(question, one_pass, store)
-    return Measured(digests=digests, shape=opened.shape, fps=opened.fps, answers=tuple(answers))
+    answers = Answers(question, store)
+    if not answers.complete:
+        failures: dict[str, str] = {}
+        measurements, digests = _pass(
+            opened, paired, answers.absent, prompt=prompt, store=store, bar=bar, failures=failures
+        )
+        answers.add(measurements, digests, failures)
+    assert answers.digests is not None
+    return Measured(digests=answers.digests, shape=opened.shape, fps=opened.fps, answers=tuple(answers.all()))
 
 
 def _known_digests(opened: Opened, reference: Opened | None) -> Digests | None:
@@ -167,7 +171,7 @@ def _pass(
     *,
     prompt: str | None,
     store: Store,
-    advance: Advance,
+    bar: Task | None,
     failures: dict[str, str],
 ) -> tuple[list[Measurement], Digests]:
     """Decode a file beside its reference once for `metrics`; what they decode to is kept in the store."""
@@ -177,7 +181,12 @@ def _pass(
         about = About(
             shape=opened.shape, fps=opened.fps, reference=reference.shape if reference else None, prompt=prompt
         )
-        found = measure_frames(metrics, about, _pairs(clip, other, advance), failures=failures)
+        whole = Pass(metrics, about, failures)
+        for pair in _pairs(clip, other):
+            whole.send(pair)
+            if bar is not None:
+                bar.advance(opened.label)
+        measurements = whole.end()
         passes = [(opened, clip)] + ([(reference, other)] if reference and other else [])
         if all(file.total == by.decoded for file, by in passes):
             break
@@ -188,15 +197,14 @@ def _pass(
             changed = Unreadable if file is opened else BadReference
             raise changed("changed while it was being scored", fix="score it again when it is finished")
         file.keep(by, store)
-    return found, Digests(clip.digest, other.digest if other else None)
+    return measurements, Digests(clip.digest, other.digest if other else None)
 
 
-def _pairs(clip: Passing, reference: Passing | None, advance: Advance) -> Iterator[Pair]:
+def _pairs(clip: Passing, reference: Passing | None) -> Iterator[Pair]:
     """Frame by frame beside the reference, which is read to its end even where it is longer: its digest needs it."""
     others = iter(reference) if reference else iter(())
     for frame in clip:
         yield Pair(frame, _next(others))
-        advance()
     while _next(others) is not None:
         pass
 

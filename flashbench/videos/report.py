@@ -37,7 +37,8 @@ def blocks(done: Run, *, every_video: bool = True) -> list[Block]:
     if every_video and shown and 1 < len(done.videos) <= MOST_VIDEOS:
         grid = _videos(done, shown)
         document += [Block("subheading", "Each video"), Block("grid", grid=grid)]
-    for prefix, run in vbench.of_scores(done.table).items():
+    dimensions = any(":" in metric.name for metric in done.wanted.metrics)
+    for prefix, run in vbench.of_scores(done.table).items() if dimensions else ():
         if len({row["metric"] for row in run.rows}) < len(of_part("quality")):
             continue  # no aggregate was asked for
         document += [Block("subheading", f"VBench's totals of `{prefix}`"), *vbench.totals(run)]

@@ -55,7 +55,7 @@ class Run:
     def suite(self) -> str:
         """Where the prompts come from as far as it is known: `vbench`, `own`, `unknown`, or empty without prompts."""
         prompts = {video.prompt for video in self.videos if video.prompt}
-        return {True: "vbench", False: "own", None: "unknown" if prompts else ""}[in_suite(prompts)]
+        return {True: "vbench", False: "own", None: "unknown"}[in_suite(prompts)] if prompts else ""
 
     def record(self) -> dict[str, Any]:
         """Content of run.json: all that decided the numbers, and where each came from."""

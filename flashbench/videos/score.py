@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -18,8 +19,9 @@ from flashbench import keys
 from flashbench.engine import LocalEngine, Report, Task
 from flashbench.errors import UsageError, on_disk
 from flashbench.metrics.base import Metric
-from flashbench.metrics.device import on
+from flashbench.metrics.device import CPU, on
 from flashbench.progress import Progress
+from flashbench.progress import Task as Bar
 from flashbench.scores import table
 from flashbench.scores.measure import NO_REFERENCE, Scored
 from flashbench.store import Store
@@ -109,7 +111,7 @@ def score_videos(
     if workers > 1:
         _ahead(found, beside, asked, kept, workers)
         asked = replace(asked, fresh=False)  # done by the others
-    with on(asked.device):
+    with nullcontext() if asked.device == CPU else on(asked.device):
         rows, about = _measured(label, found, beside, asked, kept)
     remarks += _same(about)
     done = Run(label=label, wanted=asked, videos=found, table=table.table(rows), about=about, remarks=remarks)
@@ -147,21 +149,14 @@ def _measured(
     with Progress() as progress:
         looking = progress.add("looking at videos", len(videos), "videos")
         for number, video in enumerate(videos, 1):
-            opened[video.case] = _open(video.path, asked, store)
+            opened[video.case] = _open(video.path, asked, store, video.case)
             looking.update(number, video.case)
         whole = [one for one in opened.values() if isinstance(one, Opened)]
         bar = progress.add("scoring", sum(one.total for one in whole), "frames")
         done = 0
         for video in videos:
             file, other = opened[video.case], beside.get(video.case)
-            seen = 0
-
-            def advance(video: Video = video, done: int = done) -> None:
-                nonlocal seen
-                seen += 1
-                bar.update(min(done + seen, bar.total or 0), video.case)
-
-            result, reason = _one(file, other, video, asked, store, advance)
+            result, reason = _one(file, other, video, asked, store, bar)
             rows += _rows(label, video, asked, result, reason)
             about.append(_about(video, file, other, result, reason))
             done += file.total if isinstance(file, Opened) else 0
@@ -169,15 +164,15 @@ def _measured(
     return rows, about
 
 
-def _open(path: Path, asked: Wanted, store: Store) -> Opened | Unreadable:
+def _open(path: Path, asked: Wanted, store: Store, label: str = "") -> Opened | Unreadable:
     try:
-        return Opened(path, asked, store)
+        return Opened(path, asked, store, label)
     except Unreadable as error:
         return error
 
 
 def _one(
-    file: Opened | Unreadable, other: Path | None, video: Video, asked: Wanted, store: Store, advance: Any
+    file: Opened | Unreadable, other: Path | None, video: Video, asked: Wanted, store: Store, bar: Bar | None = None
 ) -> tuple[Measured | None, str]:
     """What one video gave, and what was wrong with its files (empty if nothing)."""
     if isinstance(file, Unreadable):
@@ -187,7 +182,7 @@ def _one(
         reference = _open(other, asked, store)
         paired = reference if isinstance(reference, Opened) else None
         reason = f"its reference {reference.what}" if isinstance(reference, Unreadable) else ""
-    measure = partial(measure_file, prompt=video.prompt, store=store, advance=advance)
+    measure = partial(measure_file, prompt=video.prompt, store=store, bar=bar)
     try:
         try:
             result = measure(file, paired, unpaired=reason or NO_REFERENCE)
@@ -282,5 +277,5 @@ def work(
 ) -> Mapping[str, Any]:
     """Task: score one video into the store; a video that cannot be read is left to the process that asked."""
     with on(asked.device):
-        _one(_open(video.path, asked, store), reference, video, asked, store, lambda: None)
+        _one(_open(video.path, asked, store), reference, video, asked, store)
     return {}

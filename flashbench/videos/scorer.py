@@ -11,9 +11,9 @@ import numpy as np
 from flashbench.errors import UsageError
 from flashbench.metrics.base import Metric, measure
 from flashbench.metrics.device import on
-from flashbench.scores.measure import NO_REFERENCE, Digests, Question, score
+from flashbench.scores.measure import NO_REFERENCE, Answers, Digests, Question
 from flashbench.scores.table import lines, table
-from flashbench.types import Clip, Measurement
+from flashbench.types import Clip
 from flashbench.videos.settings import wanted
 
 if TYPE_CHECKING:
@@ -76,12 +76,11 @@ class Scorer:
             unpaired="" if other else f"reference: {spoilt_reference}" if spoilt_reference else NO_REFERENCE,
             unavailable={m.name: spoilt for m in self.metrics} if spoilt else self._wanted.unavailable,
         )
-
-        def one_pass(absent: Sequence[Metric], failures: dict[str, str]) -> tuple[list[Measurement], Digests]:
-            return measure(absent, made, other, prompt, failures=failures), digests
-
         with on(self._wanted.device):
-            answers, _ = score(question, one_pass, None)
+            answers = Answers(question, None)
+            if not answers.complete:
+                failures: dict[str, str] = {}
+                answers.add(measure(answers.absent, made, other, prompt, failures=failures), digests, failures)
         about: dict[str, Any] = {
             "protocol": self._wanted.protocol,
             "row": "memory",
@@ -89,7 +88,7 @@ class Scorer:
             "cluster": prompt or case,
         }
         about |= {"seed": seed, "replica": 0, "frames": len(made.frames), "clip": digests.clip}
-        return table(lines(about, answers))
+        return table(lines(about, answers.all()))
 
 
 def clip(frames: Images, fps: int | float | str | Fraction) -> tuple[Clip, str]:

@@ -11,7 +11,7 @@ from flashbench import keys, metrics
 from flashbench.assets import registry
 from flashbench.errors import UsageError
 from flashbench.metrics.base import Metric
-from flashbench.metrics.device import checked
+from flashbench.metrics.device import CPU, checked
 from flashbench.paths import PACKAGE, protocol_root, read_yaml
 from flashbench.vbench.dimensions import DIMENSIONS
 from flashbench.vbench.long import PREFIXES
@@ -53,12 +53,10 @@ class Wanted:
 
     def about_metrics(self) -> dict[str, Any]:
         """Name → identity, sha256 of its assets, why it cannot run here (or empty), and code that is not ours."""
-        known = registry.current()
-        here = set(known.names())
         return {
             metric.name: {
                 "identity": keys.plain(metric.identity),
-                "assets": {name: known.get(name).sha256 if name in here else "unknown" for name in metric.assets},
+                "assets": {name: _sha256(name) for name in metric.assets},
                 "obstacle": self.unavailable.get(metric.name, ""),
                 **metrics.third_party(metric),
             }
@@ -106,7 +104,7 @@ def wanted(
         metrics=found,
         frames=_frames(frames),
         size=_size(size),
-        device=checked(device),
+        device=device if device == CPU else checked(device),
         unavailable=unavailable,
         fresh=fresh,
     )
@@ -140,3 +138,9 @@ def _size(text: str) -> tuple[int, int] | None:
         fix = f"write native, or HEIGHTxWIDTH such as 1080x1920, at most {LARGEST} each"
         raise UsageError(f"invalid --size {text!r}", fix=fix)
     return size
+
+
+def _sha256(asset: str) -> str:
+    """What the registry says of an asset; `unknown` where it has none of that name."""
+    known = registry.current()
+    return known.get(asset).sha256 if asset in known.names() else "unknown"

@@ -103,16 +103,16 @@ def test_a_file_of_the_users_replaces_the_registry(world: World) -> None:
     [
         (lambda asset: asset.pop("licence"), "licence"),
         (lambda asset: asset.update(surprise=1), "exactly the fields"),
-        (lambda asset: asset.update(sha256="abc"), "is no sha256"),
-        (lambda asset: asset.update(bytes="12"), "is no bytes"),
+        (lambda asset: asset.update(sha256="abc"), "invalid sha256"),
+        (lambda asset: asset.update(bytes="12"), "invalid bytes"),
         (lambda asset: asset.update(sources=[]), "no sources"),
         (lambda asset: asset["sources"][0].update(kind="wheels"), "did you mean 'wheel'"),
         (lambda asset: asset["sources"][0].pop("version"), "package, version, member"),
-        (lambda asset: asset["sources"][0].update(package="--index-url=http://evil"), "is no package"),
-        (lambda asset: asset["sources"][0].update(version="1.0 --pre"), "is no version"),
-        (lambda asset: asset["sources"][0].update(member="../../etc/passwd"), "is no member"),
-        (lambda asset: asset["sources"][0].update(member="/etc/passwd"), "is no member"),
-        (lambda asset: asset["sources"][0].update(member="..\\passwd"), "is no member"),
+        (lambda asset: asset["sources"][0].update(package="--index-url=http://evil"), "invalid package"),
+        (lambda asset: asset["sources"][0].update(version="1.0 --pre"), "invalid version"),
+        (lambda asset: asset["sources"][0].update(member="../../etc/passwd"), "invalid member"),
+        (lambda asset: asset["sources"][0].update(member="/etc/passwd"), "invalid member"),
+        (lambda asset: asset["sources"][0].update(member="..\\passwd"), "invalid member"),
     ],
 )
 def test_a_wrong_registry_is_a_usage_error(world: World, change: Callable[[Any], Any], words: str) -> None:

@@ -202,7 +202,7 @@ def test_folders_are_checked_as_well(saved: Path) -> None:
     with pytest.raises(InvalidError, match="cannot be loaded"):
         load_stage1(saved)
     (saved / "stage1" / "config.json").write_text("{")
-    with pytest.raises(InvalidError, match="no configuration"):
+    with pytest.raises(InvalidError, match="not a configuration"):
         load_stage1(saved)
 
 

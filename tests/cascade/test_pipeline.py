@@ -258,7 +258,7 @@ def test_sizes_outside_the_release_are_warned_of(pipe: FlashVideoPipeline, caplo
         ({"guidance_scale": float("inf")}, "guidance is inf"),
         ({"refine_inference_steps": 0}, "nfe must be at least 1"),
         ({"degradation_step": 1000}, "outside 0 to 999"),
-        ({"degradation_step": 675.5}, "no whole number"),
+        ({"degradation_step": 675.5}, "not a whole number"),
         ({"num_videos_per_prompt": 0}, "num_videos_per_prompt is 0"),
         ({"generator": 0}, "a generator cannot be 0"),
         ({"callback_on_step_end_tensor_inputs": ["x"]}, "unknown tensor of a callback"),

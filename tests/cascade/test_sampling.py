@@ -270,7 +270,7 @@ def test_wrong_calls_say_what_is_wrong() -> None:
     for change, told in (
         ({"shift": 0.0}, "shift is 0.0"),
         ({"guidance": math.nan}, "guidance is nan"),
-        ({"degradation_step": 675.5}, "no whole number"),
+        ({"degradation_step": 675.5}, "not a whole number"),
     ):
         with pytest.raises(UsageError, match=told):
             sampling.refine(small(), z, context, noise=z, **change)  # type: ignore[arg-type]

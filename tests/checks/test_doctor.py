@@ -245,7 +245,7 @@ def test_calibration_ends_in_its_exit_code(
         return [right, replace(right, on="I04", found=1.2 if outcome == "wrong" else 1.05)]
 
     monkeypatch.setattr(calibration, "calibrate", scored)
-    monkeypatch.setattr(base.Metric, "obstacle", property(lambda self: "" if self.name == "musiq" else "not now"))
+    monkeypatch.setattr(base.Metric, "unavailable", property(lambda self: "" if self.name == "musiq" else "not now"))
     monkeypatch.setattr(requirements, "absent", lambda names: ())
     monkeypatch.setattr(readiness, "absent", lambda names: ())
     if outcome == "right":

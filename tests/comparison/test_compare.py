@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from support import fake_scores
 from support.scored_runs import LEVELS, compared, record, scored, shifted
 
-from flashbench.comparison.compare import compare, load, run
+from flashbench.comparison.compare import compare, compare_runs, load
 from flashbench.comparison.report import blocks, to_csv
 from flashbench.comparison.report import write as write_report
 from flashbench.comparison.verdict import needed, sentence
@@ -315,7 +315,7 @@ def test_options_of_scoring_beside_scores_are_noted(tmp_path: Path, monkeypatch:
     (tmp_path / "videos/clip.mp4").write_bytes(b"")
     monkeypatch.setattr("flashbench.comparison.compare.load", lambda *_, **__: ScoredRun(label="x", table=table))
     table = scored("A", LEVELS)
-    found = run([("", table), ("", tmp_path / "videos")], frames=8)
+    found = compare_runs([("", table), ("", tmp_path / "videos")], frames=8)
     assert found.notes[0] == "--frames is for videos, not for what is scored already: a table."
 
 
@@ -353,19 +353,19 @@ def test_a_metric_of_ones_own_is_compared() -> None:
 def test_the_baseline_is_a_label_or_what_was_written(tmp_path: Path) -> None:
     left, right = (str(write(tmp_path / x, scored(x.upper(), shifted(i)))) for i, x in enumerate(("a", "b")))
     sources = [("", left), ("", right)]
-    assert run(sources).baseline == "A"
-    assert run(sources, baseline="B").baseline == run(sources, baseline=right).baseline == "B"
-    assert run(sources, baseline=right + "/").baseline == "B"
-    assert run(sources, baseline=right).results[0].verdict == "better"
+    assert compare_runs(sources).baseline == "A"
+    assert compare_runs(sources, baseline="B").baseline == compare_runs(sources, baseline=right).baseline == "B"
+    assert compare_runs(sources, baseline=right + "/").baseline == "B"
+    assert compare_runs(sources, baseline=right).results[0].verdict == "better"
     with pytest.raises(UsageError, match="unknown baseline 'C'"):
-        run(sources, baseline="C")
+        compare_runs(sources, baseline="C")
 
 
 def test_unreadable_videos_are_listed(tmp_path: Path) -> None:
     videos = [{"case": "v00.mp4", "reason": ""}, {"case": "broken.mp4", "reason": "the file is empty"}]
     a = write(tmp_path / "a", scored("A", LEVELS), record(videos=videos))
     b = write(tmp_path / "b", scored("B", shifted(1)), record())
-    found = run([("", a), ("", b)])
+    found = compare_runs([("", a), ("", b)])
     assert found.unreadable == ("A: broken.mp4: the file is empty",)
     assert "## Not read, or not whole\n\n- A: broken.mp4: the file is empty" in markdown(blocks(found))
 

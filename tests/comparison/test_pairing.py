@@ -85,7 +85,7 @@ def test_pairing_by_prompt_needs_prompts() -> None:
 def test_an_unknown_way_is_a_wrong_call() -> None:
     with pytest.raises(UsageError, match="no way of pairing called 'size'"):
         pairs(["1.mp4"], ["1.mp4"], "size")
-    with pytest.raises(UsageError, match="no way of pairing and no file"):
+    with pytest.raises(UsageError, match="neither a way of pairing nor a file"):
         compared(scored("A", LEVELS), scored("B", LEVELS), pairs="absent.csv")
 
 

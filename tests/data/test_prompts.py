@@ -331,7 +331,7 @@ def test_a_users_rewrite_is_scored_against_its_original(tmp_path: Path) -> None:
 )
 def test_files_that_are_none_of_prompts(name: str, content: str, tmp_path: Path) -> None:
     (tmp_path / name).write_text(content, "utf-8")
-    with pytest.raises(InvalidError, match=r"no file of prompts|holds no prompt"):
+    with pytest.raises(InvalidError, match=r"not a file of prompts|holds no prompt"):
         prompts.suite(str(tmp_path / name))
 
 

@@ -67,7 +67,7 @@ def test_the_synthetic_clip_moves_and_differs_from_its_reference() -> None:
 
 @pytest.mark.usefixtures("pristine")
 def test_every_metric_without_a_network_scores_as_before() -> None:
-    everything = [metric for metric in map(metrics.get, metrics.names()) if not calibration.learned(metric)]
+    everything = [metric for metric in map(metrics.get, metrics.names()) if not metric.learned]
     # The synthetic clip has no prompt, and nobody recorded what it cost.
     known = [metric for metric in everything if not metric.reads_prompt and not isinstance(metric, Recorded)]
     checks = calibration.check([metric for metric in known if not metric.fallible])

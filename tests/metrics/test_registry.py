@@ -19,7 +19,7 @@ from flashbench import metrics, registry
 from flashbench.errors import UsageError
 from flashbench.metrics import fidelity
 from flashbench.metrics.registry import REGISTRY
-from flashbench.scores.key import score_key
+from flashbench.scores.measure import score_key
 from flashbench.types import Clip
 
 OURS = ("niqe", "niqe_pooled", "psnr", "sharpness", "ssim", "temporal_error")

@@ -96,7 +96,7 @@ def test_a_dry_run_takes_every_system_that_takes_weights(checkpoint: Path, name:
 
 
 def test_a_system_without_weights_is_refused() -> None:
-    with pytest.raises(UsageError, match="--system says what --weights are given to"):
+    with pytest.raises(UsageError, match="--system is only for a row of --weights"):
         Options(system="flashvideo").protocol("nfe")
 
 

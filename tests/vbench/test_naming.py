@@ -164,11 +164,11 @@ def test_where_vbenchs_tools_misread_names() -> None:
         ({"path": "..", "prompt": "x", "index": 0}, "plain file name"),
         ({"path": "a\\b", "prompt": "x", "index": 0}, "plain file name"),
         ({"path": "", "prompt": "x", "index": 0}, "plain file name"),
-        ({"path": "x", "prompt": "x", "index": -1}, "no line of a manifest"),
-        ({"path": "x", "prompt": "x", "index": True}, "no line of a manifest"),
-        ({"path": "x", "prompt": 5, "index": 0}, "no line of a manifest"),
-        ({"path": "x", "prompt": "x"}, "no line of a manifest"),
-        (["x"], "no line of a manifest"),
+        ({"path": "x", "prompt": "x", "index": -1}, "not a line of a manifest"),
+        ({"path": "x", "prompt": "x", "index": True}, "not a line of a manifest"),
+        ({"path": "x", "prompt": 5, "index": 0}, "not a line of a manifest"),
+        ({"path": "x", "prompt": "x"}, "not a line of a manifest"),
+        (["x"], "not a line of a manifest"),
     ],
 )
 def test_broken_manifests(tmp_path: Path, line: object, why: str) -> None:
@@ -182,7 +182,7 @@ def test_broken_manifests(tmp_path: Path, line: object, why: str) -> None:
 def test_a_manifest_that_is_no_text_or_says_things_twice(tmp_path: Path) -> None:
     path = tmp_path / "manifest.jsonl"
     path.write_bytes(b"\xff\xfe{")
-    with pytest.raises(InvalidError, match="no line of a manifest"):
+    with pytest.raises(InvalidError, match="not a line of a manifest"):
         naming.read_manifest(path)
     path.write_text(naming.manifest_text([Named("a.mp4", "x", 0), Named("A.mp4", "y", 0)]))
     with pytest.raises(InvalidError, match="listed twice"):

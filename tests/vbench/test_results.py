@@ -132,8 +132,8 @@ def test_numbers_too_large_for_a_float() -> None:
         ("[1]", "not a mapping"),
         ("{", "is not JSON"),
         ('{"scene": [0.1, []], "scene": [0.2, []]}', "a key is there twice"),
-        ('{"scene": 0.4}', "no list with an overall"),
-        ('{"scene": []}', "no list with an overall"),
+        ('{"scene": 0.4}', "not a list with an overall"),
+        ('{"scene": []}', "not a list with an overall"),
         ('{"sceen": [0.4, []]}', "unknown VBench dimension 'sceen'"),
         ('{"scene": ' + "[" * 100_000, "is not JSON"),
     ],
@@ -182,7 +182,7 @@ def test_archives_that_lie(tmp_path: Path) -> None:
     "name", ["../x_eval_results.json", "a/b_eval_results.json", "a\\b_eval_results.json", "x.json"]
 )
 def test_names_that_leave_the_archive_are_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(InvalidError, match="no plain name"):
+    with pytest.raises(InvalidError, match="invalid name"):
         results.export([ResultFile(name, {})], tmp_path / "out.zip")
     assert not list(tmp_path.iterdir())
 

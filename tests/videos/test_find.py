@@ -88,7 +88,7 @@ def test_files_that_hold_no_prompts(content: str, tmp_path: Path) -> None:
     if not content:
         assert find.prompted(videos, path)[1] == ["1 of 1 videos have no prompt, a.mp4 among them"]
         return
-    with pytest.raises(InvalidError, match="no file of prompts|empty or no text"):
+    with pytest.raises(InvalidError, match="not a file of prompts|empty or no text"):
         find.prompted(videos, path)
 
 
@@ -184,7 +184,7 @@ def test_prompts_of_a_pipe_or_a_device_are_refused(tmp_path: Path) -> None:
 def test_seeds_are_integers_of_64_bits(seed: str, tmp_path: Path) -> None:
     videos = find.find([folder(tmp_path / "v", "a.mp4")])[1]
     (path := tmp_path / "p.jsonl").write_text(f'{{"path": "a.mp4", "prompt": "x", "seed": {seed}}}\n')
-    with pytest.raises(InvalidError, match="no file of prompts"):
+    with pytest.raises(InvalidError, match="not a file of prompts"):
         find.prompted(videos, path)
     for written, read in (("-9223372036854775808", -(2**63)), ("7.0", 7), ('"7"', 7), ("null", 2), ("0", 0)):
         path.write_text(f'{{"path": "a.mp4", "prompt": "x", "seed": {written}, "index": 2}}\n')

@@ -145,7 +145,7 @@ def test_a_failure_costs_one_request(make: Make, tmp_path: Path, what: str, why:
 @pytest.mark.parametrize("value", ["NaN", "Infinity", "null", '"0.5"', "true", "[0.5]"])
 def test_answers_that_are_no_numbers(make: Make, value: str) -> None:
     bad, good = ask(make(), f"value {value}", "good")
-    assert failed(bad, "no number") and good == (0.5, "")
+    assert failed(bad, "not a number") and good == (0.5, "")
 
 
 def test_a_worker_that_left_after_its_answer_is_started_again(make: Make, tmp_path: Path) -> None:
