@@ -20,7 +20,7 @@ from flashbench import metrics
 from flashbench.engine import LocalEngine
 from flashbench.metrics.base import About, Metric, Stream
 from flashbench.run.score import score as score_protocol
-from flashbench.scores.measure import Digests, Question, known, score
+from flashbench.scores.measure import Answers, Digests, Question, known
 from flashbench.store import Store
 from flashbench.types import Clip, Measurement, Scope
 
@@ -120,17 +120,13 @@ def test_only_what_is_missing_costs_a_pass(tmp_path: Path) -> None:
     kept, pair, absent = Flaky(first="works"), metrics.get("psnr"), metrics.get("temporal_flicker")
     digests = Digests(clip.digest, None)
     question = Question(metrics=[kept, pair, absent], digests=digests, unpaired="none", unavailable={absent.name: "no"})
-    asked = list[list[str]]()
-
-    def one_pass(wanted: Any, failures: dict[str, str]) -> tuple[list[Measurement], Digests]:
-        asked.append([metric.name for metric in wanted])
-        return [metric.measure(clip) for metric in wanted], digests
-
-    first, _ = score(question, one_pass, store)
-    assert [answer.measurement.reason for answer in first] == ["", "none", "no"]
-    assert [bool(answer.key) for answer in first] == [True, False, False], "what is not asked has no key"
-    again, _ = score(question, one_pass, store)
-    assert asked == [["flaky"]] and again[0].measurement == first[0].measurement
+    answers = Answers(question, store)
+    assert answers.absent == [kept] and not answers.complete
+    answers.add([kept.measure(clip)], digests, {})
+    assert [scored.measurement.reason for scored in answers.all()] == ["", "none", "no"]
+    assert [bool(scored.key) for scored in answers.all()] == [True, False, False], "what is not asked has no key"
+    again = Answers(question, store)
+    assert again.complete and again.all()[0].measurement == answers.all()[0].measurement and len(kept.calls) == 1
     assert set(known(question, store)) == {"flaky", "psnr", "temporal_flicker"}
 
 

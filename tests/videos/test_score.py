@@ -221,9 +221,9 @@ def test_wrong_calls(folder: Path, tmp_path: Path) -> None:
         ({"frames": 0}, "--frames 0"),
         ({"size": "1080"}, "--size '1080'"),
         ({"size": "0x10"}, "--size '0x10'"),
-        ({"reference": tmp_path / "gone"}, "is no folder"),
+        ({"reference": tmp_path / "gone"}, "is not a folder"),
         ({"metrics": ["psnr"]}, "add --reference DIR"),
-        ({"metrics": [3]}, "3 is no metric"),
+        ({"metrics": [3]}, "3 is not a metric"),
         ({"size": "20000x16"}, "at most 16384 each"),
     ):
         with pytest.raises(UsageError, match=said):
