@@ -195,7 +195,7 @@ def test_prompts_are_unicode_of_any_kind(tmp_path: Path) -> None:
     videos = find.find([folder(tmp_path / "v", "a.mp4", "b.mp4")])[1]
     (path := tmp_path / "p.json").write_text('{"a.mp4": "\\ud800"}')
     for prompts in (path, {"a.mp4": "\ud800"}, {"\ud800": "x"}):
-        with pytest.raises(InvalidError, match="no Unicode"):
+        with pytest.raises(InvalidError, match="not Unicode"):
             find.prompted(videos, prompts)
     (path := tmp_path / "p.csv").write_text('path,prompt\na.mp4,one\u2028two\x85\nb.mp4,"three\nfour, five"\n', "utf-8")
     assert [video.prompt for video in find.prompted(videos, path)[0]] == ["one\u2028two\x85", "three\nfour, five"]
