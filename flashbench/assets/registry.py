@@ -135,7 +135,7 @@ def _stamp(file: Path) -> tuple[int, ...]:
 def _read(file: Path, stamp: object, lock: Path, locked: object) -> Mapping[str, Asset]:
     listed, pins = read_yaml(file).get("assets"), read_yaml(lock) if locked else {}
     if not isinstance(listed, dict):
-        raise UsageError(f"{file}: no mapping `assets`", fix="see flashbench/assets.yaml for the form")
+        raise UsageError(f"{file}: no mapping `assets`", fix="see flashbench/assets/assets.yaml for the form")
     for name, entry in listed.items():
         if isinstance(entry, dict) and entry.get("sha256") == UNKNOWN and isinstance(pin := pins.get(name), dict):
             listed[name] = entry | pin

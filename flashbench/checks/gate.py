@@ -203,7 +203,7 @@ def _before(
 
 
 def _here(protocol: Protocol) -> dict[str, Any]:
-    """What `scoring.numerics` says of clips and scores that are made on this machine."""
+    """What `run.score.numerics` says of clips and scores that are made on this machine."""
     made = {"key": "-", "numerics": keys.numerics_class(threads=protocol.threads)}
     found: dict[str, Any] = json.loads(numerics(protocol, [made]))
     return found

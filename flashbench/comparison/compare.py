@@ -1,6 +1,6 @@
 """`flashbench compare`: is one set of videos better than another? Paired tests, one verdict and sentence per metric.
 
-The clips of two runs are paired (`flashbench.videos.pairing`), each metric's differences go through `stats.contrast`
+The clips of two runs are paired (`comparison.pairing`), each metric's differences go through `stats.contrast`
 with the cluster as their unit, and all p values of the call are one family (Holm). Runs whose scores mean different
 things (another version, weights, frames, size, numerics) are refused.
 """
@@ -57,7 +57,7 @@ def compare(
             each run.
         prompts, reference, frames, size: as in `flashbench.score`, for sources that are videos.
 
-    Columns: `flashbench.videos.paired.COLUMNS` and `sentence`. Fewer than three clusters give no verdict.
+    Columns: `flashbench.comparison.verdict.COLUMNS` and `sentence`. Fewer than three clusters give no verdict.
 
     Raises:
         UsageError: something asked for is not there or not known, or is for videos where all is scored already.

@@ -37,7 +37,7 @@ REWRITES: Mapping[str, str] = MappingProxyType({"longer": "vbench-longer-prompts
 """Rewrite → the asset whose lines are those of `FULL_INFO`: GPT-4o's long prompts, which the paper generates from."""
 FULL_INFO = "vbench-full-info"
 LAPTOP: Mapping[str, str] = MappingProxyType({"laptop": "test", "laptop-dev": "dev"})
-"""The laptop's suites → their split of `flashbench.scenes`."""
+"""The laptop's suites → their split of `flashbench.data.scenes`."""
 FLICKERING = "temporal_flickering"
 NATIVE_FLICKERING = "vbench_temporal_flickering"
 FILES = (".txt", ".csv", ".jsonl", ".json")

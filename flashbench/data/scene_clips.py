@@ -1,4 +1,4 @@
-"""Clips of captioned scenes: an antialiased object that moves over a photographic texture (see `flashbench.scenes`)."""
+"""Clips of captioned scenes: an antialiased object that moves over a photographic texture (see `flashbench.data.scenes`)."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Table 1 from scores: VBench's sixteen dimensions in percent, and Quality, Semantic and Total made of them.
 
 A dimension is scored only on the clips whose prompts serve it. The three aggregates are the arithmetic of
-`metrics.vbench.dimensions` on the dimensions' own values, so that every row of the table adds up; one that lacks a
+`vbench.dimensions` on the dimensions' own values, so that every row of the table adds up; one that lacks a
 dimension has no value and says which. Their intervals, and those of differences between rows, leave out one prompt at a
 time, from all the dimensions that it serves together (delete-one-prompt jackknife), so that dimensions which share
 prompts are not taken for independent. Simulated with five seeds a prompt they cover 0.94 to 0.96 from 2 prompts a suite

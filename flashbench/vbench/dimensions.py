@@ -232,7 +232,7 @@ def as_measured(
     Papers print dimensions in percent. A table with VBench's Total stays as it is: there ours are in percent too.
 
     Args:
-        published: as `flashbench.published.published` gives them.
+        published: as `protocol.published.published` gives them.
         metrics: dimension → name of the metric that measures it.
     """
     if any("total_score" in cells for rows in published.values() for cells in rows.values()):

@@ -52,9 +52,9 @@ def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 def test_the_wheel_carries_what_it_needs_and_nothing_else(wheel: Path) -> None:
     inside = set(zipfile.ZipFile(wheel).namelist())
-    protocols = {f"flashbench/{path.relative_to(ROOT)}" for path in (ROOT / "protocols").rglob("*.yaml")}
+    protocols = {f"flashbench/shipped/{path.relative_to(ROOT)}" for path in (ROOT / "protocols").rglob("*.yaml")}
     assert protocols and protocols <= inside, sorted(protocols - inside)
-    assert {"flashbench/py.typed", "flashbench/assets.yaml"} <= inside
+    assert {"flashbench/py.typed", "flashbench/assets/assets.yaml"} <= inside
     other = [name for name in inside if not name.startswith(("flashbench/", "flashbench-"))]
     assert not other, other
 
@@ -64,7 +64,7 @@ def test_the_wheel_works_in_an_empty_folder_without_extras(environment: Path, tm
     code = """
 import importlib.util, pathlib, flashbench
 home = pathlib.Path(flashbench.__file__).parent
-print(sorted(path.stem for path in (home / "protocols").glob("*.yaml")))
+print(sorted(path.stem for path in (home / "shipped" / "protocols").glob("*.yaml")))
 print([name for name in ("torch", "diffusers", "pyiqa", "dvc") if importlib.util.find_spec(name)])
 for name in flashbench.__all__:
     getattr(flashbench, name)
