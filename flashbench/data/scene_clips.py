@@ -1,4 +1,4 @@
-"""Clips of captioned scenes: an antialiased object that moves over a photographic texture (see `flashbench.data.scenes`)."""
+"""Clips of captioned scenes (`data.scenes`): an antialiased object that moves over a photographic texture."""
 
 from __future__ import annotations
 
