@@ -149,7 +149,10 @@ class LocalEngine:
         self.close()
 
     def run(self, tasks: Sequence[Task], *, store: Store, title: str, unit: str) -> dict[str, Mapping[str, Any]]:
-        """See `Engine.run`. A worker that is killed is replaced, and its task tried once more."""
+        """Run every task once in processes of this machine; returns key → record, as `Engine.run` says.
+
+        A worker that is killed is replaced, and its task tried once more.
+        """
         unique = list({task.key: task for task in tasks}.values())
         with Progress() as progress:
             total = progress.add(title, total=len(unique), unit=unit)
@@ -158,7 +161,7 @@ class LocalEngine:
             return _Run(self, unique, store, progress, total).go(min(self.workers, len(unique)))
 
     def close(self) -> None:
-        """Send the workers home."""
+        """End the worker processes that are alive between runs."""
         for worker in self.staff:
             if worker.process.is_alive():
                 worker.pipe.send(None)

@@ -78,8 +78,8 @@ def cpu_isa() -> str:
     import numpy as np
 
     config: Any = np.show_config(mode="dicts")
-    found = config["SIMD Extensions"].get("found", [])
-    return f"{platform.machine()}/{found[-1] if found else 'baseline'}"
+    extensions = config["SIMD Extensions"].get("found", [])
+    return f"{platform.machine()}/{extensions[-1] if extensions else 'baseline'}"
 
 
 def numerics_class(*, threads: int, device: str = "cpu", dtype: str = "float32") -> dict[str, str | int]:
@@ -112,14 +112,14 @@ def scoring_class(*libraries: str, device: str = "cpu") -> dict[str, str | int]:
 
     Where torch is one of them, its threads count too (they decide the order of sums), and the `device` of networks.
     """
-    found: dict[str, str | int] = {"device": "cpu", "isa": cpu_isa(), **versions("numpy", "scipy", *libraries)}
-    if "torch" in libraries and found["torch"] != "absent":
+    facts: dict[str, str | int] = {"device": "cpu", "isa": cpu_isa(), **versions("numpy", "scipy", *libraries)}
+    if "torch" in libraries and facts["torch"] != "absent":
         import torch
 
-        found["threads"] = torch.get_num_threads()
+        facts["threads"] = torch.get_num_threads()
         if device != "cpu":
-            found["device"] = torch.cuda.get_device_name(device)
-    return found
+            facts["device"] = torch.cuda.get_device_name(device)
+    return facts
 
 
 # --- identity of code -------------------------------------------------------------------------------------------
@@ -147,19 +147,19 @@ def _imports(source: str, package: str) -> frozenset[str]:
     `from a import b` is a.b where that is a module, otherwise a: a package's own file, which gathers its modules, is
     not a dependency of each of them.
     """
-    found: set[str] = set()
+    modules: set[str] = set()
     here = package.split(".")
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names if alias.name.split(".")[0] == here[0]}
+            modules |= {alias.name for alias in node.names if alias.name.split(".")[0] == here[0]}
         elif isinstance(node, ast.ImportFrom):
             above = here[: len(here) + 1 - node.level] if node.level else []
             base = ".".join([*above, *filter(None, [node.module])])
             if base.split(".")[0] != here[0]:
                 continue
             inner = [f"{base}.{alias.name}" for alias in node.names]
-            found |= {name if _module_file(name) else base for name in inner}
-    return frozenset(found)
+            modules |= {name if _module_file(name) else base for name in inner}
+    return frozenset(modules)
 
 
 def import_closure(module: str, *, stop: frozenset[str] = frozenset()) -> dict[str, Path]:
@@ -167,15 +167,15 @@ def import_closure(module: str, *, stop: frozenset[str] = frozenset()) -> dict[s
 
     Modules in `stop` are neither included nor followed.
     """
-    found: dict[str, Path] = {}
+    files: dict[str, Path] = {}
     queue = [module]
     while queue:
         name = queue.pop()
-        if name not in found and name not in stop and (path := _module_file(name)) is not None:
-            found[name] = path
+        if name not in files and name not in stop and (path := _module_file(name)) is not None:
+            files[name] = path
             package = name if path.name == "__init__.py" or "." not in name else name.rpartition(".")[0]
             queue += sorted(_imports(path.read_text(encoding="utf-8"), package))
-    return found
+    return files
 
 
 def _is_text(node: ast.stmt) -> bool:

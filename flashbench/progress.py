@@ -78,8 +78,8 @@ class Task:
         rate = self.rate
         parts = [f"{self.done}/{self.total}" if self.total is not None else f"{self.done}"]
         if rate > 0:
-            one = self.unit.removesuffix("s")
-            parts.append(f"{rate:.1f} {self.unit}/s" if rate >= 1 else f"{1 / rate:.1f} s/{one}")
+            singular = self.unit.removesuffix("s")
+            parts.append(f"{rate:.1f} {self.unit}/s" if rate >= 1 else f"{1 / rate:.1f} s/{singular}")
         if self.finished:
             parts.append(f"took {duration(now - self.began)}")
         elif rate > 0 and self.total is not None:

@@ -26,7 +26,7 @@ class Named(Protocol):
 
     @property
     def name(self) -> str:
-        """What it is found by."""
+        """The name that the thing is found by."""
 
 
 T = TypeVar("T", bound=Named)
@@ -65,10 +65,10 @@ class Registry(Generic[T]):
         caller = sys._getframe(1)
         scope, place = caller.f_globals, f"{caller.f_globals['__name__']}, line {caller.f_lineno}"
         for thing in things:
-            known = self._ours.get(thing.name)
-            anew = known and known.scope is not scope and known.scope["__name__"] == scope["__name__"]
-            if known and not anew:
-                raise self._twice(thing.name, known.place, place)
+            earlier = self._ours.get(thing.name)
+            anew = earlier and earlier.scope is not scope and earlier.scope["__name__"] == scope["__name__"]
+            if earlier and not anew:
+                raise self._twice(thing.name, earlier.place, place)
             self._ours[thing.name] = _Ours(thing, place, scope)
 
     def family(self, prefix: str, placeholder: str, make: Callable[[str], T]) -> None:
@@ -136,10 +136,10 @@ class Registry(Generic[T]):
 
     @cached_property
     def _offered(self) -> Mapping[str, tuple[EntryPoint, ...]]:
-        found: dict[str, tuple[EntryPoint, ...]] = {}
+        offers: dict[str, tuple[EntryPoint, ...]] = {}
         for entry in entry_points(group=self.group):
-            found[entry.name] = (*found.get(entry.name, ()), entry)
-        return found
+            offers[entry.name] = (*offers.get(entry.name, ()), entry)
+        return offers
 
     def _loaded(self, entry: EntryPoint) -> T:
         name = entry.name
@@ -149,10 +149,10 @@ class Registry(Generic[T]):
             what = f"{self.kind} {name!r} cannot be loaded from {entry.value}: {error}"
             raise UsageError(what, fix="reinstall the package that offers it") from error
         if not isinstance(thing, self.base) or thing.name != name:
-            wanted = self.base.__name__
+            base = self.base.__name__
             raise UsageError(
-                f"entry point {name!r} ({entry.value}) is not a {self.group}.{wanted} named {name!r}",
-                fix=f"let the entry point of group {self.group} lead to a {wanted} instance of its own name",
+                f"entry point {name!r} ({entry.value}) is not a {self.group}.{base} named {name!r}",
+                fix=f"let the entry point of group {self.group} lead to a {base} instance of its own name",
             )
         return thing
 
@@ -178,7 +178,7 @@ def _editable(package: Distribution) -> bool:
 
 
 @lru_cache(maxsize=256)
-def _source(kind: type, modules: tuple[str, ...]) -> str:
+def _source(cls: type, modules: tuple[str, ...]) -> str:
     """sha256 over the files of modules and of what they import of their own packages.
 
     Read once per class, for what runs is what was imported. A class without a file (typed in, a notebook's) is like no
@@ -186,8 +186,8 @@ def _source(kind: type, modules: tuple[str, ...]) -> str:
     """
     files = dict[str, Path]()
     for name in modules:
-        own = getattr(sys.modules.get(name), "__file__", None)
-        files |= keys.import_closure(name) or ({name: Path(own)} if own and Path(own).is_file() else {})
+        file = getattr(sys.modules.get(name), "__file__", None)
+        files |= keys.import_closure(name) or ({name: Path(file)} if file and Path(file).is_file() else {})
     if not files:
         return uuid4().hex
     state = hashlib.sha256()

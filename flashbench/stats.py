@@ -146,19 +146,19 @@ def pooled(statistics: Floats, clusters: Labels, finalize: Evaluate, *, of: int 
 def estimate(scores: pd.DataFrame, metric: Metric, row: str, *, replica: int = 0, of: int | None = None) -> Estimate:
     """A row's value of a metric: `mean`, or `pooled` for a set metric. Missing clips are counted with their reasons."""
     lines = _lines(scores, metric, row, replica)
-    asked = of or len(lines.asked)
+    total = of or len(lines.asked)
     if metric.scope == "set":
-        found = pooled(lines.data, lines.clusters, _remembering(metric), of=asked)
+        result = pooled(lines.data, lines.clusters, _remembering(metric), of=total)
     else:
-        found = mean(lines.data, lines.clusters, _cases(lines.pairs), of=asked, binary=metric.binary)
+        result = mean(lines.data, lines.clusters, _cases(lines.pairs), of=total, binary=metric.binary)
     if metric.computed:
-        found = replace(found, low=found.value, high=found.value)
-    if found.n >= asked:
-        return replace(found, reason=_join(found.reason, lines.notes))
-    why = lines.reasons or ("no score" if found.n else f"no score of row {row!r}")
-    if found.n:
-        why = _join(f"{asked - found.n} of {asked} clips missing: {why}", found.reason, lines.notes)
-    return replace(found, reason=why)
+        result = replace(result, low=result.value, high=result.value)
+    if result.n >= total:
+        return replace(result, reason=_join(result.reason, lines.notes))
+    why = lines.reasons or ("no score" if result.n else f"no score of row {row!r}")
+    if result.n:
+        why = _join(f"{total - result.n} of {total} clips missing: {why}", result.reason, lines.notes)
+    return replace(result, reason=why)
 
 
 def contrast(scores: pd.DataFrame, metric: Metric, first: str, second: str, *, replica: int = 0) -> Contrast:
@@ -168,11 +168,12 @@ def contrast(scores: pd.DataFrame, metric: Metric, first: str, second: str, *, r
     pooled values over the same clips, jackknife-t of that difference. What is computed and not measured is exact: its
     bounds are the effect, and there is no p.
     """
-    one, two = _lines(scores, metric, first, replica), _lines(scores, metric, second, replica)
-    units, evaluate, n = _paired(metric, one, two)
+    first_lines, second_lines = _lines(scores, metric, first, replica), _lines(scores, metric, second, replica)
+    units, evaluate, n = _paired(metric, first_lines, second_lines)
     effect, se, reason = _jackknife(units, evaluate)
     if n == 0:
-        reason = _join(one.reasons, two.reasons) or f"no case in which both {first!r} and {second!r} have a score"
+        reason = _join(first_lines.reasons, second_lines.reasons)
+        reason = reason or f"no case in which both {first!r} and {second!r} have a score"
     half, p = _t(effect, se, len(units))
     low, high = effect - half, effect + half
     if metric.binary and not math.isnan(se):
@@ -181,7 +182,8 @@ def contrast(scores: pd.DataFrame, metric: Metric, first: str, second: str, *, r
         low, high, se, p = effect, effect, 0.0, math.nan
     return Contrast(
         metric=metric.name, first=first, second=second, replica=replica, effect=effect, low=low, high=high, p=p, se=se,
-        n=n, of=len(one.asked | two.asked), clusters=len(units), reason=_join(reason, one.notes, two.notes),
+        n=n, of=len(first_lines.asked | second_lines.asked), clusters=len(units),
+        reason=_join(reason, first_lines.notes, second_lines.notes),
     )  # fmt: skip
 
 
@@ -193,14 +195,14 @@ def against_baseline(
 
     The reference itself (`REFERENCE`) is in neither family on metrics of a pair, nor is a metric that is computed.
     """
-    others, named = [row for row in rows if row != baseline], set(primary)
+    others, primaries = [row for row in rows if row != baseline], set(primary)
     tested = [metric for metric in metrics if not metric.computed]
-    asked = [(m, row) for m in tested for row in others if (m.scope, row) != ("pair", REFERENCE)]
-    found = [contrast(scores, m, row, baseline, replica=replica) for m, row in asked]
-    family = np.array([c.metric in named for c in found], dtype=bool)
-    p = np.array([c.p for c in found], dtype=np.float64)
+    pairs = [(m, row) for m in tested for row in others if (m.scope, row) != ("pair", REFERENCE)]
+    contrasts = [contrast(scores, m, row, baseline, replica=replica) for m, row in pairs]
+    family = np.array([c.metric in primaries for c in contrasts], dtype=bool)
+    p = np.array([c.p for c in contrasts], dtype=np.float64)
     adjusted = np.where(family, holm(np.where(family, p, np.nan)), benjamini_hochberg(np.where(family, np.nan, p)))
-    tests = zip(found, family, adjusted, strict=True)
+    tests = zip(contrasts, family, adjusted, strict=True)
     return [Comparison(contrast=c, primary=bool(inside), adjusted=float(q)) for c, inside, q in tests]
 
 
@@ -249,9 +251,9 @@ def benjamini_hochberg(p: Floats) -> Floats:
     from scipy.stats import false_discovery_control  # a second of imports, for tables of protocols only
 
     adjusted = np.full(p.shape, np.nan)
-    at = np.flatnonzero(~np.isnan(p))
-    if len(at):
-        adjusted[at] = false_discovery_control(p[at], method="bh")
+    members = np.flatnonzero(~np.isnan(p))
+    if len(members):
+        adjusted[members] = false_discovery_control(p[members], method="bh")
     return adjusted
 
 
@@ -282,37 +284,37 @@ def _lines(scores: pd.DataFrame, metric: Metric, row: str, replica: int) -> _Lin
         what = f"two scores of {metric.name} for row {row!r}, case {case!r}, seed {seed}, replica {replica}"
         raise InvalidError(what, fix="score the protocol again: a clip has one score of a metric")
     if metric.scope == "set":
-        lists = [np.asarray(one, dtype=np.float64) for one in part["statistics"]]
-        at = [i for i, one in enumerate(lists) if len(one)]
-        data = np.stack([lists[i] for i in at]) if at else np.empty((0, 0))
+        lists = [np.asarray(statistics, dtype=np.float64) for statistics in part["statistics"]]
+        places = [i for i, statistics in enumerate(lists) if len(statistics)]
+        data = np.stack([lists[i] for i in places]) if places else np.empty((0, 0))
     else:
         values = part["value"].to_numpy(dtype=np.float64)
-        at = np.flatnonzero(~np.isnan(values)).tolist()
-        data = values[at]
-    kept = set(at)
+        places = np.flatnonzero(~np.isnan(values)).tolist()
+        data = values[places]
+    scored = set(places)
     return _Lines(
-        pairs=[pairs[i] for i in at],
-        clusters=part["cluster"].to_numpy(dtype=np.str_)[at],
+        pairs=[pairs[i] for i in places],
+        clusters=part["cluster"].to_numpy(dtype=np.str_)[places],
         data=data,
         asked=set(pairs),
-        reasons=_tally(why for i, why in enumerate(part["reason"]) if i not in kept),
-        notes=_tally(why for i, why in enumerate(part["reason"]) if i in kept),
+        reasons=_tally(why for i, why in enumerate(part["reason"]) if i not in scored),
+        notes=_tally(why for i, why in enumerate(part["reason"]) if i in scored),
     )
 
 
-def _paired(metric: Metric, one: _Lines, two: _Lines) -> tuple[Floats, Evaluate, int]:
+def _paired(metric: Metric, first: _Lines, second: _Lines) -> tuple[Floats, Evaluate, int]:
     """Units of the pairs that both have ([G] mean differences or [G, 2, S] sums), their evaluation, number of pairs."""
-    place = {pair: i for i, pair in enumerate(two.pairs)}
-    shared = [(i, place[pair]) for i, pair in enumerate(one.pairs) if pair in place]
-    at, of_two = [i for i, _ in shared], [j for _, j in shared]
-    clusters = one.clusters[at]
+    place = {pair: i for i, pair in enumerate(second.pairs)}
+    shared = [(i, place[pair]) for i, pair in enumerate(first.pairs) if pair in place]
+    places, second_places = [i for i, _ in shared], [j for _, j in shared]
+    clusters = first.clusters[places]
     if metric.scope == "set":
         pool = _pool(_remembering(metric))
-        both = np.stack([one.data[at], two.data[of_two]], axis=1) if at else np.empty((0, 2, 0))
-        return _cluster_sums(both, clusters), lambda units: pool(units[:, 0]) - pool(units[:, 1]), len(at)
+        sums = np.stack([first.data[places], second.data[second_places]], axis=1) if places else np.empty((0, 2, 0))
+        return _cluster_sums(sums, clusters), lambda units: pool(units[:, 0]) - pool(units[:, 1]), len(places)
     with np.errstate(invalid="ignore"):  # inf − inf: both equal to the reference
-        differences = np.asarray(one.data[at] - two.data[of_two])
-    return _cluster_means(differences, clusters, _cases([one.pairs[i] for i in at])), np.mean, len(at)
+        differences = np.asarray(first.data[places] - second.data[second_places])
+    return _cluster_means(differences, clusters, _cases([first.pairs[i] for i in places])), np.mean, len(places)
 
 
 def _cases(pairs: list[tuple[str, int]]) -> Labels:

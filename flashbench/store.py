@@ -68,8 +68,8 @@ def write_whole(path: Path, content: bytes, *, draft: Path) -> None:
 
 def _files(folder: Path) -> dict[str, Path]:
     """Every file of an entry but its record, by relative name."""
-    found = {str(path.relative_to(folder)): path for path in sorted(folder.rglob("*")) if path.is_file()}
-    return {name: path for name, path in found.items() if name != RECORD}
+    files = {str(path.relative_to(folder)): path for path in sorted(folder.rglob("*")) if path.is_file()}
+    return {name: path for name, path in files.items() if name != RECORD}
 
 
 class Store:
@@ -109,8 +109,8 @@ class Store:
         record = self.clip_record(key)
         path = self.clip_path(key)
         clip = video.read(path, fps=Fraction(record["fps"]))
-        if (found := clip.digest) != (recorded := record["digest"]):
-            what = f"the clip {path} is not the one that was made: digest {found[:12]}, recorded {recorded[:12]}"
+        if (digest := clip.digest) != (recorded := record["digest"]):
+            what = f"the clip {path} is not the one that was made: digest {digest[:12]}, recorded {recorded[:12]}"
             raise IntegrityError(what, fix=f"remove {path.parent}; the next run makes it again")
         return clip
 
@@ -145,7 +145,7 @@ class Store:
         self._put(self._facts_path(key), {**facts, "key": key})
 
     def facts(self, key: str) -> dict[str, Any] | None:
-        """What was kept under `key`, or None; its checksum is verified."""
+        """The facts that `put_facts` kept under `key`, or None; its checksum is verified."""
         path = self._facts_path(key)
         return _unseal(path, key) if path.exists() else None
 

@@ -40,8 +40,8 @@ class Calls:
     @property
     def pairs(self) -> dict[tuple[str, str], int]:
         """Files that call each other, each pair once → calls in both directions."""
-        both = {pair for pair in self.arrows if pair < pair[::-1] in self.arrows}
-        return {pair: self.arrows[pair] + self.arrows[pair[::-1]] for pair in sorted(both)}
+        mutual = {pair for pair in self.arrows if pair < pair[::-1] in self.arrows}
+        return {pair: self.arrows[pair] + self.arrows[pair[::-1]] for pair in sorted(mutual)}
 
     def __enter__(self) -> Calls:
         self._start = sys._getframe(1)
@@ -83,11 +83,11 @@ def run(arguments: list[str]) -> tuple[Calls, int]:
 
 
 def report(calls: Calls) -> str:
-    """The three lists as text."""
+    """A command's calls as text: the files entered, the arrows between files, and the mutual pairs."""
     lists: list[tuple[str, list[tuple[str, int]]]] = [
         ("files", sorted(calls.files.items())),
         ("arrows", [(f"{caller} -> {called}", number) for (caller, called), number in sorted(calls.arrows.items())]),
-        ("mutual pairs", [(f"{one} <-> {other}", number) for (one, other), number in calls.pairs.items()]),
+        ("mutual pairs", [(f"{file} <-> {partner}", number) for (file, partner), number in calls.pairs.items()]),
     ]
     lines = [[f"{title}: {len(rows)}", *(f"{number:8d}  {row}" for row, number in rows)] for title, rows in lists]
     return "\n".join(line for block in lines for line in block)
@@ -96,6 +96,6 @@ def report(calls: Calls) -> str:
 if __name__ == "__main__":
     if not sys.argv[1:]:
         sys.exit(__doc__)
-    found, status = run(sys.argv[1:])
-    print(report(found))
+    calls, status = run(sys.argv[1:])
+    print(report(calls))
     sys.exit(status)

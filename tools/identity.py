@@ -64,13 +64,13 @@ def components() -> dict[str, tuple[str, int]]:
 
     things: dict[str, Any] = {f"system {name}": systems.get(name) for name in systems.names()}
     things |= {f"metric {name}": metrics.get(name) for name in metrics.names()}
-    found = {name: (type(thing).__module__, int(thing.version)) for name, thing in things.items()}
-    found["recipes"] = ("flashbench.laptop.recipes", settings.VERSION)
-    found["material"] = ("flashbench.data.material", material.VERSION)
-    found["noise"] = ("flashbench.systems.inputs", NOISE_RECIPE)
-    found["cases"] = ("flashbench.protocol.cases", cases.VERSION)
-    found["keys"] = ("flashbench.keys", keys.SCHEMA)
-    return found
+    entries = {name: (type(thing).__module__, int(thing.version)) for name, thing in things.items()}
+    entries["recipes"] = ("flashbench.laptop.recipes", settings.VERSION)
+    entries["material"] = ("flashbench.data.material", material.VERSION)
+    entries["noise"] = ("flashbench.systems.inputs", NOISE_RECIPE)
+    entries["cases"] = ("flashbench.protocol.cases", cases.VERSION)
+    entries["keys"] = ("flashbench.keys", keys.SCHEMA)
+    return entries
 
 
 def current() -> dict[str, dict[str, int | str]]:
@@ -87,24 +87,24 @@ def pinned(root: Path = Path()) -> Pins:
         return {}
     closures = json.loads((root / PINS).read_text(encoding="utf-8"))
     written = yaml.safe_load((root / VERSIONS).read_text(encoding="utf-8"))
-    found = {}
+    pins = {}
     for name, closure in closures.items():
-        kind, _, own = name.partition(" ")
-        version = written.get(f"{kind}s", {}).get(own) if own else written.get(kind)
-        found[name] = {"version": version, "closure": closure}
-    return found
+        group, _, member = name.partition(" ")
+        version = written.get(f"{group}s", {}).get(member) if member else written.get(group)
+        pins[name] = {"version": version, "closure": closure}
+    return pins
 
 
 def versions(pins: Pins, tiers: Mapping[str, Any]) -> dict[str, Any]:
     """Content of versions.yaml: `systems`, `metrics` and what there is one of, and what protocols use by tier."""
-    found: dict[str, Any] = {"protocols": tiers}
+    content: dict[str, Any] = {"protocols": tiers}
     for name, pin in pins.items():
-        kind, _, own = name.partition(" ")
-        if own:
-            found.setdefault(f"{kind}s", {})[own] = pin["version"]
+        group, _, member = name.partition(" ")
+        if member:
+            content.setdefault(f"{group}s", {})[member] = pin["version"]
         else:
-            found[kind] = pin["version"]
-    return found
+            content[group] = pin["version"]
+    return content
 
 
 def used(protocol: Protocol) -> dict[str, dict[str, int]]:
@@ -148,7 +148,7 @@ def findings(pinned: Pins, now: Pins) -> list[str]:
 
 
 def write(now: Pins) -> None:
-    """Write both files."""
+    """Write the pins to `PINS` and `VERSIONS`."""
     from flashbench.protocol import compose
 
     closures = {name: pin["closure"] for name, pin in now.items()}
@@ -158,7 +158,7 @@ def write(now: Pins) -> None:
 
 
 def unlike(root: Path = Path()) -> list[str]:
-    """A line where versions.yaml holds anything but the code's versions."""
+    """A line that says where versions.yaml in `root` holds anything but the code's versions; none where they agree."""
     from flashbench.protocol import compose
 
     path = root / VERSIONS

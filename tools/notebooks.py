@@ -52,9 +52,9 @@ def executed(path: Path, tier: str) -> nbformat.NotebookNode:
     """The notebook with its outputs, run where it lies; `CellExecutionError` where a cell fails."""
     notebook = nbformat.read(path, as_version=4)
     if tier != "laptop":
-        at = next(i for i, cell in enumerate(notebook.cells) if PARAMETERS in cell.metadata.get("tags", ()))
+        place = next(i for i, cell in enumerate(notebook.cells) if PARAMETERS in cell.metadata.get("tags", ()))
         chosen = nbformat.v4.new_code_cell(f"tier = {tier!r}", id="chosen-tier")
-        notebook.cells.insert(at + 1, chosen)
+        notebook.cells.insert(place + 1, chosen)
     with tempfile.TemporaryDirectory() as folder:  # nothing of the reader's own settings, and nothing written to them
         about = {"metadata": {"path": str(path.parent)}}
         local = Config({"KernelManager": {"transport": "ipc", "connection_file": f"{folder}/kernel.json"}})  # no port
@@ -72,7 +72,7 @@ def page(notebook: nbformat.NotebookNode, title: str) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """Execute and render; 0 done, 2 wrong call, 3 a notebook that fails."""
+    """Execute and render the notebooks named in the arguments; 0 done, 2 wrong call, 3 a notebook that fails."""
     parser = argparse.ArgumentParser(usage=__doc__)
     known = sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb"))
     parser.add_argument("names", nargs="+", choices=known)

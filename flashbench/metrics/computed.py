@@ -12,17 +12,17 @@ from flashbench.types import Measurement, Scope
 
 @dataclass(frozen=True, kw_only=True)
 class Recorded(Metric):
-    """A quantity of the manifest's line: the same for every clip of a row."""
+    """A quantity that a run's manifest states for each clip: the same for every clip of a row."""
 
     scope: Scope = "video"
 
     @property
     def computed(self) -> bool:
-        """Yes: it is known before the clip is made."""
+        """Whether the value is computed and not measured: always, for it is known before the clip is made."""
         return True
 
     def stream(self, about: About) -> Stream:
-        """Missing: nobody wrote down how a clip from elsewhere was made."""
+        """A missing measurement: nobody wrote down how a clip from elsewhere was made."""
         while (yield) is not None:
             pass
         return Measurement.missing("known only of clips that a protocol made")

@@ -36,7 +36,7 @@ _GROUNDS = np.array([colour for _, colour in scenes.BACKGROUNDS.values()], dtype
 
 
 class Seen(NamedTuple):
-    """What one frame shows."""
+    """What one frame of a clip shows: its ground, and the number, place, colour and shape of its objects."""
 
     ground: npt.NDArray[np.float32]
     """Median RGB of the edges."""
@@ -59,30 +59,30 @@ class Attribute(Metric):
 
     @property
     def binary(self) -> bool:
-        """Yes: it is shown, or it is not."""
+        """Whether the value is 1 or 0: always, for an attribute is shown or it is not."""
         return True
 
     @property
     def source(self) -> Metric:
-        """All attributes come from one pass over the frames."""
+        """The metric whose pass over the frames serves all attributes: that of the colour."""
         return COLOR
 
     def stream(self, about: About) -> Stream:
-        """Look at every frame."""
+        """Look at every frame of the clip; missing where its prompt is none of the laptop's scenes."""
         scene = scenes.parse(about.prompt or "")
         if scene is None:
             return Measurement.missing("the prompt is none of the laptop's scenes")
-        seen = []
+        sightings = []
         while (pair := (yield)) is not None:
-            seen.append(_look(pair.frame))
-        shown = _shown(seen, about.shape[1], scene)
+            sightings.append(_look(pair.frame))
+        shown = _shown(sightings, about.shape[1], scene)
         return Measurement(value=float(shown[0]), statistics=tuple(map(float, shown)))
 
-    def derive(self, found: Measurement) -> Measurement:
-        """This attribute's part of what the pass found."""
-        if not found.statistics:
-            return found
-        return replace(found, value=found.statistics[ORDER.index(self.attribute)], statistics=())
+    def derive(self, measurement: Measurement) -> Measurement:
+        """This attribute's part of the measurement that the shared pass over the frames gave."""
+        if not measurement.statistics:
+            return measurement
+        return replace(measurement, value=measurement.statistics[ORDER.index(self.attribute)], statistics=())
 
 
 ORDER = ("color", "shape", "motion", "background", "single")
@@ -98,17 +98,17 @@ def _look(frame: Frames) -> Seen:
     ground = np.median(pixels[~inside], axis=0).astype(np.float32)
     away = np.linalg.norm(pixels - ground, axis=-1)
     near = np.linalg.norm(pixels[:, :, None] - _PALETTE, axis=-1)
-    found = ((near.min(-1) < away) & (away > APART)).astype(np.uint8)
-    count, labels, stats, centres = cv2.connectedComponentsWithStats(found, connectivity=8)
+    object_mask = ((near.min(-1) < away) & (away > APART)).astype(np.uint8)
+    count, labels, stats, centres = cv2.connectedComponentsWithStats(object_mask, connectivity=8)
     expected = np.pi * (scenes.RADIUS * height) ** 2
     areas = stats[1:, cv2.CC_STAT_AREA]
     large = [number for number in range(1, count) if areas[number - 1] > PART * expected]
     if not large:
         return Seen(ground, 0, False)
-    own = max(large, key=lambda number: int(areas[number - 1]))
-    area, mask = float(areas[own - 1]), labels == own
+    largest = max(large, key=lambda number: int(areas[number - 1]))
+    area, mask = float(areas[largest - 1]), labels == largest
     colours = np.bincount(near[mask].argmin(-1), minlength=len(_PALETTE))
-    x, y = centres[own] + 0.5
+    x, y = centres[largest] + 0.5
     return Seen(
         ground,
         len(large),
@@ -123,17 +123,17 @@ def _overlap(mask: npt.NDArray[np.bool_], cover: npt.NDArray[np.float32]) -> flo
     return float(np.minimum(mask, cover).sum() / np.maximum(mask, cover).sum())
 
 
-def _shown(seen: list[Seen], height: int, scene: scenes.Scene) -> tuple[bool, ...]:
+def _shown(sightings: list[Seen], height: int, scene: scenes.Scene) -> tuple[bool, ...]:
     """Whether each attribute of `ORDER` is shown."""
-    ground = np.median([one.ground for one in seen], axis=0)
+    ground = np.median([sighting.ground for sighting in sightings], axis=0)
     background = list(scenes.BACKGROUNDS)[int(np.linalg.norm(_GROUNDS - ground, axis=-1).argmin())]
-    single = all(one.objects == 1 and one.plausible for one in seen)
-    some = [one for one in seen if one.objects]
-    if not some:
+    single = all(sighting.objects == 1 and sighting.plausible for sighting in sightings)
+    present = [sighting for sighting in sightings if sighting.objects]
+    if not present:
         return False, False, False, background == scene.background, False
-    color = list(scenes.COLORS)[int(np.bincount([one.color for one in some]).argmax())]
-    shape = scenes.SHAPES[int(np.mean([one.overlap for one in some], axis=0).argmax())]
-    way = np.subtract(some[-1].centre, some[0].centre)
+    color = list(scenes.COLORS)[int(np.bincount([sighting.color for sighting in present]).argmax())]
+    shape = scenes.SHAPES[int(np.mean([sighting.overlap for sighting in present], axis=0).argmax())]
+    way = np.subtract(present[-1].centre, present[0].centre)
     directions = {name: float(np.dot(way, step)) for name, step in scenes.MOTIONS.items()}
     motion = max(directions, key=lambda name: directions[name])
     moves = directions[motion] > WAY * height

@@ -80,7 +80,7 @@ class LaplacianVariance(FrameMetric):
     """Mean over frames of the variance of the Laplacian; 0 of a flat frame."""
 
     def frame(self, pair: Pair) -> float:
-        """The variance in levels²."""
+        """The variance of a frame's Laplacian, in levels²."""
         return float(laplacian_variance(pair.frame[None])[0])
 
 
@@ -89,17 +89,17 @@ class SpectralSlope(FrameMetric):
     """Mean over frames of the slope of the power spectrum; frames that are flat or purely periodic are left out."""
 
     def undefined(self, about: About) -> str:
-        """Too few rings."""
+        """Why a clip has no spectral slope: its frames hold too few rings; empty where it has one."""
         small = min(about.shape[1:]) < SMALLEST
         return f"clip is {about.size}: a spectral slope needs frames of at least {SMALLEST}×{SMALLEST}" if small else ""
 
     def frame(self, pair: Pair) -> float:
-        """The slope; NaN of a frame without power somewhere in the band."""
+        """The slope of a frame's power spectrum; NaN of a frame without power somewhere in the band."""
         return spectral_slope(pair.frame)
 
     @property
     def undefined_frame(self) -> str:
-        """The only way to have none."""
+        """Why a frame has no slope: it lacks power in a part of the band, which is the only way to have none."""
         return "no spectral slope (no power in a part of the band)"
 
 
@@ -143,13 +143,13 @@ class Sharpness(PairMetric):
     """
 
     def compare(self, frame: Frames, reference: Frames) -> float:
-        """The ratio; NaN beside a flat reference."""
+        """A frame's variance of the Laplacian over its reference's; NaN beside a flat reference."""
         ours, theirs = laplacian_variance(frame[None])[0], laplacian_variance(reference[None])[0]
         return float(ours / theirs) if theirs > 0 else math.nan
 
     @property
     def undefined_frame(self) -> str:
-        """The only way to have none."""
+        """Why a frame has no ratio: its reference is flat, which is the only way to have none."""
         return "no sharpness ratio (the reference is flat)"
 
 

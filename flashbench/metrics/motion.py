@@ -52,9 +52,9 @@ def temporal_error(frames: Frames, reference: Frames) -> Floats:
     """Mean |difference between the two clips' frame-to-frame changes| in levels: [T, H, W, C] twice → [T − 1]."""
     errors = []
     before = frames[0].astype(np.int16) - reference[0]
-    for frame, other in zip(frames[1:], reference[1:], strict=True):
+    for frame, target in zip(frames[1:], reference[1:], strict=True):
         # (a₁ − a₀) − (b₁ − b₀) = (a₁ − b₁) − (a₀ − b₀)
-        after = frame.astype(np.int16) - other
+        after = frame.astype(np.int16) - target
         errors.append(float(np.sum(np.abs(after - before), dtype=np.int64)) / after.size)
         before = after
     return np.array(errors, dtype=np.float64)
@@ -131,7 +131,7 @@ def _landing(flow: Flow) -> tuple[Flow, Flow]:
 
 @dataclass(frozen=True, kw_only=True)
 class Transitions(Metric):
-    """Mean over pairs of neighbouring frames; `per_frame` has one entry per pair. Holds two frames."""
+    """A metric that is a mean over pairs of neighbouring frames; `per_frame` has an entry each. Holds two frames."""
 
     scope: Scope = "video"
 
@@ -141,11 +141,11 @@ class Transitions(Metric):
 
     @property
     def undefined_frame(self) -> str:
-        """What a pair of frames without a value is said to lack."""
+        """What the reason of a measurement says that a pair of frames without a value lacks."""
         return f"no {self.name}"
 
     def stream(self, about: About) -> Stream:
-        """NaN: a single frame, or a refusal."""
+        """Mean over a clip's pairs of neighbouring frames; NaN: a single frame, or a clip that `undefined` refuses."""
         if reason := self.undefined(about):
             return Measurement.missing(reason)
         values: list[float] = []
@@ -161,19 +161,22 @@ class Transitions(Metric):
 
 @dataclass(frozen=True, kw_only=True)
 class TemporalFlicker(Transitions):
-    """`flicker`: 255 (1 − VBench's temporal_flickering), in levels and without VBench's static filter."""
+    """Mean `flicker` of neighbouring frames, in levels.
+
+    It is 255 (1 − VBench's temporal_flickering), without VBench's static filter.
+    """
 
     def transition(self, before: Pair, after: Pair) -> float:
-        """`flicker`."""
+        """`flicker` between two neighbouring frames, in levels."""
         return flicker(before.frame, after.frame)
 
 
 @dataclass(frozen=True, kw_only=True)
 class FrameDifferenceEnergy(Transitions):
-    """`energy`. No direction: motion raises it as noise does."""
+    """Mean `energy` of neighbouring frames, in levels². No direction: motion raises it as noise does."""
 
     def transition(self, before: Pair, after: Pair) -> float:
-        """`energy`."""
+        """`energy` between two neighbouring frames, in levels²."""
         return energy(before.frame, after.frame)
 
 
@@ -184,38 +187,38 @@ class TemporalError(Transitions):
     scope: Scope = "pair"
 
     def undefined(self, about: About) -> str:
-        """`mismatch`."""
+        """Why a clip cannot be compared with its reference (`mismatch`); empty where it can."""
         return mismatch(about)
 
     @property
     def undefined_frame(self) -> str:
-        """The only way to have none: the reference is shorter than its container says."""
+        """What a pair of frames is said to lack where the reference has ended before its container says."""
         return "no temporal error"
 
     def transition(self, before: Pair, after: Pair) -> float:
-        """`temporal_error`; NaN where the reference has come to its end."""
+        """`temporal_error` of two neighbouring frames; NaN where the reference has come to its end."""
         if before.reference is None or after.reference is None:
             return math.nan
-        both = np.stack([before.frame, after.frame]), np.stack([before.reference, after.reference])
-        return float(temporal_error(*both)[0])
+        clips = np.stack([before.frame, after.frame]), np.stack([before.reference, after.reference])
+        return float(temporal_error(*clips)[0])
 
 
 @dataclass(frozen=True, kw_only=True)
 class WarpingError(Transitions):
-    """`warping_error`; pairs of frames without a visible pixel (a cut, pure noise) are left out."""
+    """Mean `warping_error` of neighbouring frames; pairs without a visible pixel (a cut, pure noise) are left out."""
 
     def undefined(self, about: About) -> str:
-        """Frames that DIS flow cannot take."""
+        """Why a clip has no warping error: DIS flow cannot take frames so small; empty where it has one."""
         small = min(about.shape[1:]) < SMALLEST
         return f"clip is {about.size}: optical flow needs frames of at least {SMALLEST}×{SMALLEST}" if small else ""
 
     @property
     def undefined_frame(self) -> str:
-        """The only way to have none."""
+        """Why a pair of frames has no warping error: no pixel is visible in both, the only way to have none."""
         return "no pixel visible in the next frame"
 
     def transition(self, before: Pair, after: Pair) -> float:
-        """`warping_error`."""
+        """`warping_error` between two neighbouring frames."""
         return warping_error(before.frame, after.frame)
 
 
@@ -264,7 +267,7 @@ class ColourDrift(_Drift):
     """Drift of the frame's mean colour, in levels: a clip that brightens evenly by d levels drifts by d."""
 
     def statistic(self, frame: Frames) -> Floats:
-        """Mean of red, green and blue."""
+        """Mean of red, green and blue over a frame's pixels, in levels: float64 [3]."""
         # Sums of whole numbers below 2⁵³ are exact in float64.
         return np.array(cv2.sumElems(frame)[:3]) / (frame.shape[0] * frame.shape[1])
 
@@ -274,7 +277,7 @@ class SharpnessDrift(_Drift):
     """Drift of the logarithm of the Laplacian's variance, in doublings: 1 if it doubles or halves."""
 
     def statistic(self, frame: Frames) -> Floats:
-        """log₂ of `laplacian_variance`; NaN of a flat frame."""
+        """log₂ of a frame's `laplacian_variance`: float64 [1]; NaN of a flat frame."""
         variance = laplacian_variance(frame[None])
         return np.log2(np.where(variance > 0, variance, math.nan))
 

@@ -51,12 +51,12 @@ def flows(before: Frames, after: Frames, *, network: Any, updates: int, longer: 
         raise ValueError(f"RAFT needs frames of at least {SMALLEST}×{SMALLEST}, not {(rows, columns)}")
     top, left = -rows % 8 // 2, -columns % 8 // 2
     first, second = (_input(frame, rows, columns) for frame in (before, after))
-    found = []
+    estimates = []
     for pair in ((first, second), (second, first)):
         small = _run(network, *pair, updates)[top : top + rows, left : left + columns]
         large: Any = cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR)
-        found.append(np.asarray(large * np.array([width / columns, height / rows], np.float32)))
-    return found[0], found[1]
+        estimates.append(np.asarray(large * np.array([width / columns, height / rows], np.float32)))
+    return estimates[0], estimates[1]
 
 
 def _input(frame: Frames, rows: int, columns: int) -> Any:
@@ -107,16 +107,16 @@ class RaftWarpingError(motion.Transitions):
 
     @property
     def libraries(self) -> tuple[str, ...]:
-        """The network is torchvision's."""
+        """The distributions that RAFT computes with: torch, and torchvision, whose network it is."""
         return ("torch", "torchvision")
 
     @property
     def undefined_frame(self) -> str:
-        """As of the warping error by DIS."""
+        """Why a pair of frames has no warping error, in the words of the one by DIS flow."""
         return motion.WARPING_ERROR.undefined_frame
 
     def undefined(self, about: About) -> str:
-        """Frames that RAFT cannot take."""
+        """Why a clip has no warping error: RAFT cannot take frames so small; empty where it has one."""
         rows, columns = flow_size(*about.shape[1:], self._declared("flow_longer_side"))
         if min(rows, columns) >= SMALLEST:
             return ""
@@ -124,7 +124,7 @@ class RaftWarpingError(motion.Transitions):
         return f"clip is {about.size}: RAFT needs frames of at least {SMALLEST}×{SMALLEST}{smaller}"
 
     def built(self) -> Any:
-        """The network.
+        """RAFT with its weights, on the current device; kept for the next clip of this process.
 
         Raises:
             MissingAsset, IntegrityError: its file is not here, or not what the registry says.
@@ -142,7 +142,10 @@ class RaftWarpingError(motion.Transitions):
             raise absent from error
 
     def stream(self, about: About) -> Stream:
-        """NaN: weights or torch absent, frames too small, a single frame, no pair with a visible pixel."""
+        """Mean over a clip's pairs of neighbouring frames.
+
+        NaN: weights or torch absent, frames too small, a single frame, no pair with a visible pixel.
+        """
         if reason := self.undefined(about):
             return Measurement.missing(reason)
         try:
@@ -154,7 +157,7 @@ class RaftWarpingError(motion.Transitions):
         return (yield from super().stream(about))
 
     def transition(self, before: Pair, after: Pair) -> float:
-        """`motion.warping_error` in 10⁻³."""
+        """`motion.warping_error` between two neighbouring frames under RAFT's flow, in 10⁻³."""
         updates, longer = self._declared("flow_updates"), self._declared("flow_longer_side")
         flow = partial(flows, network=self.built(), updates=updates, longer=longer)
         return 1000 * motion.warping_error(before.frame, after.frame, flow)

@@ -269,9 +269,9 @@ def _shapes() -> tuple[Floats, Floats, Floats, Floats]:
     index = np.arange(9801)
     start = np.where(index < 9792, index // 8 * 8, index)
     shapes = ((0.2 + 0.001 * start).astype(np.float32) + 0.001 * (index - start)).astype(np.float32).astype(np.float64)
-    one, two, three = gamma(1 / shapes), gamma(2 / shapes), gamma(3 / shapes)
-    moments = two**2 / (one * three)
-    return shapes, (moments[1:] + moments[:-1]) / 2, np.sqrt(one / three), two / one
+    gamma_1, gamma_2, gamma_3 = gamma(1 / shapes), gamma(2 / shapes), gamma(3 / shapes)
+    moments = gamma_2**2 / (gamma_1 * gamma_3)
+    return shapes, (moments[1:] + moments[:-1]) / 2, np.sqrt(gamma_1 / gamma_3), gamma_2 / gamma_1
 
 
 # --- the metrics -------------------------------------------------------------------------------------------------
@@ -348,7 +348,10 @@ class Niqe(Metric):
     """NIQE of each frame, averaged over the frames that have one; the others are counted in the reason."""
 
     def stream(self, about: About) -> Stream:
-        """NaN: clip below 96×96, all frames flat, parameters absent. The reference is not read."""
+        """Mean NIQE of a clip's frames. The reference is not read.
+
+        NaN: clip below 96×96, all frames flat, parameters absent.
+        """
         parameters = _parameters_for(about)
         if isinstance(parameters, Measurement):
             return parameters
@@ -366,7 +369,7 @@ class PooledNiqe(SetMetric):
     """
 
     def stream(self, about: About) -> Stream:
-        """Value of the clip alone, and its statistics. A flat clip keeps its statistics: it still counts in a set."""
+        """NIQE of the clip alone, and its statistics. A flat clip keeps its statistics: it still counts in a set."""
         parameters = _parameters_for(about)
         if isinstance(parameters, Measurement):
             return parameters

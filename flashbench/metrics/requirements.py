@@ -47,7 +47,7 @@ def absent(names: Iterable[str]) -> tuple[str, ...]:
 
 
 def pull(names: Iterable[str]) -> str:
-    """The command that fetches assets."""
-    known, names = registry.current().assets, list(names)
-    trust = any(name in known and known[name].sha256 == registry.UNKNOWN for name in names)
+    """The command line that fetches the assets `names`, for a user to type."""
+    entries, names = registry.current().assets, list(names)
+    trust = any(name in entries and entries[name].sha256 == registry.UNKNOWN for name in names)
     return " ".join(["flashbench assets pull", *names, *([TRUST] if trust else [])])

@@ -26,7 +26,7 @@ Aggregate: TypeAlias = Callable[[Mapping[str, float]], float]
 
 @dataclass(frozen=True, kw_only=True)
 class Dimension:
-    """One dimension: where its range lies, how much it weighs, what it reads and what its overall averages."""
+    """A dimension of VBench: where its range lies, how much it weighs, what it reads and what its overall averages."""
 
     name: str
     """With underscores, as in files and in this project's tables."""
@@ -45,7 +45,7 @@ class Dimension:
 
     @property
     def title(self) -> str:
-        """The name with spaces, as on the leaderboard."""
+        """The dimension's name with spaces, as on the leaderboard."""
         return self.name.replace("_", " ")
 
 
@@ -80,7 +80,7 @@ def _dimensions() -> tuple[Dimension, ...]:
     )  # fmt: skip
 
 
-DIMENSIONS: Mapping[str, Dimension] = MappingProxyType({one.name: one for one in _dimensions()})
+DIMENSIONS: Mapping[str, Dimension] = MappingProxyType({entry.name: entry for entry in _dimensions()})
 """Name → dimension, Quality's seven first, in the leaderboard's order."""
 QUALITY_SHARE = 0.8
 """Total = 0.8·Quality + 0.2·Semantic."""
@@ -100,7 +100,7 @@ def dimension(name: str) -> Dimension:
 
 def of_part(part: Part) -> tuple[Dimension, ...]:
     """The seven dimensions of Quality, or the nine of Semantic."""
-    return tuple(one for one in DIMENSIONS.values() if one.part == part)
+    return tuple(entry for entry in DIMENSIONS.values() if entry.part == part)
 
 
 def undefined_without(name: str, *, prompt: bool, labels: bool) -> str:
@@ -115,8 +115,8 @@ def undefined_without(name: str, *, prompt: bool, labels: bool) -> str:
 
 def normalise(name: str, value: float) -> float:
     """(value − low) / (high − low) of a dimension: 0 … 1 within its range, not clipped outside; NaN stays NaN."""
-    one = dimension(name)
-    return (value - one.low) / (one.high - one.low)
+    entry = dimension(name)
+    return (value - entry.low) / (entry.high - entry.low)
 
 
 def quality(scores: Mapping[str, float]) -> float:
@@ -144,8 +144,8 @@ AGGREGATES: Mapping[str, Aggregate] = MappingProxyType({"total": total, "quality
 
 def missing(scores: Mapping[str, float]) -> tuple[str, ...]:
     """Names of the dimensions that `scores` lacks or that are NaN in it, in the leaderboard's order."""
-    known = _by_name(scores)
-    return tuple(name for name in DIMENSIONS if math.isnan(known.get(name, math.nan)))
+    values = _by_name(scores)
+    return tuple(name for name in DIMENSIONS if math.isnan(values.get(name, math.nan)))
 
 
 def vbench_script(scores: Mapping[str, float]) -> tuple[float, float, float]:
@@ -162,10 +162,10 @@ def _by_name(scores: Mapping[str, float]) -> dict[str, float]:
 
 
 def _weighted(scores: Mapping[str, float], part: Part) -> float:
-    known = _by_name(scores)
+    values = _by_name(scores)
     parts = of_part(part)
-    norms = [one.weight * normalise(one.name, known.get(one.name, math.nan)) for one in parts]
-    return math.fsum(norms) / sum(one.weight for one in parts)
+    norms = [entry.weight * normalise(entry.name, values.get(entry.name, math.nan)) for entry in parts]
+    return math.fsum(norms) / sum(entry.weight for entry in parts)
 
 
 # --- what `flashbench.stats` resamples ---------------------------------------------------------------------------

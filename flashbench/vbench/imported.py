@@ -33,7 +33,7 @@ _NO_LINKS = {errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.EACCES
 
 @dataclass(frozen=True, kw_only=True)
 class Imported:
-    """What result files say."""
+    """What VBench's result files say: a row for each video and dimension, overalls, findings."""
 
     rows: tuple[dict[str, Any], ...]
     """One for each video and dimension: case, cluster, seed, metric, value, reason."""
@@ -72,15 +72,15 @@ def imported(files: Iterable[results.ResultFile]) -> Imported:
     Raises:
         InvalidError: two different values of one video in one dimension, or a file that is no result.
     """
-    kept = list(files)
+    listed = list(files)
     rows: dict[tuple[str, str], dict[str, Any]] = {}
-    for one in results.scores(kept):
-        row = _row(one)
+    for score in results.scores(listed):
+        row = _row(score)
         first = rows.setdefault((row["metric"], row["case"]), row)
         if repr(first) != repr(row):  # NaN equals NaN here
-            what = f"two values of {one.dimension} for {one.path}: {first['value']:g} and {one.value:g}"
+            what = f"two values of {score.dimension} for {score.path}: {first['value']:g} and {score.value:g}"
             raise InvalidError(what, fix="import the results of one run at a time")
-    overalls, findings = results.overalls(kept)
+    overalls, findings = results.overalls(listed)
     order = list(DIMENSIONS)
     ordered = sorted(rows.values(), key=lambda row: (order.index(row["metric"].removeprefix(PREFIX)), row["case"]))
     return Imported(rows=tuple(ordered), overalls=overalls, findings=tuple(findings))
@@ -98,8 +98,8 @@ def totals(run: Imported, pooled: Pooled) -> list[Total]:
         clusters = values.setdefault(row["metric"].removeprefix(PREFIX), {})
         scored = [] if math.isnan(row["value"]) else [row["value"]]
         clusters.setdefault(row["cluster"], []).extend(scored)
-    found = [_total(name, run, _asked(name), values, pooled) for name in dimensions.AGGREGATES]
-    return found + [_total(name, run, (name,), values, pooled) for name in DIMENSIONS]
+    aggregates = [_total(name, run, _asked(name), values, pooled) for name in dimensions.AGGREGATES]
+    return aggregates + [_total(name, run, (name,), values, pooled) for name in DIMENSIONS]
 
 
 def name_videos(
@@ -126,68 +126,72 @@ def name_videos(
             )
     named = naming.plan([(prompt, index) for _, prompt, index in samples], limit=limit)
     fix = "choose another folder, or one that can be written and has room"
-    for name in (*(one.file for one in named), MANIFEST):
+    for name in (*(entry.file for entry in named), MANIFEST):
         if os.path.lexists(folder / name):
             raise InvalidError(f"{folder / name} is there already", fix="choose an empty folder")
     with on_disk(f"cannot write into {folder}", fix=fix):
         folder.mkdir(parents=True, exist_ok=True)
-        for (file, _, _), one in zip(samples, named, strict=True):
-            _link(file, folder / one.file)
+        for (file, _, _), entry in zip(samples, named, strict=True):
+            _link(file, folder / entry.file)
         with (folder / MANIFEST).open("x", encoding="utf-8") as out:
             out.write(naming.manifest_text(named))
     return named
 
 
-def _row(one: results.VideoScore) -> dict[str, Any]:
-    name = one.path.replace("\\", "/").rpartition("/")[2]
+def _row(score: results.VideoScore) -> dict[str, Any]:
+    name = score.path.replace("\\", "/").rpartition("/")[2]
     base, dot, end = name.rpartition(".")
     case = base if (dot + end).lower() in naming.SUFFIXES else name
     clip = long.parse(case)
     parsed = naming.parse(case) or (naming.parse(clip[0]) if clip else None)
     prompt, index = parsed or (case, 0)
     return {
-        "case": case, "cluster": prompt, "seed": index, "metric": f"{PREFIX}{one.dimension}", "value": one.value,
-        "reason": one.reason,
+        "case": case, "cluster": prompt, "seed": index, "metric": f"{PREFIX}{score.dimension}", "value": score.value,
+        "reason": score.reason,
     }  # fmt: skip
 
 
 def _asked(aggregate: str) -> tuple[str, ...]:
     """Dimensions that an aggregate needs."""
-    return tuple(one.name for one in DIMENSIONS.values() if aggregate in ("total", one.part))
+    return tuple(dimension.name for dimension in DIMENSIONS.values() if aggregate in ("total", dimension.part))
 
 
 def _total(
-    name: str, run: Imported, asked: Sequence[str], values: Mapping[str, Mapping[str, Sequence[float]]], pooled: Pooled
+    name: str,
+    run: Imported,
+    members: Sequence[str],
+    values: Mapping[str, Mapping[str, Sequence[float]]],
+    pooled: Pooled,
 ) -> Total:
     # Only the dimensions asked for: a prompt that serves none of them is no unit of this interval.
-    lines, labels = dimensions.by_cluster({one: values.get(one, {}) for one in asked})
+    lines, labels = dimensions.by_cluster({dimension: values.get(dimension, {}) for dimension in members})
     here = lines.any(axis=1) if len(lines) else np.zeros(0, dtype=bool)
     finalize = dimensions.finalizer(name)
-    done = pooled(lines[here], np.array(labels, dtype=np.str_)[here], finalize)
-    rows = [row for row in run.rows if row["metric"].removeprefix(PREFIX) in asked]
+    estimate = pooled(lines[here], np.array(labels, dtype=np.str_)[here], finalize)
+    rows = [row for row in run.rows if row["metric"].removeprefix(PREFIX) in members]
     scored = sum(not math.isnan(row["value"]) for row in rows)
     aggregate = dimensions.AGGREGATES.get(name)
     official = aggregate(run.overalls) if aggregate else run.overalls.get(name, math.nan)
-    reasons = [_lacking(asked, run, values)]
+    reasons = [_lacking(members, run, values)]
     if scored < len(rows):
         why = Counter(row["reason"] for row in rows if math.isnan(row["value"]))
         reasons.append(f"{len(rows) - scored} of {len(rows)} values missing: {'; '.join(sorted(why))}")
-    if math.isnan(done.low) and not math.isnan(done.value):
-        reasons.append(done.reason)
+    if math.isnan(estimate.low) and not math.isnan(estimate.value):
+        reasons.append(estimate.reason)
     return Total(
-        metric=f"{PREFIX}{name}", value=done.value, low=done.low, high=done.high, official=official, n=scored,
-        of=len(rows), clusters=done.clusters, reason="; ".join(filter(None, reasons)),
+        metric=f"{PREFIX}{name}", value=estimate.value, low=estimate.low, high=estimate.high, official=official,
+        n=scored, of=len(rows), clusters=estimate.clusters, reason="; ".join(filter(None, reasons)),
     )  # fmt: skip
 
 
-def _lacking(asked: Sequence[str], run: Imported, values: Mapping[str, Mapping[str, Sequence[float]]]) -> str:
+def _lacking(members: Sequence[str], run: Imported, values: Mapping[str, Mapping[str, Sequence[float]]]) -> str:
     """Why the values of videos do not reach for what is asked."""
-    empty = [one for one in asked if not any(values.get(one, {}).values())]
-    alone = [one for one in empty if not math.isnan(run.overalls.get(one, math.nan))]
-    absent = [one for one in empty if one not in alone]
-    said = [f"no results of {', '.join(absent)}" if absent else ""]
-    said.append(f"only an overall, no videos, of {', '.join(alone)}" if alone else "")
-    return "; ".join(filter(None, said))
+    empty = [dimension for dimension in members if not any(values.get(dimension, {}).values())]
+    alone = [dimension for dimension in empty if not math.isnan(run.overalls.get(dimension, math.nan))]
+    absent = [dimension for dimension in empty if dimension not in alone]
+    lines = [f"no results of {', '.join(absent)}" if absent else ""]
+    lines.append(f"only an overall, no videos, of {', '.join(alone)}" if alone else "")
+    return "; ".join(filter(None, lines))
 
 
 def _link(source: Path, target: Path) -> None:

@@ -78,14 +78,14 @@ def seconds(mode: Mode, dimension: str, served: Iterable[str] = (), *, custom: b
     """
     if custom:
         return CUSTOM_SECONDS
-    own = dimensions.dimension(dimension).clip_seconds
+    declared = dimensions.dimension(dimension).clip_seconds
     if mode == "corrected":
-        return own
-    return max([own, *(dimensions.dimension(name).clip_seconds for name in served)])
+        return declared
+    return max([declared, *(dimensions.dimension(name).clip_seconds for name in served)])
 
 
 def clip_frames(mode: Mode, fps: Fraction | float, seconds: float) -> int:
-    """Frames of one clip.
+    """Number of frames of one of VBench-Long's clips of `seconds` at `fps`.
 
     Raises:
         InvalidError: the length is below one frame (officially a division by zero: int(0.5) s).
@@ -120,8 +120,8 @@ def split(mode: Mode, frames: int, fps: Fraction | float, seconds: float) -> tup
 
 def parse(clip: str) -> tuple[str, str] | None:
     """(video's name, part) of a clip's name without suffix; None where it is no clip's name."""
-    found = _CLIP.fullmatch(clip)
-    return (found["video"], found["part"]) if found else None
+    parts = _CLIP.fullmatch(clip)
+    return (parts["video"], parts["part"]) if parts else None
 
 
 def overall(mode: Mode, scores: Sequence[tuple[str, float]], *, filtered: bool = False) -> Overall:

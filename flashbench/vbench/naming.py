@@ -69,8 +69,8 @@ def invalid(name: str, *, limit: int = NAME_MAX) -> str:
         return "the prompt is not valid Unicode"
     if size > limit:
         return f"the name would take {size} of {limit} bytes"
-    if found := sorted({"/", "\\"} & set(name)):
-        return f"the prompt holds {found[0]}, which separates folders"
+    if separators := sorted({"/", "\\"} & set(name)):
+        return f"the prompt holds {separators[0]}, which separates folders"
     if any(unicodedata.category(character) in ("Cc", "Zl", "Zp") for character in name):
         return "the prompt holds a control character"
     return ""
@@ -81,10 +81,10 @@ def plan(samples: Iterable[tuple[str, int]], *, suffix: str = ".mp4", limit: int
 
     VBench's own names come first: a safe name never takes one that a later sample could have had.
     """
-    wanted = [(prompt, index, file_name(prompt, index, suffix)) for prompt, index in samples]
+    names = [(prompt, index, file_name(prompt, index, suffix)) for prompt, index in samples]
     taken: dict[str, str] = {}
     reasons = []
-    for prompt, _, name in wanted:
+    for prompt, _, name in names:
         reason = invalid(name, limit=limit) or ("" if prompt.strip() else "the prompt is empty")
         first = taken.get(_folded(name))
         if not reason and first is not None:
@@ -93,7 +93,7 @@ def plan(samples: Iterable[tuple[str, int]], *, suffix: str = ".mp4", limit: int
             taken[_folded(name)] = name
         reasons.append(reason)
     named = []
-    for (prompt, index, name), reason in zip(wanted, reasons, strict=True):
+    for (prompt, index, name), reason in zip(names, reasons, strict=True):
         if reason:
             name = _safe(prompt, index, suffix, taken)
             taken[_folded(name)] = name
@@ -117,10 +117,10 @@ def match(files: Iterable[str], prompts: Sequence[str], manifest: Iterable[Named
         prompts: the prompts asked for; exact duplicates are one prompt, and one file serves them all.
         manifest: names that are not VBench's.
     """
-    known = {_composed(prompt): prompt for prompt in prompts}
+    composed = {_composed(prompt): prompt for prompt in prompts}
     folded = {_folded(prompt): prompt for prompt in prompts}
-    listed = {_composed(one.file): one for one in manifest}
-    found: dict[str, tuple[str, int]] = {}
+    listed = {_composed(named.file): named for named in manifest}
+    samples: dict[str, tuple[str, int]] = {}
     unknown: dict[str, str] = {}
     for file in sorted(files):
         entry, parsed = listed.get(_composed(file)), parse(file)
@@ -128,39 +128,41 @@ def match(files: Iterable[str], prompts: Sequence[str], manifest: Iterable[Named
             parsed = (_composed(entry.prompt), entry.index)
         if parsed is None:
             unknown[file] = "its name does not end in -INDEX"
-        elif parsed[0] in known:
-            found[file] = (known[parsed[0]], parsed[1])
+        elif parsed[0] in composed:
+            samples[file] = (composed[parsed[0]], parsed[1])
         elif (near := folded.get(_folded(parsed[0]))) is not None:
             unknown[file] = f"its prompt differs from {near!r} in case"
         else:
             unknown[file] = "its prompt is not one of those asked for"
-    present = {prompt for prompt, _ in found.values()}
-    return Matched(found=found, unknown=unknown, absent=tuple(p for p in known.values() if p not in present))
+    present = {prompt for prompt, _ in samples.values()}
+    return Matched(found=samples, unknown=unknown, absent=tuple(p for p in composed.values() if p not in present))
 
 
 def hazards(prompt: str) -> list[str]:
     """Where VBench's own tools misread this prompt's file name."""
-    found = []
+    lines = []
     if "_" in prompt:
-        found.append("VBench-Long cuts names at the first '_'")
+        lines.append("VBench-Long cuts names at the first '_'")
     if "-" in prompt:
-        found.append("VBench's human_action cuts names at the first '-'")
-    return found
+        lines.append("VBench's human_action cuts names at the first '-'")
+    return lines
 
 
 def manifest_text(named: Iterable[Named]) -> str:
     """JSON lines {path, prompt, index, reason}, as `flashbench score --prompts` reads them."""
-    lines = [{"path": one.file, "prompt": one.prompt, "index": one.index, "reason": one.reason} for one in named]
+    lines = [
+        {"path": entry.file, "prompt": entry.prompt, "index": entry.index, "reason": entry.reason} for entry in named
+    ]
     return "".join(json.dumps(line) + "\n" for line in lines)
 
 
 def prompt_file(named: Iterable[Named]) -> dict[str, str]:
     """File → prompt: the content of VBench's `--prompt_file`."""
-    return {one.file: one.prompt for one in named}
+    return {entry.file: entry.prompt for entry in named}
 
 
 def read_manifest(path: Path) -> list[Named]:
-    """Entries of a manifest.
+    """The entries of a manifest's file, as `manifest_text` writes them, in order.
 
     Raises:
         InvalidError: the file cannot be read, a line is none of a manifest, two lines name one file, or a line's path
@@ -172,20 +174,20 @@ def read_manifest(path: Path) -> list[Named]:
     for number, line in enumerate(content.split(b"\n"), 1):
         if not line.strip():
             continue
-        where = f"{path}:{number}"
+        place = f"{path}:{number}"
         try:
             fields = json.loads(line)
-            one = Named(fields["path"], fields["prompt"], fields["index"], fields.get("reason", ""))
+            entry = Named(fields["path"], fields["prompt"], fields["index"], fields.get("reason", ""))
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise InvalidError(f"{where} is not a line of a manifest: {error!r}", fix=_FIX) from error
-        texts = all(isinstance(text, str) for text in (one.file, one.prompt, one.reason))
-        if not texts or isinstance(one.index, bool) or not isinstance(one.index, int) or one.index < 0:
-            raise InvalidError(f"{where} is not a line of a manifest", fix=_FIX)
-        if one.file in ("", ".", "..") or invalid(one.file):
-            raise InvalidError(f"{where}: {one.file!r} is not a plain file name", fix=_FIX)
-        if _folded(one.file) in entries:
-            raise InvalidError(f"{where}: {one.file} is listed twice", fix=_FIX)
-        entries[_folded(one.file)] = one
+            raise InvalidError(f"{place} is not a line of a manifest: {error!r}", fix=_FIX) from error
+        texts = all(isinstance(text, str) for text in (entry.file, entry.prompt, entry.reason))
+        if not texts or isinstance(entry.index, bool) or not isinstance(entry.index, int) or entry.index < 0:
+            raise InvalidError(f"{place} is not a line of a manifest", fix=_FIX)
+        if entry.file in ("", ".", "..") or invalid(entry.file):
+            raise InvalidError(f"{place}: {entry.file!r} is not a plain file name", fix=_FIX)
+        if _folded(entry.file) in entries:
+            raise InvalidError(f"{place}: {entry.file} is listed twice", fix=_FIX)
+        entries[_folded(entry.file)] = entry
     return list(entries.values())
 
 

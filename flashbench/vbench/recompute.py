@@ -39,13 +39,16 @@ _SLACK = 1e-9  # float arithmetic on percentages, far below any printed digit
 
 @dataclass(frozen=True, kw_only=True)
 class Recomputed:
-    """One row: what it prints, what its cells give, and how far rounding can put the two apart, in percent."""
+    """A row of a published VBench table: what it prints, and what its cells give, in percent.
+
+    `bounds` say how far rounding can put the two apart.
+    """
 
     name: str
     printed: Mapping[str, float]
     """total, quality, semantic, as far as they are printed."""
     values: Mapping[str, float]
-    """The same three from the cells; NaN where a cell is missing."""
+    """total, quality, semantic from the row's cells; NaN where a cell is missing."""
     bounds: Mapping[str, float]
     missing: tuple[str, ...]
     repairs: Mapping[str, float] = field(default_factory=dict)
@@ -62,7 +65,7 @@ class Recomputed:
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """A table, recomputed."""
+    """A published VBench table, recomputed row by row, with what is wrong with it."""
 
     rows: tuple[Recomputed, ...]
     findings: tuple[str, ...]
@@ -90,8 +93,8 @@ def recompute(rows: Rows, *, decimals: int = 2) -> Check:
         InvalidError: a cell is no number, or is infinite.
     """
     table = [_row(name, cells, decimals) for name, cells in rows]
-    done = tuple(_recomputed(row, table) for row in table)
-    return Check(rows=done, findings=(*(line for row in done for line in row.findings), *_copies(table)))
+    recomputed = tuple(_recomputed(row, table) for row in table)
+    return Check(rows=recomputed, findings=(*(line for row in recomputed for line in row.findings), *_copies(table)))
 
 
 def read_csv(path: Path) -> list[tuple[str, dict[str, Cell]]]:
@@ -127,26 +130,30 @@ def bound(halves: Mapping[str, float], aggregate: str) -> float:
         halves: half a unit in the last place of each cell, aggregate included.
         aggregate: `total`, `quality` or `semantic`.
     """
-    shifts = [sensitivity(one, aggregate) * halves[one.name] for one in DIMENSIONS.values() if one.name in halves]
+    shifts = [
+        sensitivity(dimension, aggregate) * halves[dimension.name]
+        for dimension in DIMENSIONS.values()
+        if dimension.name in halves
+    ]
     return math.fsum(shifts) + halves[aggregate]
 
 
-def sensitivity(one: Dimension, aggregate: str) -> float:
+def sensitivity(dimension: Dimension, aggregate: str) -> float:
     """How far an aggregate moves when a dimension moves by 1."""
-    weights = sum(other.weight for other in dimensions.of_part(one.part))
-    return _FACTORS[aggregate].get(one.part, 0.0) * one.weight / (one.high - one.low) / weights
+    weights = sum(member.weight for member in dimensions.of_part(dimension.part))
+    return _FACTORS[aggregate].get(dimension.part, 0.0) * dimension.weight / (dimension.high - dimension.low) / weights
 
 
 def _copies(table: Iterable[_Row]) -> list[str]:
     """A sentence for every row whose cells all equal those of an earlier row under another name."""
-    seen: dict[tuple[tuple[str, float], ...], str] = {}
-    found = []
+    names: dict[tuple[tuple[str, float], ...], str] = {}
+    lines = []
     for row in table:
         cells = tuple(sorted(row.cells.items()))
-        first = seen.setdefault(cells, row.name)
+        first = names.setdefault(cells, row.name)
         if first != row.name and len(cells) > 1:
-            found.append(f"{row.name}: all {len(cells)} numbers are those of {first}; one of the two rows is a copy")
-    return found
+            lines.append(f"{row.name}: all {len(cells)} numbers are those of {first}; one of the two rows is a copy")
+    return lines
 
 
 def _row(name: str, cells: Mapping[str, Cell], decimals: int) -> _Row:
@@ -181,65 +188,71 @@ def _recomputed(row: _Row, table: list[_Row]) -> Recomputed:
     printed = {name: row.cells[name] for name in AGGREGATES if name in row.cells}
     scores = {name: value / 100 for name, value in row.cells.items() if name in DIMENSIONS}
     values = {name: 100 * aggregate(scores) for name, aggregate in dimensions.AGGREGATES.items()}
-    done = Recomputed(
+    result = Recomputed(
         name=row.name, printed=printed, values=values, bounds={name: bound(row.halves, name) for name in printed},
         missing=dimensions.missing(scores),
     )  # fmt: skip
-    done = replace(done, repairs={} if done.missing or len(printed) < len(AGGREGATES) else _repairs(done, row))
-    return replace(done, findings=(*_missing(done, scores), *_off(done, row, table), *_scale(row.name, scores)))
+    result = replace(result, repairs={} if result.missing or len(printed) < len(AGGREGATES) else _repairs(result, row))
+    return replace(result, findings=(*_missing(result, scores), *_off(result, row, table), *_scale(row.name, scores)))
 
 
-def _missing(done: Recomputed, scores: Mapping[str, float]) -> list[str]:
-    if not done.missing:
+def _missing(result: Recomputed, scores: Mapping[str, float]) -> list[str]:
+    if not result.missing:
         return []
-    unknown = [name for name in AGGREGATES if math.isnan(done.values[name])]
-    line = f"{done.name}: no value of {', '.join(done.missing)}, so its {' and '.join(unknown)} cannot be recomputed"
+    unknown = [name for name in AGGREGATES if math.isnan(result.values[name])]
+    line = (
+        f"{result.name}: no value of {', '.join(result.missing)}, so its {' and '.join(unknown)} cannot be recomputed"
+    )
     script = dict(zip(AGGREGATES, (100 * value for value in dimensions.vbench_script(scores)), strict=True))
-    known = [name for name in unknown if name in done.printed]
-    zero = [name for name in known if abs(script[name] - done.printed[name]) <= done.bounds[name] + _SLACK]
+    printed = [name for name in unknown if name in result.printed]
+    zero = [name for name in printed if abs(script[name] - result.printed[name]) <= result.bounds[name] + _SLACK]
     if zero:
         line += f"; the printed {' and '.join(zero)} is what counting the missing as 0 gives"
     return [line]
 
 
-def _off(done: Recomputed, row: _Row, table: list[_Row]) -> list[str]:
+def _off(result: Recomputed, row: _Row, table: list[_Row]) -> list[str]:
     lines = [
-        f"{done.name}: {name} is printed as {done.printed[name]:.2f}, its dimensions give {done.values[name]:.2f} "
-        f"({gap:+.4f}; rounding explains {done.bounds[name]:.4f})"
-        for name, gap in done.off.items()
+        f"{result.name}: {name} is printed as {result.printed[name]:.2f}, "
+        f"its dimensions give {result.values[name]:.2f} "
+        f"({gap:+.4f}; rounding explains {result.bounds[name]:.4f})"
+        for name, gap in result.off.items()
     ]
-    if not lines or done.missing or len(done.printed) < len(AGGREGATES):
+    if not lines or result.missing or len(result.printed) < len(AGGREGATES):
         return lines
-    chain = dimensions.combine(done.printed["quality"], done.printed["semantic"])
+    chain = dimensions.combine(result.printed["quality"], result.printed["semantic"])
     slack = dimensions.combine(row.halves["quality"], row.halves["semantic"]) + row.halves["total"] + _SLACK
-    if abs(chain - done.printed["total"]) > slack:
-        return [*lines, f"{done.name}: its total does not follow from its quality and semantic either ({chain:.2f})"]
-    lines.append(f"{done.name}: its total does follow from its quality and semantic, so a dimension may be misprinted")
-    for name, value in done.repairs.items():
-        twins = [other.name for other in table if other is not row and other.cells.get(name) == row.cells[name]]
+    if abs(chain - result.printed["total"]) > slack:
+        line = f"{result.name}: its total does not follow from its quality and semantic either ({chain:.2f})"
+        return [*lines, line]
+    lines.append(
+        f"{result.name}: its total does follow from its quality and semantic, so a dimension may be misprinted"
+    )
+    for name, value in result.repairs.items():
+        twins = [twin.name for twin in table if twin is not row and twin.cells.get(name) == row.cells[name]]
         if twins:
             lines.append(
-                f"{done.name}: {name} {row.cells[name]:.2f} is also that of {', '.join(twins)}; "
+                f"{result.name}: {name} {row.cells[name]:.2f} is also that of {', '.join(twins)}; "
                 f"{value:.2f} there would make the row add up"
             )
     return lines
 
 
-def _repairs(done: Recomputed, row: _Row) -> dict[str, float]:
-    found = {}
-    for one in (one for part in PARTS if part in done.off for one in dimensions.of_part(part)):
-        gap = done.values[one.part] - done.printed[one.part]
-        changed = row.cells | {one.name: row.cells[one.name] - gap / sensitivity(one, one.part)}
+def _repairs(result: Recomputed, row: _Row) -> dict[str, float]:
+    repairs = {}
+    for dimension in (dimension for part in PARTS if part in result.off for dimension in dimensions.of_part(part)):
+        gap = result.values[dimension.part] - result.printed[dimension.part]
+        changed = row.cells | {dimension.name: row.cells[dimension.name] - gap / sensitivity(dimension, dimension.part)}
         scores = {name: value / 100 for name, value in changed.items() if name in DIMENSIONS}
         values = {name: 100 * aggregate(scores) for name, aggregate in dimensions.AGGREGATES.items()}
-        fits = all(abs(values[name] - done.printed[name]) <= done.bounds[name] + _SLACK for name in AGGREGATES)
-        if fits and 0 <= changed[one.name] <= 100:
-            found[one.name] = changed[one.name]
-    return found
+        fits = all(abs(values[name] - result.printed[name]) <= result.bounds[name] + _SLACK for name in AGGREGATES)
+        if fits and 0 <= changed[dimension.name] <= 100:
+            repairs[dimension.name] = changed[dimension.name]
+    return repairs
 
 
 def _scale(name: str, scores: Mapping[str, float]) -> list[str]:
-    outside = [one for one, value in scores.items() if not -0.01 <= value <= 1.01]
+    outside = [dimension for dimension, value in scores.items() if not -0.01 <= value <= 1.01]
     lines = [f"{name}: {', '.join(outside)} outside 0 … 100"] if outside else []
     if len(scores) > 1 and max(scores.values()) <= 0.01:
         lines.append(f"{name}: every cell is at most 1; this table reads percentages")

@@ -59,14 +59,17 @@ def read(source: Path) -> list[ResultFile]:
     files = [_parse(name, data) for name, data in sorted(_contents(source), key=lambda item: item[0])]
     if not files:
         raise InvalidError(f"{source} holds no *{ENDING}", fix="give VBench's evaluation_results folder")
-    doubles = {one.name for one in files if [other.name for other in files].count(one.name) > 1}
+    doubles = {file.name for file in files if [another.name for another in files].count(file.name) > 1}
     if doubles:
         raise InvalidError(f"{source} holds {sorted(doubles)[0]} twice", fix="keep one of them")
     return files
 
 
 def text(file: ResultFile) -> str:
-    """The file as JSON, indented by 4 as VBench writes it; NaN stays NaN, and every float reads back as itself."""
+    """A result file's content as JSON, indented by 4 as VBench writes it.
+
+    NaN stays NaN, and every float reads back as itself.
+    """
     return json.dumps(file.content, indent=4)
 
 
@@ -76,18 +79,18 @@ def export(files: Iterable[ResultFile], path: Path) -> Path:
     Raises:
         InvalidError: a name is no plain file name or is there twice, or the ZIP cannot be written.
     """
-    kept = sorted(files, key=lambda file: file.name)
-    for one in kept:
-        if not _plain(one.name):
-            raise InvalidError(f"invalid name {one.name!r} of a result file", fix=f"call it SOMETHING{ENDING}")
-    if len({one.name for one in kept}) != len(kept):
+    members = sorted(files, key=lambda file: file.name)
+    for member in members:
+        if not _plain(member.name):
+            raise InvalidError(f"invalid name {member.name!r} of a result file", fix=f"call it SOMETHING{ENDING}")
+    if len({member.name for member in members}) != len(members):
         raise InvalidError("two result files have one name", fix="rename one")
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        for one in kept:
-            entry = zipfile.ZipInfo(one.name, _EPOCH)
+        for member in members:
+            entry = zipfile.ZipInfo(member.name, _EPOCH)
             entry.external_attr, entry.compress_type = 0o644 << 16, zipfile.ZIP_DEFLATED
-            archive.writestr(entry, text(one))
+            archive.writestr(entry, text(member))
     with on_disk(f"cannot write {path}", fix="choose a folder that exists and has room"):
         path.write_bytes(buffer.getvalue())
     return path
@@ -99,20 +102,20 @@ def overalls(files: Iterable[ResultFile]) -> tuple[dict[str, float], list[str]]:
     NaN where an overall is no such number. A dimension that two files give keeps the first in order of name if
     they agree, and is NaN with a finding if they do not.
     """
-    found: dict[str, float] = {}
+    values: dict[str, float] = {}
     findings = []
     for file, name, results in _dimensions(files):
         value, reason = number(results[0])
         if reason:
             findings.append(f"{file.name}: the overall of {name} {reason}")
-        if name in found and not _same(found[name], value):
-            findings.append(f"{file.name}: another overall of {name}, {value} where a file before has {found[name]}")
+        if name in values and not _same(values[name], value):
+            findings.append(f"{file.name}: another overall of {name}, {value} where a file before has {values[name]}")
             value = math.nan
-        found[name] = value
-    absent = [name for name in dimensions.DIMENSIONS if name not in found]
+        values[name] = value
+    absent = [name for name in dimensions.DIMENSIONS if name not in values]
     if absent:
         findings.append(f"no results of {', '.join(absent)}")
-    return found, findings
+    return values, findings
 
 
 def scores(files: Iterable[ResultFile]) -> list[VideoScore]:
@@ -121,7 +124,7 @@ def scores(files: Iterable[ResultFile]) -> list[VideoScore]:
     imaging_quality is 0 … 100 per video in VBench's files, and 0 … 1 overall: above 1 it is divided by 100. Some
     versions write sums over frames per video; those lie outside 0 … 1 and are NaN here, with that reason.
     """
-    found = []
+    rows = []
     for file, name, results in _dimensions(files):
         if len(results) < 2 or not isinstance(results[1], list):
             continue  # an overall alone: VBench-Long and older versions
@@ -130,8 +133,8 @@ def scores(files: Iterable[ResultFile]) -> list[VideoScore]:
                 raise InvalidError(f"{file.name}: entry {place} of {name} has no video_path", fix=_FIX)
             raw = entry.get("video_results")
             value, reason = number(raw, percent=name == "imaging_quality")
-            found.append(VideoScore(dimension=name, path=entry["video_path"], value=value, reason=reason))
-    return found
+            rows.append(VideoScore(dimension=name, path=entry["video_path"], value=value, reason=reason))
+    return rows
 
 
 def number(raw: object, *, percent: bool = False) -> tuple[float, str]:
@@ -218,12 +221,12 @@ def _dimensions(files: Iterable[ResultFile]) -> Iterator[tuple[ResultFile, str, 
     for file in files:
         for name, results in file.content.items():
             try:
-                known = dimensions.dimension(name).name
+                dimension = dimensions.dimension(name).name
             except FlashBenchError as error:
                 raise InvalidError(f"{file.name}: {error.what}", fix=error.fix) from error
             if not isinstance(results, list) or not results:
                 raise InvalidError(f"{file.name}: {name} is not a list with an overall value", fix=_FIX)
-            yield file, known, results
+            yield file, dimension, results
 
 
 def _same(a: float, b: float) -> bool:

@@ -36,7 +36,9 @@ EXTRACTORS: Mapping[bool, Mapping[str, str]] = MappingProxyType(
 
 @cache
 def table(dimension: str) -> Floats:
-    """Values of m at 0.00, 0.01 … 1.00: float64 [101], increasing from 0 to 1 (VBench-Long's, to six decimals).
+    """Values of a dimension's slow-fast map m at 0.00, 0.01 … 1.00: float64 [101], increasing from 0 to 1.
+
+    They are VBench-Long's, to six decimals.
 
     Raises:
         UsageError: the dimension has no slow-fast table.
@@ -51,14 +53,17 @@ def table(dimension: str) -> Floats:
 
 
 def mapped(dimension: str, consistency: float) -> float:
-    """m(c), linear between the table's values and constant outside 0 … 1; NaN stays NaN."""
+    """A consistency c on the slow score's scale, m(c).
+
+    Linear between the table's values and constant outside 0 … 1; NaN stays NaN.
+    """
     if math.isnan(consistency):
         return math.nan
     return float(np.interp(consistency, np.arange(STEPS + 1) / STEPS, table(dimension)))
 
 
 def consistency(to_previous: Sequence[float], to_first: Sequence[float]) -> float:
-    """A video's c: mean over its second and later first frames of the mean of two clamped cosines.
+    """Consistency c of a video: mean over its second and later first frames of the mean of two clamped cosines.
 
     Args:
         to_previous: cosine of each of them with the one before it.

@@ -27,12 +27,12 @@ def flow_score(magnitude: npt.NDArray[np.floating], *, top: float = TOP) -> floa
 
 
 def threshold(height: int, width: int) -> float:
-    """T = 3·min(H, W) / 256 pixels: a frame pair above it moves."""
+    """Flow score T = 3·min(H, W) / 256, in pixels, above which a frame pair moves."""
     return 3 * min(height, width) / 256
 
 
 def allowed(frames: int) -> int:
-    """C = round(2·n / 16) moving pairs that a static clip of n frames may have; halves round to even, as in Python."""
+    """Moving pairs that a static clip of n frames may have: C = round(2·n / 16); halves round to even, as in Python."""
     return round(2 * frames / 16)
 
 

@@ -48,15 +48,18 @@ def _network(path: Path, sha256: str, where: str) -> Dover:
 
 @dataclass(frozen=True, kw_only=True)
 class DoverRaw(Metric):
-    """Both branches' raw scores; the measurement's statistics are those of the draws, technical then aesthetic."""
+    """Raw scores of DOVER's two branches; a measurement's statistics list the draws, technical then aesthetic."""
 
     @property
     def libraries(self) -> tuple[str, ...]:
-        """The network is our own, in torch."""
+        """The distributions that DOVER computes with: torch, for the network is our own."""
         return ("torch",)
 
     def stream(self, about: About) -> Stream:
-        """NaN: weights or torch absent, frames below 32×32, a container that does not say how many frames it has."""
+        """DOVER's raw scores of a clip.
+
+        NaN: weights or torch absent, frames below 32×32, a container that does not say how many frames it has.
+        """
         from flashbench.assets import registry
 
         if min(about.shape[1:]) < SMALLEST:
@@ -84,8 +87,8 @@ class DoverRaw(Metric):
         raw = scores.score_views(
             _network(path, registry.get(WEIGHTS).sha256, device.current()), plans, collector.views()
         )
-        both = (*raw.technical.tolist(), *raw.aesthetic.tolist())
-        return Measurement(value=float(np.mean(raw.technical)), statistics=both)
+        draws = (*raw.technical.tolist(), *raw.aesthetic.tolist())
+        return Measurement(value=float(np.mean(raw.technical)), statistics=draws)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,19 +102,19 @@ class DoverScore(Metric):
 
     @property
     def libraries(self) -> tuple[str, ...]:
-        """Those of the raw scores."""
+        """The distributions behind the raw scores, which this score is derived from."""
         return self.source.libraries
 
     @property
     def source(self) -> Metric:
-        """The raw scores under the same preprocessing."""
+        """The metric of the raw scores under the same preprocessing."""
         return replace(RAW, preprocessing=self.preprocessing)
 
-    def derive(self, found: Measurement) -> Measurement:
-        """Mean over the draws, which `per_frame` lists."""
-        if math.isnan(found.value):
-            return found
-        draws = np.array(found.statistics).reshape(2, -1)
+    def derive(self, measurement: Measurement) -> Measurement:
+        """This score from the raw scores: its mean over the draws, which `per_frame` lists."""
+        if math.isnan(measurement.value):
+            return measurement
+        draws = np.array(measurement.statistics).reshape(2, -1)
         raw: Any = scores.RawScores(draws[0], draws[1])
         if self.constants != "raw":
             raw = getattr(scores, f"{self.constants}_percentages")(raw)
@@ -159,7 +162,11 @@ def _score(branch: str, constants: str) -> DoverScore:
 
 DOVER = (
     *(_score(branch, "raw") for branch in ("technical", "aesthetic")),
-    *(_score(branch, kind) for kind in ("upstream", "matched") for branch in ("technical", "aesthetic", "overall")),
+    *(
+        _score(branch, constants)
+        for constants in ("upstream", "matched")
+        for branch in ("technical", "aesthetic", "overall")
+    ),
 )
 """`dover_technical` and the like are the percentages that papers print."""
 register(*DOVER)

@@ -41,7 +41,7 @@ _LISTED = 20
 
 
 class Dover(nn.Module):
-    """Both branches with their heads; made by `load`."""
+    """DOVER's network: the technical and the aesthetic branch with their heads; made by `load`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -70,7 +70,7 @@ class Dover(nn.Module):
 
 
 def load(state_dict: Mapping[str, Tensor]) -> Dover:
-    """The network with the weights of `state_dict` (the plain content of DOVER.pth), float32, in eval mode.
+    """DOVER's network with the weights of `state_dict` (the plain content of DOVER.pth), float32, in eval mode.
 
     The tensors are shared, not copied, where they are float32 already.
 
@@ -194,13 +194,16 @@ class Windows:
         return cls(grid, padded, window, shift)  # type: ignore[arg-type]  # tuples of three
 
     def split(self, tokens: Tensor) -> Tensor:
-        """(D, H, W, C) to windows (n, N, C). What is padded takes part in the attention, unmasked."""
+        """Tokens of the grid (D, H, W, C) cut into windows (n, N, C).
+
+        What is padded takes part in the attention, unmasked.
+        """
         d, h, w = (there - here for there, here in zip(self.padded, self.grid, strict=True))
         tokens = F.pad(tokens, (0, 0, 0, w, 0, h, 0, d)).roll(tuple(-s for s in self.shift), (0, 1, 2))
         return self._cut(tokens)
 
     def merge(self, windows: Tensor) -> Tensor:
-        """The inverse of `split`."""
+        """Windows (n, N, C) put together to the grid (D, H, W, C): the inverse of `split`."""
         counts = [size // w for size, w in zip(self.padded, self.window, strict=True)]
         tokens = windows.view(*counts, *self.window, -1).permute(0, 3, 1, 4, 2, 5, 6).reshape(*self.padded, -1)
         depth, height, width = self.grid
@@ -279,7 +282,7 @@ class _WindowAttention(nn.Module):
 
 
 def cell_distance(cells: Tensor) -> Tensor:
-    """The gate: rows plus columns between the fragments of two tokens, (n, N, 2) to (n, N, N), integers 0 to 12."""
+    """Rows plus columns between the fragments of two tokens, (n, N, 2) to (n, N, N), integers 0 to 12: the gate."""
     rows, columns = cells.unbind(-1)
     return (rows[:, :, None] - rows[:, None]).abs() + (columns[:, :, None] - columns[:, None]).abs()
 
@@ -353,31 +356,32 @@ def _mesh(axes: list[Tensor]) -> tuple[Tensor, ...]:
     return torch.meshgrid(axes, indexing="ij")
 
 
-def _check(given: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+def _check(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
     """Compare keys, shapes and index buffers; one error names all that is wrong."""
     index = relative_position_index()
-    shared = [key for key in expected if key in given]
-    found = {
-        "missing": [key for key in expected if key not in given],
-        "unexpected": [key for key in given if key not in expected],
+    shared = [key for key in expected if key in tensors]
+    faults = {
+        "missing": [key for key in expected if key not in tensors],
+        "unexpected": [key for key in tensors if key not in expected],
         "of another shape": [
-            f"{key} {tuple(given[key].shape)}, not {tuple(expected[key].shape)}"
+            f"{key} {tuple(tensors[key].shape)}, not {tuple(expected[key].shape)}"
             for key in shared
-            if given[key].shape != expected[key].shape
+            if tensors[key].shape != expected[key].shape
         ],
         "of other values": [
             key
             for key in shared
-            if given[key].shape == index.shape and not torch.equal(given[key].to("cpu", torch.int64), index)
+            if tensors[key].shape == index.shape and not torch.equal(tensors[key].to("cpu", torch.int64), index)
         ],
     }
-    if any(found.values()):
+    if any(faults.values()):
         raise InvalidError(
-            "these are not DOVER's weights: " + "; ".join(_listing(what, keys) for what, keys in found.items() if keys),
+            "these are not DOVER's weights: "
+            + "; ".join(_listing(fault, keys) for fault, keys in faults.items() if keys),
             fix="give the state dict that DOVER.pth holds (DOVER_plus_plus.pth has it under 'state_dict')",
         )
 
 
-def _listing(what: str, keys: list[str]) -> str:
+def _listing(fault: str, keys: list[str]) -> str:
     more = f" and {len(keys) - _LISTED} more" if len(keys) > _LISTED else ""
-    return f"{len(keys)} {what} ({', '.join(keys[:_LISTED])}{more})"
+    return f"{len(keys)} {fault} ({', '.join(keys[:_LISTED])}{more})"

@@ -94,7 +94,7 @@ def score(
 
 
 def score_views(model: Dover, plans: Sequence[Plan], views: Sequence[Views]) -> RawScores:
-    """Raw scores of the views of each plan."""
+    """Raw scores of a video from the views of each plan, one per plan."""
     from flashbench.metrics.dover import views as dover_views
 
     device = next(model.parameters()).device

@@ -60,7 +60,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Views:
-    """What the two branches see, before `normalise`."""
+    """What DOVER's two branches see of a video, before `normalise`."""
 
     technical: Tensor
     """uint8 (3, 3, 32, 224, 224): clip, channel, frame, row, column."""
@@ -128,7 +128,7 @@ class Collector:
         self.seen = -1
 
     def add(self, frame: Frames) -> None:
-        """The next frame, uint8 [H, W, 3]; ValueError if it is of another type or size than planned."""
+        """Take in the next frame, uint8 [H, W, 3]; ValueError if it is of another type or size than planned."""
         _check(frame, self.plans[0])
         self.seen += 1
         if uses := self.technical.get(self.seen):

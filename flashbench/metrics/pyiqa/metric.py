@@ -63,11 +63,11 @@ class Learned(FrameMetric):
 
     @property
     def libraries(self) -> tuple[str, ...]:
-        """What pyiqa builds its networks from, and pyiqa itself."""
+        """The distributions that a network of pyiqa computes with: pyiqa itself, and what it builds networks from."""
         return ("pyiqa", "timm", "torch", "torchvision")
 
     def undefined(self, about: About) -> str:
-        """Frames that the network cannot take, or a choice of frames in a clip of unknown length."""
+        """Why a clip has no score: frames that the network cannot take, or chosen ones of a clip of unknown length."""
         least = self.smallest
         if min(about.shape[1:]) < least:
             return f"clip is {about.size}: {self.name} needs frames of at least {least}×{least}"
@@ -76,7 +76,7 @@ class Learned(FrameMetric):
         return ""
 
     def built(self) -> Network:
-        """The network; kept for the next clip of this process.
+        """The metric's network with its weights; kept for the next clip of this process.
 
         Raises:
             MissingAsset, IntegrityError: a file is not here, or not what the registry says.
@@ -99,7 +99,10 @@ class Learned(FrameMetric):
         return self.built().score(pair.frame)
 
     def stream(self, about: About) -> Stream:
-        """NaN: weights, torch or pyiqa absent; frames too small; no frame that the network has a score for."""
+        """Mean of the network's scores of the frames used.
+
+        NaN: weights, torch or pyiqa absent; frames too small; no frame that the network has a score for.
+        """
         if reason := self.undefined(about):
             return Measurement.missing(reason)
         try:
@@ -127,10 +130,10 @@ class Learned(FrameMetric):
 
     def _chosen(self, total: int) -> frozenset[int] | None:
         """Numbers of the frames used, the middles of equal parts of the clip; None: all."""
-        wanted = self.preprocessing["frames"]
-        if wanted == "all":
+        frames = self.preprocessing["frames"]
+        if frames == "all":
             return None
-        count = min(int(str(wanted)), total)
+        count = min(int(str(frames)), total)
         return frozenset((2 * part + 1) * total // (2 * count) for part in range(count))
 
 
@@ -141,11 +144,11 @@ class LearnedPair(Learned, PairMetric):
     scope: Scope = "pair"
 
     def undefined(self, about: About) -> str:
-        """No reference, another shape, or what `Learned` refuses."""
+        """Why a clip has no score: no reference, one of another shape, or what `Learned` refuses."""
         return PairMetric.undefined(self, about) or super().undefined(about)
 
     def frame(self, pair: Pair) -> float:
-        """`compare`; NaN where the reference has come to its end."""
+        """The network's score of a frame beside its reference; NaN where the reference has come to its end."""
         return PairMetric.frame(self, pair)
 
     def compare(self, frame: Frames, reference: Frames) -> float:
@@ -279,9 +282,9 @@ def through_pyiqa(name: str) -> Learned:
     if name not in frames:
         raise did_you_mean("metric of pyiqa", name, frames)
     entry = frames[name]
-    kind = LearnedPair if entry.get("metric_mode") == "FR" else Learned
+    metric_class = LearnedPair if entry.get("metric_mode") == "FR" else Learned
     direction: Direction = "lower" if entry.get("lower_better") else "higher"
-    return kind(
+    return metric_class(
         name=f"{PREFIX}{name}",
         network=name,
         assets=_asked_for(name),
@@ -297,16 +300,16 @@ def _asked_for(network: str) -> tuple[str, ...]:
     """Assets of the registry that a constructor asks for, as far as it comes with those that are here."""
     from flashbench.assets import registry
 
-    asked: list[str] = []
+    assets: list[str] = []
 
     def weights(name: str) -> Path:
         if name in registry.current().names():
-            asked.append(name)
+            assets.append(name)
         return verified(name)
 
     with suppress(MissingAsset):
         _build(network, "upstream", weights)
-    return tuple(dict.fromkeys(asked))
+    return tuple(dict.fromkeys(assets))
 
 
 @lru_cache(maxsize=64)

@@ -74,9 +74,9 @@ class _Lender:
         self.jit_load: Callable[..., Any] = torch.jit.load
         self.create_model: Callable[..., Any] = timm.create_model
 
-    def file(self, wanted: str, *_: Any, **__: Any) -> str:
+    def file(self, url: str, *_: Any, **__: Any) -> str:
         """The verified file for a URL or a model's name."""
-        name = asset_of(wanted)
+        name = asset_of(url)
         try:
             path = str(self.weights(name))
         except Exception as error:
@@ -186,8 +186,8 @@ def substituted(pairs: list[tuple[ModuleType, str, Callable[..., Any]]]) -> Iter
                     setattr(module, key, either)
             yield
         finally:
-            for original, either, at in reversed(swaps):
-                for module, key in _bound(either, at):
+            for original, either, place in reversed(swaps):
+                for module, key in _bound(either, place):
                     setattr(module, key, original)
 
 
@@ -256,10 +256,10 @@ class Network:
 
     def run(self, *images: Tensor) -> float:
         """What pyiqa answers for images [1, 3, H, W] in 0 … 1."""
-        found = self.model(*images)
-        if not isinstance(found, Tensor) or found.numel() != 1:
+        output = self.model(*images)
+        if not isinstance(output, Tensor) or output.numel() != 1:
             raise ValueError("more than a number came out")
-        return float(found)
+        return float(output)
 
 
 class Maniqa(Network):
@@ -277,7 +277,7 @@ class Maniqa(Network):
             branch.register_forward_hook(lambda module, given, out, part=part: part.append(out.double()))
 
     def run(self, *images: Tensor) -> float:
-        """The weighted mean over the crops, `CROPS_AT_ONCE` of them at a time."""
+        """MANIQA's weighted mean over the crops of a frame, `CROPS_AT_ONCE` of them at a time."""
         import pyiqa.archs.maniqa_arch as home
 
         firsts = range(0, self.rows * GRID, CROPS_AT_ONCE)
@@ -330,11 +330,11 @@ def build(metric: str, weights: Weights, *, crops: str = "upstream", device: str
 
 def _remember_text(clip_model: Any) -> None:
     """Encode the prompts once: they are the same for every frame."""
-    encode, known = clip_model.encode_text, list[Tensor]()
+    encode, encoded = clip_model.encode_text, list[Tensor]()
 
     def remembered(text: Tensor) -> Tensor:
-        if not known:
-            known.append(encode(text))
-        return known[0]
+        if not encoded:
+            encoded.append(encode(text))
+        return encoded[0]
 
     clip_model.encode_text = remembered

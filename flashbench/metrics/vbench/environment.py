@@ -46,24 +46,24 @@ _FREE = "free some space, or choose another folder with FLASHBENCH_CACHE"
 
 @cache
 def digest() -> str:
-    """sha256 of the list, the environment's identity."""
+    """sha256 of the list of VBench's pinned packages, which is the environment's identity."""
     return hashlib.sha256(REQUIREMENTS.read_bytes()).hexdigest()
 
 
 @cache
 def pins() -> Mapping[str, str]:
-    """Package → version, of the list."""
+    """Package → version, of the pinned list of VBench's packages."""
     lines = [line.partition("#")[0].strip() for line in REQUIREMENTS.read_text(encoding="utf-8").splitlines()]
     return dict(line.split("==") for line in lines if line)
 
 
 def place() -> Path:
-    """Where the environment of this list is, or will be: another list has another place."""
+    """The folder where VBench's environment is, or will be: another list of packages has another folder."""
     return cache_root() / "environments" / f"vbench-{digest()[:12]}"
 
 
 def python() -> Path | None:
-    """The environment's interpreter; None where the environment is not complete."""
+    """The interpreter of VBench's environment; None where the environment is not complete."""
     interpreter = place() / "bin" / "python"
     try:
         marker = json.loads((place() / _MARKER).read_text(encoding="utf-8"))
@@ -75,7 +75,7 @@ def python() -> Path | None:
 
 
 def build(report: Report, near: Path | None = None) -> Path:
-    """Make the environment, if it is not complete; returns its interpreter.
+    """Make VBench's environment, if it is not complete; returns its interpreter.
 
     pip installs exactly the list, with its own configuration (`PIP_*`, pip.conf: mirrors, proxies), and then checks
     that every package has what it asks for. `report` gets a line for each thing done.
@@ -89,27 +89,27 @@ def build(report: Report, near: Path | None = None) -> Path:
         MissingAsset: a package could not be fetched.
     """
     with _lock(report) as lock:
-        if (found := python()) is not None:
-            return found
+        if (interpreter := python()) is not None:
+            return interpreter
         if sys.version_info[:2] != VERSION:
-            here, wanted = ".".join(map(str, sys.version_info[:2])), ".".join(map(str, VERSION))
-            what = f"VBench's environment is pinned for Python {wanted}, and this is Python {here}"
-            raise InvalidError(what, fix=f"install flashbench with Python {wanted} and run this again there")
-        where = place()
-        with on_disk(f"{where} cannot be written", fix=_FREE):
-            if (free := shutil.disk_usage(where.parent).free) < ROOM:
-                what = f"{where.parent} has {free / 1e9:.1f} GB free; VBench's environment takes {ROOM / 1e9:.0f} GB"
+            here, pinned = ".".join(map(str, sys.version_info[:2])), ".".join(map(str, VERSION))
+            what = f"VBench's environment is pinned for Python {pinned}, and this is Python {here}"
+            raise InvalidError(what, fix=f"install flashbench with Python {pinned} and run this again there")
+        folder = place()
+        with on_disk(f"{folder} cannot be written", fix=_FREE):
+            if (free := shutil.disk_usage(folder.parent).free) < ROOM:
+                what = f"{folder.parent} has {free / 1e9:.1f} GB free; VBench's environment takes {ROOM / 1e9:.0f} GB"
                 raise InvalidError(what, fix=_FREE)
             begun = time.monotonic()
-            scratch = where.with_name(f"{where.name}.tmp")
+            scratch = folder.with_name(f"{folder.name}.tmp")
             shutil.rmtree(scratch, ignore_errors=True)  # what a killed build left
             try:
                 scratch.mkdir()
-                _Build(where, scratch, report, near, lock).run()
+                _Build(folder, scratch, report, near, lock).run()
             finally:
                 shutil.rmtree(scratch, ignore_errors=True)
-            report(f"VBench's environment is complete: {where} ({time.monotonic() - begun:.0f} s)")
-    return where / "bin" / "python"
+            report(f"VBench's environment is complete: {folder} ({time.monotonic() - begun:.0f} s)")
+    return folder / "bin" / "python"
 
 
 @contextmanager
@@ -138,7 +138,7 @@ class _Build:
     near: Path | None
     lock: int
     """Descriptor that the programs hold too."""
-    said: list[str] = field(default_factory=list)
+    output: list[str] = field(default_factory=list)
     """What the last program printed."""
     begun: int = 0
     """Packages that pip has begun with."""
@@ -170,7 +170,7 @@ class _Build:
 
     def _call(self, command: Sequence[str]) -> int:
         """Run a program to its end, passing on what tells a user how far it is; returns its exit code."""
-        self.said = []
+        self.output = []
         outside = {"PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "PIP_USER", "PIP_TARGET", "PIP_PREFIX", "PIP_CONSTRAINT"}
         # pip's temporary files are as large as its wheels, and /tmp may be small.
         variables = {k: v for k, v in os.environ.items() if k not in outside} | {"TMPDIR": str(self.scratch)}
@@ -181,11 +181,11 @@ class _Build:
         assert process.stdout is not None
         try:
             for line in self._lines(process.stdout):
-                self.said.append(line)
-                if found := _TELLING.match(line.strip()):
-                    begins = found[1] in ("Collecting", "Processing")
+                self.output.append(line)
+                if telling := _TELLING.match(line.strip()):
+                    begins = telling[1] in ("Collecting", "Processing")
                     self.begun += begins
-                    text = f"{found[1]} {Path(found[2]).name}".strip() if found[1] else line.strip()
+                    text = f"{telling[1]} {Path(telling[2]).name}".strip() if telling[1] else line.strip()
                     self.report(f"{text} ({self.begun} of {len(pins())})" if begins else text)
             return process.wait()
         finally:
@@ -216,10 +216,10 @@ class _Build:
 
     def _refuse(self, what: str) -> None:
         """Raise what the last program's output means."""
-        text = "\n".join(self.said)
+        text = "\n".join(self.output)
         if "No space left on device" in text:
             raise InvalidError(f"{what}: no space left on device", fix=_FREE)
-        lines = [line for line in self.said if line.startswith(("ERROR: ", "Error: "))] or self.said[-1:]
+        lines = [line for line in self.output if line.startswith(("ERROR: ", "Error: "))] or self.output[-1:]
         why = lines[0].partition(": ")[2] or lines[0] if lines else "it said nothing"
         if "ensurepip" in text or "No module named venv" in text:
             fix = "install Python's venv (Debian: python3-venv), then flashbench assets pull vbench"

@@ -43,7 +43,7 @@ def pairs(frames: Iterable[Frames]) -> Floats:
 
 
 def score(frames: Iterable[Frames]) -> Measurement:
-    """Mean over pairs, with each pair's value; NaN below two frames."""
+    """temporal_flickering of frames: mean of `pairs`, with each pair's value; NaN below two frames."""
     values = pairs(frames)
     return (
         frame_mean(values, "no value") if len(values) else Measurement.missing("temporal flickering needs two frames")
@@ -64,14 +64,16 @@ def decoded(path: Path) -> Iterator[Frames]:
     try:
         if not capture.isOpened():
             raise InvalidError(f"{path} cannot be opened", fix="check that the file is a whole video")
-        while (read := capture.read())[0]:
-            yield cast(Frames, read[1])
+        while (answer := capture.read())[0]:
+            yield cast(Frames, answer[1])
     finally:
         capture.release()
 
 
 def score_file(path: Path) -> Measurement:
-    """`score` of a file, streaming; equal to VBench's value of it within 1e-6 where both decode alike (`decoded`).
+    """temporal_flickering of a video file (`score`), streaming.
+
+    Equal to VBench's value of the file within 1e-6 where both decode alike (`decoded`).
 
     Raises:
         InvalidError: OpenCV cannot open the file.
@@ -81,10 +83,10 @@ def score_file(path: Path) -> Measurement:
 
 @dataclass(frozen=True, kw_only=True)
 class TemporalFlickering(Metric):
-    """`score` of a clip's frames."""
+    """VBench's temporal_flickering of a clip's frames (`score`)."""
 
     def stream(self, about: About) -> Stream:
-        """NaN: a single frame."""
+        """Mean over the clip's pairs of consecutive frames; NaN: a single frame."""
         values: list[float] = []
         before: Frames | None = None
         while (pair := (yield)) is not None:

@@ -49,7 +49,7 @@ _NO_SUITE = f"VBench's prompts are not here: flashbench assets pull {SUITE}"
 
 @dataclass(frozen=True, kw_only=True)
 class Recorder(Metric):
-    """Keeps the frames in a file, once for all of VBench's dimensions."""
+    """Keeps a clip's frames in a file, once for all of VBench's dimensions; has no value of its own."""
 
     device: str
 
@@ -71,83 +71,83 @@ class ThroughVBench(Metric):
     @property
     def reads_prompt(self) -> bool:
         """Whether the value depends on the prompt: the dimension reads it, or it decides how long the clips are."""
-        one = dimensions.dimension(self.dimension)
-        return one.reads != "video" or self.how == "official"
+        dimension = dimensions.dimension(self.dimension)
+        return dimension.reads != "video" or self.how == "official"
 
     @property
     def fallible(self) -> bool:
-        """Yes: weights that could not be fetched, a worker that was killed."""
+        """Whether a missing value may be the machine's fault: always; weights are not fetched, a worker is killed."""
         return True
 
     @property
     def unavailable(self) -> str:
-        """VBench's environment, or the asset with its labels, is not here."""
+        """Why this machine cannot run the metric: VBench's environment, or the asset with its labels, is not here."""
         return super().unavailable or ("" if program(self.device) else _ABSENT)
 
     @property
     def source(self) -> Metric:
-        """The file, which all dimensions share."""
+        """The metric that records the clip in a file, which all dimensions share."""
         return _recorder(self.device)
 
     def stream(self, about: About) -> Stream:
-        """`derive` from what the recorder leaves."""
+        """VBench's value of the clip: `derive` from the file that the recorder leaves."""
         return self.derive((yield from self.source.stream(about)))
 
-    def derive(self, found: Measurement) -> Measurement:
+    def derive(self, measurement: Measurement) -> Measurement:
         """VBench's value of the recorded clip.
 
         NaN: no environment; a prompt or labels that the dimension needs and the clip lacks; whatever VBench fails at,
         weights that it cannot fetch among it.
         """
-        if not isinstance(found, Recorded):
-            return found  # the pass over the frames failed
+        if not isinstance(measurement, Recorded):
+            return measurement  # the pass over the frames failed
         try:
-            entries = _entries(found.about.prompt)
+            entries = _entries(measurement.about.prompt)
             if entries is None and not self._indifferent:
                 return Measurement.missing(_NO_SUITE)
-            asked = self._asked(found.about.prompt or "", entries or ())
-            if isinstance(asked, str):
-                return Measurement.missing(asked)
-            if found.file is None:
-                return Measurement.missing(found.reason)
-            return self._answers(found, asked, self._pieces(found, entries or ()))
+            request = self._asked(measurement.about.prompt or "", entries or ())
+            if isinstance(request, str):
+                return Measurement.missing(request)
+            if measurement.file is None:
+                return Measurement.missing(measurement.reason)
+            return self._answers(measurement, request, self._pieces(measurement, entries or ()))
         except FlashBenchError as error:
             return Measurement.missing(error.what)
 
     @property
     def _indifferent(self) -> bool:
         """Whether nothing depends on which of VBench's prompts it is."""
-        one = dimensions.dimension(self.dimension)
-        lengths = self.how == "whole" or (self.how == "corrected" and one.clip_seconds == long.CUSTOM_SECONDS)
-        return one.reads != "labels" and lengths
+        dimension = dimensions.dimension(self.dimension)
+        lengths = self.how == "whole" or (self.how == "corrected" and dimension.clip_seconds == long.CUSTOM_SECONDS)
+        return dimension.reads != "labels" and lengths
 
     def _asked(self, prompt: str, entries: Sequence[Mapping[str, Any]]) -> worker.Request | str:
         """What to ask of a file whose name is still open, or why there is nothing to ask."""
         mine = (entry.get("auxiliary_info", {}) for entry in entries if self.dimension in entry["dimension"])
-        labels: Mapping[str, Any] = next((one for one in mine if self.dimension in one), {})
+        labels: Mapping[str, Any] = next((info for info in mine if self.dimension in info), {})
         lacks = dimensions.undefined_without(self.dimension, prompt=bool(prompt), labels=bool(labels))
         return lacks or worker.Request(video="", dimension=self.dimension, prompt=prompt, labels=labels)
 
-    def _pieces(self, found: Recorded, entries: Sequence[Mapping[str, Any]]) -> tuple[long.Piece, ...]:
+    def _pieces(self, recorded: Recorded, entries: Sequence[Mapping[str, Any]]) -> tuple[long.Piece, ...]:
         if self.how == "whole":
-            return (long.Piece(long.FULL, 0, found.frames),)
+            return (long.Piece(long.FULL, 0, recorded.frames),)
         served = {name for entry in entries for name in entry["dimension"]}
         seconds = long.seconds(self.how, self.dimension, served, custom=not entries)
-        return long.split(self.how, found.frames, found.about.fps, seconds)
+        return long.split(self.how, recorded.frames, recorded.about.fps, seconds)
 
-    def _answers(self, found: Recorded, asked: worker.Request, pieces: Sequence[long.Piece]) -> Measurement:
+    def _answers(self, recorded: Recorded, request: worker.Request, pieces: Sequence[long.Piece]) -> Measurement:
         """VBench's values of the pieces as one; its `per_frame` lists those of several pieces."""
         mode: long.Mode = "corrected" if self.how == "whole" else self.how
         if (device := (self.device, self.dimension)) in _HOPELESS:
             return Measurement.missing(_HOPELESS[device])
-        one = _worker(self.device)
-        with recording.cut(found, pieces, mode) as files:
-            parts = [one.ask(_of(asked, file)) for file in files]
+        vbench = _worker(self.device)
+        with recording.cut(recorded, pieces, mode) as files:
+            parts = [vbench.ask(_of(request, file)) for file in files]
             fast = slow_fast.EXTRACTORS[True]
             if len(files) > 1 and self.dimension in fast and not any(math.isnan(part.value) for part in parts):
                 with tempfile.TemporaryDirectory(prefix="flashbench-vbench-") as folder:
-                    joined = recording.first_frames(files, Path(folder) / "first.mp4", mode, found.about.fps)
-                    parts = self._fused(parts, one.ask(_of(asked, joined, FAST)))
+                    joined = recording.first_frames(files, Path(folder) / "first.mp4", mode, recorded.about.fps)
+                    parts = self._fused(parts, vbench.ask(_of(request, joined, FAST)))
         failed = [part.reason for part in parts if math.isnan(part.value)]
         if failed:
             if hopeless := next((why for why in failed if _UNFETCHED in why or _UNANSWERED in why), ""):
@@ -173,7 +173,7 @@ class OfficialLong(ThroughVBench, SetMetric):
     """VBench-Long as its code does it: over videos a mean over clips, whose sum and number are the statistics."""
 
     def finalize(self, statistics: Floats) -> float:
-        """Mean over clips, from [sum, number]."""
+        """Mean over VBench-Long's clips, from summed statistics [sum, number]."""
         return float(statistics[0] / statistics[1]) if statistics[1] else math.nan
 
     def _measured(self, value: float, parts: tuple[float, ...]) -> Measurement:
@@ -197,15 +197,15 @@ def through_vbench(name: str) -> Metric:
     """
     prefix, _, dimension = name.partition(":")
     if prefix not in PREFIXES or dimension not in dimensions.DIMENSIONS:
-        near = [one for one in names() if one.startswith(f"{prefix}:")]
+        near = [candidate for candidate in names() if candidate.startswith(f"{prefix}:")]
         raise did_you_mean("metric of VBench", name, near or names())
     device = os.environ.get("FLASHBENCH_VBENCH_DEVICE", "cpu")
     if device not in DEVICES:
         raise UsageError(f"invalid FLASHBENCH_VBENCH_DEVICE={device}", fix=f"set one of {', '.join(DEVICES)}")
-    how, one = PREFIXES[prefix], dimensions.dimension(dimension)
+    how, declared = PREFIXES[prefix], dimensions.dimension(dimension)
     official = how == "official"
-    kind = OfficialLong if official else ThroughVBench
-    return kind(
+    metric_class = OfficialLong if official else ThroughVBench
+    return metric_class(
         name=name,
         dimension=dimension,
         how=how,
@@ -213,10 +213,10 @@ def through_vbench(name: str) -> Metric:
         direction="higher",
         unit="",
         # Cosines may be a little below 0.
-        range=(-1.0 if one.name in ("temporal_style", "overall_consistency", "appearance_style") else 0.0, 1.0),
-        scope="set" if official else "video" if one.reads == "video" else "prompt",
+        range=(-1.0 if declared.name in ("temporal_style", "overall_consistency", "appearance_style") else 0.0, 1.0),
+        scope="set" if official else "video" if declared.reads == "video" else "prompt",
         preprocessing=_preprocessing(how, dimension),
-        assets=(SUITE,) if one.reads == "labels" else (),
+        assets=(SUITE,) if declared.reads == "labels" else (),
         licence="Apache-2.0 (vbench); weights: see VBench",
         deterministic=device == "cpu",
     )
@@ -228,7 +228,7 @@ for _prefix in PREFIXES:
 
 def _preprocessing(how: How, dimension: str) -> dict[str, Scalar]:
     """What decides the number besides the dimension's own rules, which are VBench's."""
-    said: dict[str, Scalar] = {
+    settings: dict[str, Scalar] = {
         "vbench": environment.pins()["vbench"],
         "torch": environment.pins()["torch"],
         "requirements": environment.digest(),
@@ -237,11 +237,13 @@ def _preprocessing(how: How, dimension: str) -> dict[str, Scalar]:
         "averaging": "VBench's, on the clip",
     }
     if how != "whole":
-        said["clips"] = f"VBench-Long's, {how}: 2 s or 10 s by dimension; 2 s for prompts that are not VBench's"
-        said["averaging"] = "mean over clips" if how == "official" else "mean over a video's clips, then over videos"
+        settings["clips"] = f"VBench-Long's, {how}: 2 s or 10 s by dimension; 2 s for prompts that are not VBench's"
+        settings["averaging"] = (
+            "mean over clips" if how == "official" else "mean over a video's clips, then over videos"
+        )
         if dimension in slow_fast.EXTRACTORS[True]:
-            said["fast"] = f"{slow_fast.EXTRACTORS[True][dimension]} on first frames, mapped, 0.5 and 0.5"
-    return said
+            settings["fast"] = f"{slow_fast.EXTRACTORS[True][dimension]} on first frames, mapped, 0.5 and 0.5"
+    return settings
 
 
 @lru_cache(maxsize=len(DEVICES))
@@ -251,8 +253,10 @@ def _recorder(device: str) -> Recorder:
     )
 
 
-def _of(asked: worker.Request, file: Path, kind: str = "") -> worker.Request:
-    return worker.Request(video=str(file), dimension=kind + asked.dimension, prompt=asked.prompt, labels=asked.labels)
+def _of(request: worker.Request, file: Path, prefix: str = "") -> worker.Request:
+    return worker.Request(
+        video=str(file), dimension=prefix + request.dimension, prompt=request.prompt, labels=request.labels
+    )
 
 
 # --- VBench's prompts -------------------------------------------------------------------------------------------
@@ -275,11 +279,11 @@ def in_suite(prompts: Iterable[str]) -> bool | None:
 
 @lru_cache(maxsize=2)
 def _suite(path: Path) -> Mapping[str, tuple[Mapping[str, Any], ...]]:
-    found: dict[str, tuple[Mapping[str, Any], ...]] = {}
+    suite: dict[str, tuple[Mapping[str, Any], ...]] = {}
     for entry in json.loads(path.read_text(encoding="utf-8")):
         text = unicodedata.normalize("NFC", entry["prompt_en"])
-        found[text] = (*found.get(text, ()), entry)
-    return found
+        suite[text] = (*suite.get(text, ()), entry)
+    return suite
 
 
 # --- the worker -------------------------------------------------------------------------------------------------

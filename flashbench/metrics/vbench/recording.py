@@ -80,7 +80,7 @@ class Writer:
         self.count += 1
 
     def close(self) -> None:
-        """Finish the file."""
+        """Finish the video file."""
         if self.count:
             for packet in self._stream.encode():
                 self._container.mux(packet)
@@ -101,21 +101,21 @@ class Recorded(Measurement):
 
 def record(about: About) -> Stream:
     """Write the frames that come to a file; returns a `Recorded`, which says so where that failed."""
-    folder, found = Path(tempfile.mkdtemp(prefix="flashbench-vbench-")), None
+    folder, recorded = Path(tempfile.mkdtemp(prefix="flashbench-vbench-")), None
     try:
         with Writer(folder / "clip.mp4", about.fps) as writer:
             while (pair := (yield)) is not None:
                 writer.write(pair.frame)
         reason = "recorded for VBench" if writer.count else "no frame came"
         file = folder / "clip.mp4" if writer.count else None
-        found = Recorded(value=math.nan, reason=reason, about=about, file=file, frames=writer.count)
-        weakref.finalize(found, shutil.rmtree, folder, ignore_errors=True)
-        return found
+        recorded = Recorded(value=math.nan, reason=reason, about=about, file=file, frames=writer.count)
+        weakref.finalize(recorded, shutil.rmtree, folder, ignore_errors=True)
+        return recorded
     except (FFmpegError, OSError, InvalidError) as error:
         why = error.what if isinstance(error, InvalidError) else error.strerror or error
         return Recorded(value=math.nan, reason=f"the clip cannot be written for VBench: {why}", about=about)
     finally:
-        if found is None:  # also where the pass over the frames was broken off
+        if recorded is None:  # also where the pass over the frames was broken off
             shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -98,7 +98,7 @@ class Consistency:
         self._networks: dict[str, Callable[[Any], Any]] = {}
 
     def __call__(self, video: Path, dimension: str) -> float:
-        """0 … 1 of a video's frames, at least two."""
+        """The fast score of a video's frames, at least two of them: 0 … 1."""
         import torch
         from decord import VideoReader  # type: ignore[import-not-found]
         from PIL import Image
@@ -112,8 +112,8 @@ class Consistency:
             features = [network(picture).flatten().float() for picture in pictures]
             units = [feature / feature.norm() for feature in features]
             pairs = zip(units, units[1:], strict=False)
-            found = [max(0.0, float(a @ b)) + max(0.0, float(units[0] @ b)) for a, b in pairs]
-        return sum(found) / (2 * len(found))
+            sums = [max(0.0, float(a @ b)) + max(0.0, float(units[0] @ b)) for a, b in pairs]
+        return sum(sums) / (2 * len(sums))
 
     def _dinov2(self) -> Callable[[Any], Any]:
         """From a picture to the class token [768]."""

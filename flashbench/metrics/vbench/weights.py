@@ -32,11 +32,11 @@ WEIGHTS: Mapping[str, str] = MappingProxyType(
 
 def needs(dimensions: Iterable[str], *, environment: bool) -> list[str]:
     """A line for VBench's environment, unless it is here, and one for each of the weights of `dimensions`."""
-    asked: dict[str, list[str]] = {}
+    served: dict[str, list[str]] = {}
     for name in dimensions:
         if name in WEIGHTS:
-            asked.setdefault(WEIGHTS[name], []).append(name)
-    lines = [f"VBench, for {', '.join(names)}: {what}; it fetches them itself" for what, names in asked.items()]
+            served.setdefault(WEIGHTS[name], []).append(name)
+    lines = [f"VBench, for {', '.join(names)}: {weights}; it fetches them itself" for weights, names in served.items()]
     if lines and not environment:
         lines.insert(0, "VBench 0.1.5, its own environment: 7 GB, Apache-2.0, by flashbench assets pull vbench")
     return lines

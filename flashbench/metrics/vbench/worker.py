@@ -96,7 +96,7 @@ class Worker:
         self.close()
 
     def ask(self, request: Request) -> Measurement:
-        """The worker's answer, or NaN with the reason why there is none."""
+        """The worker's answer to a request, or NaN with the reason why there is none."""
         self._number += 1
         content = {
             "id": self._number, "dimension": request.dimension, "video": request.video, "prompt": request.prompt,
@@ -118,7 +118,7 @@ class Worker:
             return Measurement.missing(self._last)
 
     def close(self) -> None:
-        """End the process and all that it started."""
+        """End the worker process and all that it started."""
         self._stop()
         self._errors.close()
 
@@ -141,9 +141,9 @@ class Worker:
             raise _Failure(f"the worker cannot be started: {self._command[0]}: {error.strerror}") from error
         deadline = time.monotonic() + self._start_timeout
         while True:
-            said = _object(self._line(deadline, "did not become ready", self._start_timeout))
-            if said is not None and said.get("ready") is True:
-                self.about = said
+            message = _object(self._line(deadline, "did not become ready", self._start_timeout))
+            if message is not None and message.get("ready") is True:
+                self.about = message
                 return
 
     def _send(self, line: bytes) -> None:
@@ -156,13 +156,13 @@ class Worker:
     def _answer(self, deadline: float) -> Measurement:
         while True:
             line = self._line(deadline, "did not answer", self._timeout)
-            said = _object(line)
-            if said is None and line.startswith(b'{"id"'):
+            message = _object(line)
+            if message is None and line.startswith(b'{"id"'):
                 raise _Failure("the worker's answer was cut short")
-            if said is None or said.get("id") != self._number or isinstance(said["id"], bool):
+            if message is None or message.get("id") != self._number or isinstance(message["id"], bool):
                 continue  # noise, or the late answer to an earlier request
             self._fruitless = 0
-            return _measurement(said)
+            return _measurement(message)
 
     def _line(self, deadline: float, what: str, seconds: float) -> bytes:
         """The next line of the worker's stdout."""
@@ -173,11 +173,11 @@ class Worker:
             left = deadline - time.monotonic()
             if left <= 0 or not poll.poll(1000 * left):
                 raise _Failure(f"the worker {what} within {seconds:g} s")
-            read = os.read(pipe.fileno(), 1 << 16)
-            if not read:
+            chunk = os.read(pipe.fileno(), 1 << 16)
+            if not chunk:
                 cut = " in the middle of a line" if self._buffer else ""
                 raise _Failure(self._ended() + cut)
-            self._buffer += read
+            self._buffer += chunk
             if len(self._buffer) > MAX_LINE and b"\n" not in self._buffer:
                 raise _Failure(f"the worker printed more than {MAX_LINE} bytes without an end of line")
         line, _, self._buffer = self._buffer.partition(b"\n")
@@ -241,17 +241,17 @@ def _clean(environment: Mapping[str, str]) -> dict[str, str]:
 
 def _object(line: bytes) -> dict[str, Any] | None:
     try:
-        said = json.loads(line)
+        content = json.loads(line)
     except (ValueError, RecursionError):
         return None
-    return said if isinstance(said, dict) else None
+    return content if isinstance(content, dict) else None
 
 
-def _measurement(said: Mapping[str, Any]) -> Measurement:
+def _measurement(message: Mapping[str, Any]) -> Measurement:
     """What an answer with the right id says."""
-    if isinstance(why := said.get("missing"), str):
+    if isinstance(why := message.get("missing"), str):
         return Measurement.missing(why.strip()[:1000] or "the worker gave no reason")
-    value = said.get("value")
+    value = message.get("value")
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         return Measurement.missing(f"the worker's answer is not a number: {json.dumps(value)[:100]}")
     return Measurement(value=float(value))
