@@ -65,8 +65,8 @@ def audit_results(names: Sequence[str], options: Options, *, clips: bool = False
         lines, broken = _lines(manifest)
         replicas = {item["replica"] for item in (*rows, *lines)}
         wrong = list(_grid(path, protocol, rows, replicas, measured=True))
-        found, sealed = _scores(path, protocol, rows, lines, store)
-        findings += [*broken, *wrong, *found]
+        faults, sealed = _scores(path, protocol, rows, lines, store)
+        findings += [*broken, *wrong, *faults]
         whole, total, checked = whole and not wrong, total + len(rows), checked + sealed
         if manifest.exists():
             findings += _grid(manifest, protocol, lines, replicas, measured=False)
@@ -90,23 +90,23 @@ def _against_lock(root: Path, names: Sequence[str]) -> tuple[list[str], int]:
     for above in folder.parents:
         # Both have their paths from the same folder: the stages of replicas/dvc.yaml say `wdir: ..`.
         for lock in (above / "dvc.lock", above / "replicas/dvc.lock"):
-            read = yaml.safe_load(lock.read_text(encoding="utf-8")) if lock.exists() else None
-            stages = (read or {}).get("stages") or {}
+            content = yaml.safe_load(lock.read_text(encoding="utf-8")) if lock.exists() else None
+            stages = (content or {}).get("stages") or {}
             outs = [out for stage in stages.values() for out in stage.get("outs") or ()]
             locked |= {Path(os.path.normpath(above / out["path"])): out["md5"] for out in outs}
         if locked:
             break
-    found, compared = [], 0
+    findings, compared = [], 0
     for path in locked:
         inside = path.relative_to(folder) if path.is_relative_to(folder) else Path("/")
         ours = {*inside.parts[:1], inside.stem} & {*names} or str(inside) in SUMMARY
         if ours and path.is_file():  # a clone may lack what is in DVC's cache
             compared += 1
             if hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest() != locked[path]:
-                found.append(f"{root / inside} is not the file that dvc.lock records")
+                findings.append(f"{root / inside} is not the file that dvc.lock records")
     if not compared:
         say(f"no dvc.lock names files of {root}")
-    return found, compared
+    return findings, compared
 
 
 def _lines(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
@@ -132,11 +132,11 @@ def _grid(
         for replica in replicas
         for more in ([(metric.name, part.geometry.frames) for metric in asked_of(part, case)] if measured else [()])
     }
-    found = Counter(tuple(row[field] for field in fields) for row in rows)
+    counts = Counter(tuple(row[field] for field in fields) for row in rows)
     for what, wrong in (
-        ("is missing", expected - found.keys()),
-        ("is not in the protocol", found.keys() - expected),
-        ("comes twice", {row for row, count in found.items() if count > 1}),
+        ("is missing", expected - counts.keys()),
+        ("is not in the protocol", counts.keys() - expected),
+        ("comes twice", {row for row, count in counts.items() if count > 1}),
     ):
         yield from (f"{path}: the row {' · '.join(map(str, row))} {what}" for row in sorted(wrong, key=str))
 
@@ -169,28 +169,30 @@ def _scores(
             right += key == row["key"]
             forged += [f"{where}: the key is not that of metric, clip and reference"] if key != row["key"] else []
         try:
-            found = store.score(str(row["key"]))
+            measurement = store.score(str(row["key"]))
         except IntegrityError as error:
             findings.append(f"{where}: {error.what}")
             continue
-        if found:  # else it was never measured here (a clone): then dvc.lock vouches, and the count says so
+        if measurement:  # else it was never measured here (a clone): then dvc.lock vouches, and the count says so
             checked += 1
             record = json.loads(store.score_path(row["key"]).read_text(encoding="utf-8"))["body"]
-            edited = _edited(row, measured[row["metric"]], found, record)
+            edited = _edited(row, measured[row["metric"]], measurement, record)
             findings += [f"{where}: {field} differs from the store's sealed record" for field in edited]
     if forged and not right:  # keys hold the machine's numerics class
         say(f"{path}: scores are of another numerics class: keys not recomputed")
     return findings + (forged if right else []), checked
 
 
-def _edited(row: Row, metric: Metric, found: Measurement, about: Row) -> Iterator[str]:
+def _edited(row: Row, metric: Metric, measurement: Measurement, about: Row) -> Iterator[str]:
     """Fields of a row that are not those of its sealed record."""
     yield from (field for field in ("metric", "clip") if row[field] != about[field])
     for field in ("value", "per_frame", "statistics"):
-        kind = np.float32 if field == "statistics" else np.float64  # as scores.parquet keeps them
-        if not np.array_equal(np.asarray(getattr(found, field), kind), np.asarray(row[field], kind), equal_nan=True):
+        dtype = np.float32 if field == "statistics" else np.float64  # as scores.parquet keeps them
+        if not np.array_equal(
+            np.asarray(getattr(measurement, field), dtype), np.asarray(row[field], dtype), equal_nan=True
+        ):
             yield field
-    if row["reason"] != noted(metric, found):
+    if row["reason"] != noted(metric, measurement):
         yield "reason"
 
 
@@ -212,12 +214,12 @@ def _manifest(path: Path, protocol: Protocol, lines: Iterable[Row], store: Store
                 continue
             try:
                 record = store.clip_record(line[key])
-                found = store.clip(line[key]).digest if decode and key == "key" else record["digest"]
+                stored = store.clip(line[key]).digest if decode and key == "key" else record["digest"]
             except InvalidError as error:
                 yield f"{where}: {error.what}"
                 continue
-            if found != line[digest]:
-                yield f"{where}: the store's {digest} is {found[:12]}, the manifest says {line[digest][:12]}"
+            if stored != line[digest]:
+                yield f"{where}: the store's {digest} is {stored[:12]}, the manifest says {line[digest][:12]}"
             source = (record.get("system"), record.get("settings"))  # the original, or Stage I's clip
             about = (*(made if key == "key" else source), line["case"], line["seed"])
             if about != tuple(record.get(field) for field in ("system", "settings", "case", "seed")):

@@ -40,10 +40,10 @@ def audit_published(folder: Path | None = None) -> tuple[list[str], list[str]]:
     for name in dict.fromkeys(table for version in VERSIONS for table in names[version]):
         tables = published(name, folder)
         for version in (version for version in VERSIONS if name in names[version]):
-            said, found = _audit(tables[version].items())
+            remarks, faults = _audit(tables[version].items())
             where = f"{name} ({version})"
-            lines += [f"{where}: {line}" for line in (*said, *found)]
-            findings += [f"{where}: {line}" for line in found]
+            lines += [f"{where}: {line}" for line in (*remarks, *faults)]
+            findings += [f"{where}: {line}" for line in faults]
         if all(name in names[version] for version in VERSIONS):
             lines += [f"{name}: {line}" for line in _changes(*(tables[version] for version in VERSIONS))]
         else:
@@ -62,17 +62,17 @@ def audit_table(path: Path) -> tuple[list[str], list[str]]:
         InvalidError: the file cannot be read, is no table, or a cell of VBench's columns is no number.
     """
     rows = read_csv(path)
-    said, found = _audit(rows)
+    remarks, faults = _audit(rows)
     columns = list(rows[0][1]) if rows else []
     other = [name for name in columns if not _is_vbench(name)]
     if other and len(other) < len(columns):
-        said.append(f"not VBench's, so not read: {', '.join(other)}")
+        remarks.append(f"not VBench's, so not read: {', '.join(other)}")
     if columns and len(other) == len(columns):
-        said.append("no column of VBench's: nothing was recomputed, only copies were looked for")
+        remarks.append("no column of VBench's: nothing was recomputed, only copies were looked for")
     if not rows:
-        said.append("no row")
-    lines = [f"{path.name}: {line}" for line in (*said, *found)]
-    return lines, lines[len(said) :]
+        remarks.append("no row")
+    lines = [f"{path.name}: {line}" for line in (*remarks, *faults)]
+    return lines, lines[len(remarks) :]
 
 
 def _audit(table: Iterable[tuple[str, Cells]]) -> tuple[list[str], list[str]]:
@@ -81,8 +81,8 @@ def _audit(table: Iterable[tuple[str, Cells]]) -> tuple[list[str], list[str]]:
     # Two dimensions alone (Table 4 has them beside other metrics) are no VBench table: nothing there can be recomputed.
     whole = any(_is_vbench(name) and column(name) in AGGREGATES for _, cells in rows for name in cells)
     if not whole:
-        found = copies(rows)
-        return ([] if found else [f"no row of {len(rows)} is a copy of another"]), found
+        faults = copies(rows)
+        return ([] if faults else [f"no row of {len(rows)} is a copy of another"]), faults
     own = [(row, {name: cell for name, cell in cells.items() if _is_vbench(name)}) for row, cells in rows]
     check = recompute(own)
     return [_summary(check)], list(check.findings)
@@ -107,13 +107,13 @@ def _deviation(row: Recomputed) -> float:
 def copies(rows: Iterable[tuple[str, Cells]]) -> list[str]:
     """A sentence for every row of which all cells, at least two, equal those of an earlier row under another name."""
     seen: dict[tuple[tuple[str, str], ...], str] = {}
-    found = []
+    sentences = []
     for name, cells in rows:
-        told = tuple(sorted((key, str(cell).strip()) for key, cell in cells.items() if str(cell).strip()))
-        first = seen.setdefault(told, name)
-        if first != name and len(told) > 1:
-            found.append(f"{name}: all {len(told)} numbers are those of {first}; one of the two rows is a copy")
-    return found
+        numbers = tuple(sorted((key, str(cell).strip()) for key, cell in cells.items() if str(cell).strip()))
+        first = seen.setdefault(numbers, name)
+        if first != name and len(numbers) > 1:
+            sentences.append(f"{name}: all {len(numbers)} numbers are those of {first}; one of the two rows is a copy")
+    return sentences
 
 
 def _changes(old: Table, new: Table) -> list[str]:
@@ -126,13 +126,13 @@ def _changes(old: Table, new: Table) -> list[str]:
     count = sum(map(len, changed.values()))
     if not count:
         return [*lines, f"{first} and {last} print the same numbers in the {len(shared)} rows that both have"]
-    parts = [f"{row} {len(found)} of {len(new[row])}" for row, found in changed.items() if found]
+    parts = [f"{row} {len(metrics)} of {len(new[row])}" for row, metrics in changed.items() if metrics]
     lines.append(f"{count} numbers differ between {first} and {last}: {', '.join(parts)}")
     if count <= _LISTED:
         lines += [
             f"{row}: {metric} {_text(old[row], metric)} ({first}), {_text(new[row], metric)} ({last})"
-            for row, found in changed.items()
-            for metric in found
+            for row, metrics in changed.items()
+            for metric in metrics
         ]
     return lines
 

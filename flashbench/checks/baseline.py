@@ -57,9 +57,9 @@ def parse(content: bytes, where: str) -> Scores:
 
     fix = "score the protocol again, or restore the file"
     try:
-        read = pq.read_table(BytesIO(content))
-        metadata = read.schema.metadata or {}
-        table: pd.DataFrame = read.to_pandas()
+        arrow_table = pq.read_table(BytesIO(content))
+        metadata = arrow_table.schema.metadata or {}
+        table: pd.DataFrame = arrow_table.to_pandas()
         numerics = json.loads(metadata.get(b"numerics", b"null"))
     except (ValueError, pa.ArrowException) as error:
         raise InvalidError(f"{where} cannot be read: {error}", fix=fix) from error
@@ -82,11 +82,11 @@ def read(path: Path) -> dict[str, Scores]:
     files = [path] if path.is_file() else [path / SCORES] if (path / SCORES).is_file() else _inside(path)
     if not files:
         raise InvalidError(f"there are no scores in {path}", fix="run `flashbench run PROTOCOL` first")
-    found = []
+    results = []
     for file in files:
         with on_disk(f"{file} cannot be read", fix="check the path and its rights"):
-            found.append(parse(file.read_bytes(), str(file)))
-    return {str(scores.table["protocol"].iloc[0]): scores for scores in found}
+            results.append(parse(file.read_bytes(), str(file)))
+    return {str(scores.table["protocol"].iloc[0]): scores for scores in results}
 
 
 def _inside(folder: Path) -> list[Path]:
@@ -112,12 +112,12 @@ def committed(at: Revision, folder: Path) -> dict[str, Scores]:
     """Scores by protocol that a revision has under `folder`, a path from the working folder; perhaps none."""
     listed = _git("ls-tree", "-r", "-z", "--name-only", at.commit, "--", f"{folder.as_posix()}/")
     paths = [Path(name) for name in listed.decode().split("\0") if name]
-    found = {}
+    results = {}
     for path in paths:
         if path.name == SCORES and path.parent.parent == folder:
             content = _git("show", f"{at.commit}:./{path.as_posix()}")
-            found[path.parent.name] = parse(content, f"{at.name}:{path.as_posix()}")
-    return found
+            results[path.parent.name] = parse(content, f"{at.name}:{path.as_posix()}")
+    return results
 
 
 def regenerate(
@@ -150,8 +150,8 @@ def regenerate(
         if (code := subprocess.run(command, cwd=tree, env=environment, check=False).returncode) != 0:
             what = f"the code of {at.name} could not make its scores again: exit {code}, its words are above"
             raise InvalidError(what, fix="give scores made on this machine: --baseline FILE")
-        found = read(out)
-        return {name: replace(scores, where=f"{at.name}, made again") for name, scores in found.items()}
+        results = read(out)
+        return {name: replace(scores, where=f"{at.name}, made again") for name, scores in results.items()}
 
 
 def _git(*arguments: str) -> bytes:
@@ -161,7 +161,7 @@ def _git(*arguments: str) -> bytes:
     except FileNotFoundError as error:
         raise InvalidError("git is not installed", fix="install it, or give a file of scores") from error
     if done.returncode != 0:
-        said = done.stderr.decode("utf-8", "replace").strip().splitlines()
-        what = f"git {arguments[0]} failed: {said[0] if said else f'exit {done.returncode}'}"
+        lines = done.stderr.decode("utf-8", "replace").strip().splitlines()
+        what = f"git {arguments[0]} failed: {lines[0] if lines else f'exit {done.returncode}'}"
         raise InvalidError(what, fix="fetch the revision (a shallow clone may lack it), or give a file of scores")
     return done.stdout

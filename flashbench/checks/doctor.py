@@ -48,7 +48,7 @@ class Section:
 
 
 def doctor(*, calibrate: bool = False) -> None:
-    """Print all sections.
+    """Print all sections of the report on this machine.
 
     Raises:
         CheckFailed: a metric does not score as it should.
@@ -63,7 +63,7 @@ def doctor(*, calibrate: bool = False) -> None:
 
 
 def examine(*, calibrate: bool = False) -> Iterator[Section]:
-    """What there is to say, a section as soon as it is known."""
+    """The sections of the report on this machine, each as soon as it is known."""
     known = [metrics.get(name) for name in metrics.names()]
     yield Section("versions", (*_versions(), *_conflicts(known)))
     yield Section("devices", tuple(_devices()))

@@ -79,7 +79,7 @@ class Finding:
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What the gate says, and why."""
+    """The gate's answer to whether a change moved scores, and what it rests on."""
 
     outcome: Outcome
     kind: Literal["exact", "margins"]
@@ -102,7 +102,7 @@ class Verdict:
 
 
 @dataclass
-class _Found:
+class _Tally:
     """What the protocols gave so far."""
 
     compared: dict[str, int] = field(default_factory=dict)
@@ -135,7 +135,7 @@ def gate(
         UsageError: an unknown baseline, protocol or metric; nothing to regenerate; a margin without a direction.
         InvalidError: scores that cannot be read.
     """
-    options, found = options or Options(), _Found()
+    options, tally = options or Options(), _Tally()
     protocols = {name: options.protocol(name) for name in names}
     current = sides.read(results_folder(options))
     protocols |= {name: options.protocol(name) for name in current if not names}
@@ -143,42 +143,42 @@ def gate(
     for metric in tolerance or ():
         if metric not in (EVERY, *known):
             raise did_you_mean("metric with a tolerance", metric, known)
-    before = _before(baseline, options, protocols, current, regenerate=regenerate, found=found)
+    before = _before(baseline, options, protocols, current, regenerate=regenerate, tally=tally)
     for name in names or sorted({*before, *current}):
         if name not in current:
-            found.problems.append(f"{name}: there are no scores in {options.root}")
+            tally.problems.append(f"{name}: there are no scores in {options.root}")
         elif name in before:
-            _compare(protocols[name], before[name], current[name], found, tolerance or {}, margins=margins)
+            _compare(protocols[name], before[name], current[name], tally, tolerance or {}, margins=margins)
         else:
-            (found.problems if names else found.notes).append(f"{name}: the baseline has no scores of it")
-    if not found.problems and not (found.findings if margins else sum(found.compared.values())):
+            (tally.problems if names else tally.notes).append(f"{name}: the baseline has no scores of it")
+    if not tally.problems and not (tally.findings if margins else sum(tally.compared.values())):
         what = "no margin is declared for what both have" if margins else f"{baseline} has no scores that are also here"
-        found.problems.append(f"nothing was compared: {what}")
+        tally.problems.append(f"nothing was compared: {what}")
     return Verdict(
-        outcome=_outcome(found),
+        outcome=_outcome(tally),
         kind="margins" if margins else "exact",
         baseline=baseline,
         current=str(options.root),
         tier=options.tier,
         tolerance=dict(tolerance or {}),
-        compared=found.compared,
-        findings=tuple(found.findings),
-        problems=tuple(found.problems),
-        notes=tuple(found.notes),
+        compared=tally.compared,
+        findings=tuple(tally.findings),
+        problems=tuple(tally.problems),
+        notes=tuple(tally.notes),
     )
 
 
-def _outcome(found: _Found) -> Outcome:
-    if found.problems:
+def _outcome(tally: _Tally) -> Outcome:
+    if tally.problems:
         return "invalid"
-    seen = {finding.outcome for finding in found.findings}
+    outcomes = {finding.outcome for finding in tally.findings}
     order: tuple[Outcome, ...] = ("regression", "inconclusive")
-    return next((outcome for outcome in order if outcome in seen), "pass")
+    return next((outcome for outcome in order if outcome in outcomes), "pass")
 
 
 def _before(
     baseline: str, options: Options, protocols: Mapping[str, Protocol], current: Mapping[str, Scores],
-    *, regenerate: bool, found: _Found,
+    *, regenerate: bool, tally: _Tally,
 ) -> dict[str, Scores]:  # fmt: skip
     """The baseline's scores, made again where that is asked for and needed."""
     if (path := Path(baseline)).exists():
@@ -196,17 +196,19 @@ def _before(
     if again:
         replicas = sorted({int(replica) for name in again for replica in current[name].table["replica"]})
         made = sides.regenerate(at, again, tier=options.tier, replicas=replicas, overrides=options.overrides)
-        found.notes += [f"{name}: the baseline's scores were made again on this machine" for name in made]
+        tally.notes += [f"{name}: the baseline's scores were made again on this machine" for name in made]
         # A revision from before classes were kept does not say so, but these were made here, as the current ones were.
-        before |= {name: replace(one, numerics=one.numerics or current[name].numerics) for name, one in made.items()}
+        before |= {
+            name: replace(scores, numerics=scores.numerics or current[name].numerics) for name, scores in made.items()
+        }
     return before
 
 
 def _here(protocol: Protocol) -> dict[str, Any]:
     """What `run.score.numerics` says of clips and scores that are made on this machine."""
-    made = {"key": "-", "numerics": keys.numerics_class(threads=protocol.threads)}
-    found: dict[str, Any] = json.loads(numerics(protocol, [made]))
-    return found
+    line = {"key": "-", "numerics": keys.numerics_class(threads=protocol.threads)}
+    classes: dict[str, Any] = json.loads(numerics(protocol, [line]))
+    return classes
 
 
 def apart(one: Scores, two: Scores) -> str:
@@ -221,54 +223,56 @@ def apart(one: Scores, two: Scores) -> str:
     clips = [sorted(map(keys.canonical_json, side["clips"])) for side in (one.numerics, two.numerics)]
     if clips[0] != clips[1]:
         first, second = (json.loads(texts[0]) if texts else {} for texts in clips)
-        told = [f"{name} {first.get(name)} → {second.get(name)}" for name in sorted({*first, *second})
+        differences = [f"{name} {first.get(name)} → {second.get(name)}" for name in sorted({*first, *second})
                 if first.get(name) != second.get(name)]  # fmt: skip
-        return f"clips of another numerics class: {', '.join(told) or 'of several'}"
+        return f"clips of another numerics class: {', '.join(differences) or 'of several'}"
     first, second = one.numerics["scores"], two.numerics["scores"]
     shared = sorted(first.keys() & second.keys())
-    told = [f"{name} {first[name]} → {second[name]}" for name in shared if first[name] != second[name]]
-    return f"scores of another numerics class: {', '.join(told)}" if told else ""
+    differences = [f"{name} {first[name]} → {second[name]}" for name in shared if first[name] != second[name]]
+    return f"scores of another numerics class: {', '.join(differences)}" if differences else ""
 
 
 def _compare(
-    protocol: Protocol, before: Scores, after: Scores, found: _Found, tolerance: Mapping[str, float], *, margins: bool
+    protocol: Protocol, before: Scores, after: Scores, tally: _Tally, tolerance: Mapping[str, float], *, margins: bool
 ) -> None:
     """Add what one protocol says."""
     name = protocol.name
     if after.protocol_hash != protocol.hash:
-        found.problems.append(f"{name}: {after.where} was made under another form of the protocol; run it again")
+        tally.problems.append(f"{name}: {after.where} was made under another form of the protocol; run it again")
         return
     if before.protocol_hash != after.protocol_hash:
-        found.notes.append(f"{name}: the protocol itself is not the baseline's; what both have is compared")
+        tally.notes.append(f"{name}: the protocol itself is not the baseline's; what both have is compared")
     if difference := apart(before, after):
-        (found.notes if margins else found.problems).append(f"{name}: not comparable sample by sample: {difference}")
+        (tally.notes if margins else tally.problems).append(f"{name}: not comparable sample by sample: {difference}")
         if not margins:
             return
-    one, two = (side.table.set_index(_AT).sort_index() for side in (before, after))
-    for side, lines in ((before, one), (after, two)):
+    baseline, current = (side.table.set_index(_AT).sort_index() for side in (before, after))
+    for side, lines in ((before, baseline), (after, current)):
         if twice := sorted({_clip(at) for at in lines.index[lines.index.duplicated()]}):
-            found.problems.append(f"{name}: {side.where} has two scores of {twice[0]}")
+            tally.problems.append(f"{name}: {side.where} has two scores of {twice[0]}")
             return
-    found.problems += [f"{name}: {text}" for text in _missing(one, two)]
-    if new := len(two.index.difference(one.index)):
-        found.notes.append(f"{name}: {new} scores are new")
-    shared = one.index.intersection(two.index)
-    one, two = one.loc[shared], two.loc[shared]
-    lost, gained = _unmeasured(one, two), _unmeasured(two, one)
-    found.problems += [f"{name}: {what} was not measured: {why}" for what, why in sorted(lost.items())]
-    found.notes += [f"{name}: {what} was not measured in the baseline: {why}" for what, why in sorted(gained.items())]
+    tally.problems += [f"{name}: {text}" for text in _missing(baseline, current)]
+    if new := len(current.index.difference(baseline.index)):
+        tally.notes.append(f"{name}: {new} scores are new")
+    shared = baseline.index.intersection(current.index)
+    baseline, current = baseline.loc[shared], current.loc[shared]
+    lost, gained = _unmeasured(baseline, current), _unmeasured(current, baseline)
+    tally.problems += [f"{name}: {what} was not measured: {why}" for what, why in sorted(lost.items())]
+    tally.notes += [f"{name}: {what} was not measured in the baseline: {why}" for what, why in sorted(gained.items())]
     # A clip that only one side has is told above; where neither has one, recorded scores (FLOP) are compared.
-    kept = ~shared.get_level_values("metric").isin([*lost, *gained]) & ((two["clip"] == "") == (one["clip"] == ""))
-    one, two = one[kept], two[kept]
-    found.compared[name] = len(one)
+    kept = ~shared.get_level_values("metric").isin([*lost, *gained]) & (
+        (current["clip"] == "") == (baseline["clip"] == "")
+    )
+    baseline, current = baseline[kept], current[kept]
+    tally.compared[name] = len(baseline)
     if margins:  # a mean over what is left would hide them; exactly, they are changes
-        gone = two[_no_value(two) & ~_no_value(one)].reset_index()
-        told = [
+        gone = current[_no_value(current) & ~_no_value(baseline)].reset_index()
+        sentences = [
             f"{metric} of {row} · {case} · seed {seed} has no value any more: {why}"
             for row, case, seed, metric, why in zip(*(gone[c] for c in (*_AT[:3], _AT[4], "reason")), strict=True)
         ]
-        found.problems += [f"{name}: {text}" for text in sorted(told)]
-    found.findings += _judged(protocol, one, two, tolerance, margins=margins)
+        tally.problems += [f"{name}: {text}" for text in sorted(sentences)]
+    tally.findings += _judged(protocol, baseline, current, tolerance, margins=margins)
 
 
 def _no_value(lines: pd.DataFrame) -> npt.NDArray[np.bool_]:
@@ -281,33 +285,33 @@ def _clip(at: tuple[str, str, int, int, str]) -> str:
     return f"{row} · {case} · seed {seed} · replica {replica}"
 
 
-def _missing(one: pd.DataFrame, two: pd.DataFrame) -> Iterator[str]:
+def _missing(baseline: pd.DataFrame, current: pd.DataFrame) -> Iterator[str]:
     """What the baseline has and the current results lack, the largest thing that is gone whole."""
-    gone = one.index.difference(two.index)
+    gone = baseline.index.difference(current.index)
     for level, what in (("metric", "metric"), ("row", "row"), ("case", "case")):
-        names = one.index.get_level_values(level)
-        whole = sorted(set(names) - set(two.index.get_level_values(level)))
+        names = baseline.index.get_level_values(level)
+        whole = sorted(set(names) - set(current.index.get_level_values(level)))
         yield from (f"the {what} {name} is missing" for name in whole)
         gone = gone[~gone.get_level_values(level).isin(whole)]
     yield from (f"{text} is missing" for text in sorted({_clip(at) for at in gone}))
-    both = one.index.intersection(two.index)
-    unmade = two.loc[both][(two.loc[both, "clip"] == "") & (one.loc[both, "clip"] != "")]
-    told = {_clip(at): str(why) for at, why in zip(unmade.index, unmade["reason"], strict=True)}
-    yield from (f"{text} was not made: {why}" for text, why in sorted(told.items()))
+    shared = baseline.index.intersection(current.index)
+    unmade = current.loc[shared][(current.loc[shared, "clip"] == "") & (baseline.loc[shared, "clip"] != "")]
+    reasons = {_clip(at): str(why) for at, why in zip(unmade.index, unmade["reason"], strict=True)}
+    yield from (f"{text} was not made: {why}" for text, why in sorted(reasons.items()))
 
 
-def _unmeasured(one: pd.DataFrame, two: pd.DataFrame) -> dict[str, str]:
-    """Metrics of which only `one` has values at all, with the reason of `two`."""
-    has = [set(side.index[side["value"].notna()].get_level_values("metric")) for side in (one, two)]
+def _unmeasured(table: pd.DataFrame, other: pd.DataFrame) -> dict[str, str]:
+    """Metrics of which only `table` has values at all, with the reason of `other`."""
+    has = [set(side.index[side["value"].notna()].get_level_values("metric")) for side in (table, other)]
     silent = has[0] - has[1]
-    return {metric: str(two.xs(metric, level="metric")["reason"].iloc[0]) for metric in silent}
+    return {metric: str(other.xs(metric, level="metric")["reason"].iloc[0]) for metric in silent}
 
 
 def _judged(
-    protocol: Protocol, one: pd.DataFrame, two: pd.DataFrame, tolerance: Mapping[str, float], *, margins: bool
+    protocol: Protocol, baseline: pd.DataFrame, current: pd.DataFrame, tolerance: Mapping[str, float], *, margins: bool
 ) -> Iterator[Finding]:
     """Findings per set of cases, row, metric and replica, in the protocol's order."""
-    before, after = one.assign(differs=_differs(one, two, tolerance)).reset_index(), two.reset_index()
+    before, after = baseline.assign(differs=_differs(baseline, current, tolerance)).reset_index(), current.reset_index()
     replicas = sorted(before["replica"].unique())
     for part in protocol.parts:
         groups = of_part(part, before).groupby(["row", "metric", "replica"]).groups
@@ -318,20 +322,20 @@ def _judged(
                 yield finding
 
 
-def _differs(one: pd.DataFrame, two: pd.DataFrame, tolerance: Mapping[str, float]) -> list[str]:
+def _differs(baseline: pd.DataFrame, current: pd.DataFrame, tolerance: Mapping[str, float]) -> list[str]:
     """For each aligned line what differs beyond the tolerance, in words; empty where nothing does."""
     allowed = np.array(
-        [tolerance.get(name, tolerance.get(EVERY, 0.0)) for name in one.index.get_level_values("metric")]
+        [tolerance.get(name, tolerance.get(EVERY, 0.0)) for name in baseline.index.get_level_values("metric")]
     )
-    first, second = (side["value"].to_numpy(dtype=np.float64) for side in (one, two))
+    first, second = (side["value"].to_numpy(dtype=np.float64) for side in (baseline, current))
     with np.errstate(invalid="ignore"):
         same = (first == second) | (np.isnan(first) & np.isnan(second)) | (np.abs(second - first) <= allowed)
-    found = [[] if equal else ["value"] for equal in same]
+    fields = [[] if equal else ["value"] for equal in same]
     for column, name in (("per_frame", "frames"), ("statistics", "statistics"), ("clip", "clip")):
-        for index, (a, b) in enumerate(zip(one[column], two[column], strict=True)):
+        for index, (a, b) in enumerate(zip(baseline[column], current[column], strict=True)):
             if allowed[index] == 0 and not (a == b if column == "clip" else np.array_equal(a, b, equal_nan=True)):
-                found[index].append(name)
-    return [", ".join(names) for names in found]
+                fields[index].append(name)
+    return [", ".join(names) for names in fields]
 
 
 def _finding(part: Protocol, before: pd.DataFrame, after: pd.DataFrame, *, margins: bool) -> Finding | None:
@@ -342,11 +346,11 @@ def _finding(part: Protocol, before: pd.DataFrame, after: pd.DataFrame, *, margi
     silent = before["value"].isna().all() and after["value"].isna().all()
     if margin is None or (margins and silent) or (not margins and not changed.any()):
         return None
-    kind = part.metric(name)
-    if margins and kind.direction == "none":
+    metric = part.metric(name)
+    if margins and metric.direction == "none":
         raise UsageError(f"{name} has no better or worse, so no margin", fix=f"take it out of `margins` of {part.name}")
-    both = pd.concat([before.assign(row="baseline"), after.assign(row="current")], ignore_index=True)
-    effect = stats.contrast(both, kind, "current", "baseline", replica=int(replica))
+    scores = pd.concat([before.assign(row="baseline"), after.assign(row="current")], ignore_index=True)
+    effect = stats.contrast(scores, metric, "current", "baseline", replica=int(replica))
     lines = zip(before[changed].to_dict("records"), after[changed].to_dict("records"), strict=True)
     samples = [
         Sample(
@@ -355,10 +359,10 @@ def _finding(part: Protocol, before: pd.DataFrame, after: pd.DataFrame, *, margi
         )
         for a, b in lines
     ]  # fmt: skip
-    samples.sort(key=lambda one: -math.inf if math.isnan(one.difference) else -abs(one.difference))
+    samples.sort(key=lambda sample: -math.inf if math.isnan(sample.difference) else -abs(sample.difference))
     outcome: Outcome = "regression"
     if margins:
-        outcome = no_worse(effect, stats.SIGN[kind.direction], float(margin)) if changed.any() else "pass"
+        outcome = no_worse(effect, stats.SIGN[metric.direction], float(margin)) if changed.any() else "pass"
     return Finding(
         protocol=part.name, cases=part.case_set, row=row, metric=name, replica=int(replica), outcome=outcome,
         changed=int(changed.sum()), of=len(before), worst=tuple(samples[:WORST]), effect=effect, margin=float(margin),

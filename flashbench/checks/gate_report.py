@@ -36,7 +36,7 @@ def keep(verdict: Verdict, folder: Path) -> None:
 
 
 def to_json(verdict: Verdict) -> str:
-    """The whole verdict, null for what is missing; no times."""
+    """A gate's whole verdict as JSON, null for what is missing; no times."""
     about = {"schema": 1, "code": int(verdict.code), **asdict(verdict)}
     return json.dumps(_plain(about), sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
@@ -50,25 +50,25 @@ def _plain(value: Any) -> Any:
 
 
 def blocks(verdict: Verdict) -> list[Block]:
-    """The verdict as a document."""
-    found = [Block("heading", f"Gate: {verdict.outcome}"), Block("text", sentence(verdict))]
+    """A gate's verdict as a document."""
+    document = [Block("heading", f"Gate: {verdict.outcome}"), Block("text", sentence(verdict))]
     if verdict.problems:
-        found.append(Block("notes", notes=_cut(verdict.problems)))
+        document.append(Block("notes", notes=_cut(verdict.problems)))
     if verdict.findings:
-        found.append(Block("grid", grid=[_HEAD, *map(_line, verdict.findings[:_SHOWN])], columns="llllrrl"))
+        document.append(Block("grid", grid=[_HEAD, *map(_line, verdict.findings[:_SHOWN])], columns="llllrrl"))
         samples = [line for finding in verdict.findings for line in _samples(finding)]
         if samples:
-            found += [Block("subheading", "Worst samples")]
-            found.append(Block("grid", grid=[_SAMPLE_HEAD, *samples[:_SHOWN]], columns="lllrrrrl"))
+            document += [Block("subheading", "Worst samples")]
+            document.append(Block("grid", grid=[_SAMPLE_HEAD, *samples[:_SHOWN]], columns="lllrrrrl"))
         if len(verdict.findings) > _SHOWN or len(samples) > _SHOWN:
-            found.append(Block("text", f"Shown: the first {_SHOWN} lines; verdict.json has all."))
+            document.append(Block("text", f"Shown: the first {_SHOWN} lines; verdict.json has all."))
     if verdict.notes:
-        found.append(Block("notes", notes=_cut(verdict.notes)))
-    return [*found, Block("text", _RULES[verdict.kind])]
+        document.append(Block("notes", notes=_cut(verdict.notes)))
+    return [*document, Block("text", _RULES[verdict.kind])]
 
 
 def sentence(verdict: Verdict) -> str:
-    """What was compared with what, and what came of it."""
+    """A sentence that says what a gate compared with what, and what came of it."""
     where = f"`{verdict.current}` against `{verdict.baseline}`, {verdict.tier} tier"
     total = sum(verdict.compared.values())
     allowed = ", ".join(f"{metric} {numbers.given(value)}" for metric, value in sorted(verdict.tolerance.items()))
@@ -111,19 +111,19 @@ def _row(finding: Finding) -> str:
     return f"{finding.row} r{finding.replica}" if finding.replica else finding.row
 
 
-def _effect(found: stats.Contrast) -> str:
-    if math.isnan(found.effect):
-        return f"{numbers.ABSENT} ({found.reason})"
-    text = numbers.signed(found.effect, found.low, found.high)
-    return f"{text} ({found.reason})" if math.isnan(found.low) else text
+def _effect(contrast: stats.Contrast) -> str:
+    if math.isnan(contrast.effect):
+        return f"{numbers.ABSENT} ({contrast.reason})"
+    text = numbers.signed(contrast.effect, contrast.low, contrast.high)
+    return f"{text} ({contrast.reason})" if math.isnan(contrast.low) else text
 
 
 def _samples(finding: Finding) -> list[list[Cell]]:
     return [
         [
-            Cell(_row(finding), code=True), Cell(finding.metric, code=True), Cell(one.case, code=True),
-            Cell(str(one.seed)), *(Cell(numbers.digits(x)) for x in (one.before, one.after)),
-            Cell(numbers.signed(one.difference, math.nan, math.nan)), Cell(one.differs),
+            Cell(_row(finding), code=True), Cell(finding.metric, code=True), Cell(sample.case, code=True),
+            Cell(str(sample.seed)), *(Cell(numbers.digits(x)) for x in (sample.before, sample.after)),
+            Cell(numbers.signed(sample.difference, math.nan, math.nan)), Cell(sample.differs),
         ]
-        for one in finding.worst
+        for sample in finding.worst
     ]  # fmt: skip

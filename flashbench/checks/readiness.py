@@ -79,7 +79,7 @@ def dimensions() -> Lines:
     """VBench's dimensions, which its own environment computes."""
     state = "not ready" if environment.python() is None else "ready"
     for reads, needs in (("video", ""), ("prompt", "with prompt: "), ("labels", "on VBench's own prompts only: ")):
-        yield state, needs + ", ".join(one.name for one in DIMENSIONS.values() if one.reads == reads)
+        yield state, needs + ", ".join(dimension.name for dimension in DIMENSIONS.values() if dimension.reads == reads)
     if state == "not ready":
         yield "to build", f"flashbench assets pull vbench (needs {environment.ROOM / 1e9:.0f} GB of disk)"
 

@@ -43,12 +43,12 @@ class Address:
     @property
     def parts(self) -> list[tuple[Protocol, Variant]]:
         """The protocol on each of its sets of cases that has the row, with the row's variant."""
-        found = [(part, variant) for part in self.protocol.parts for variant in part.variants]
-        return [(part, variant) for part, variant in found if variant.row == self.row]
+        pairs = [(part, variant) for part in self.protocol.parts for variant in part.variants]
+        return [(part, variant) for part, variant in pairs if variant.row == self.row]
 
 
 def parse(text: str, options: Options) -> Address:
-    """`protocol/row` or `protocol/row/metric`.
+    """The address that a text names: `protocol/row` or `protocol/row/metric`.
 
     Raises:
         UsageError: it has another form, or names something unknown.
@@ -63,15 +63,15 @@ def parse(text: str, options: Options) -> Address:
         row, _, metric = rest.rpartition("/")
     if row not in rows:
         raise did_you_mean(f"row of {name}", row, rows)
-    found = Address(protocol=protocol, row=row, metric=metric)
-    known = {name for part, _ in found.parts for name in part.metric_names}
+    address = Address(protocol=protocol, row=row, metric=metric)
+    known = {name for part, _ in address.parts for name in part.metric_names}
     if metric and metric not in known:
         raise did_you_mean(f"metric of {name}", metric, known)
-    return found
+    return address
 
 
 def describe(text: str, options: Options, *, case: str = "") -> tuple[list[Block], list[str]]:
-    """The row as a document, values with intervals and clips with their places, and the commands that make them again.
+    """A protocol's row as a document (values with intervals, clips with their places), and commands to make it again.
 
     Args:
         text: protocol/row[/metric].
@@ -85,7 +85,7 @@ def describe(text: str, options: Options, *, case: str = "") -> tuple[list[Block
     path = results_folder(options) / at.protocol.name / "scores.parquet"
     scores = read_scores(path, at.protocol.hash)
     scores = scores[scores["row"] == at.row]
-    cases = {one.id: one for part, _ in at.parts for one in part.cases}
+    cases = {entry.id: entry for part, _ in at.parts for entry in part.cases}
     if case and case not in cases:
         raise did_you_mean(f"case of {at.protocol.name}", case, cases)
     place, lines = path.with_name("clips.jsonl"), None
@@ -95,21 +95,23 @@ def describe(text: str, options: Options, *, case: str = "") -> tuple[list[Block
     else:
         say(f"{place} is not here (`dvc pull` fetches it): which of the store's clips these are is not known")
     store, commands = Store(), list[str]()
-    found = [Block("heading", f"{at.protocol.name}/{at.row}, {options.tier} tier")]
+    document = [Block("heading", f"{at.protocol.name}/{at.row}, {options.tier} tier")]
     for part, variant in at.parts:
         own = of_part(part, scores)
-        if case and case not in {one.id for one in part.cases}:
+        if case and case not in {entry.id for entry in part.cases}:
             continue
-        found.append(Block("subheading", f"On {part.case_set}: {at.protocol.title}, {at.protocol.table} of the paper"))
-        found.append(Block("text", _about(part, variant)))
-        chosen = [metric for metric in part.metrics if at.metric in ("", metric.name)]
-        found += _values(own, chosen)
-        found += _clips(part, own[own["case"] == case] if case else own, at.metric, lines, store)
-        one = next((one for one in part.cases if one.id == case), None)
+        document.append(
+            Block("subheading", f"On {part.case_set}: {at.protocol.title}, {at.protocol.table} of the paper")
+        )
+        document.append(Block("text", _about(part, variant)))
+        metrics = [metric for metric in part.metrics if at.metric in ("", metric.name)]
+        document += _values(own, metrics)
+        document += _clips(part, own[own["case"] == case] if case else own, at.metric, lines, store)
+        selected = next((entry for entry in part.cases if entry.id == case), None)
         replicas = sorted({int(replica) for replica in own["replica"]})
-        commands.append(command(at.protocol, part, variant, options, replicas=replicas, case=one))
+        commands.append(command(at.protocol, part, variant, options, replicas=replicas, case=selected))
     what = f"The store is `{store.root}`. What it has is not made twice; this makes {'it' if case else 'them'} again:"
-    return [*found, Block("text", what)], commands
+    return [*document, Block("text", what)], commands
 
 
 def _about(part: Protocol, variant: Variant) -> str:
@@ -127,12 +129,12 @@ def _values(scores: pd.DataFrame, metrics: Sequence[Metric]) -> list[Block]:
     notes, grid = Notes(), [list(map(Cell, ("metric", "replica", "value", "low", "high", "n/of")))]
     for metric in metrics:
         for replica in sorted({int(replica) for replica in scores["replica"]}):
-            found = stats.estimate(scores, metric, scores["row"].iloc[0], replica=replica)
-            places = numbers.places_between(found.low, found.high, found.value)
-            bounds = (found.value, found.low, found.high)
-            cells = [numbers.ABSENT if math.isnan(each) else numbers.number(each, places) for each in bounds]
-            cells[0] += notes.mark(found.reason)
-            texts = (str(replica), *cells, f"{found.n}/{found.of}")
+            estimate = stats.estimate(scores, metric, scores["row"].iloc[0], replica=replica)
+            places = numbers.places_between(estimate.low, estimate.high, estimate.value)
+            bounds = (estimate.value, estimate.low, estimate.high)
+            cells = [numbers.ABSENT if math.isnan(bound) else numbers.number(bound, places) for bound in bounds]
+            cells[0] += notes.mark(estimate.reason)
+            texts = (str(replica), *cells, f"{estimate.n}/{estimate.of}")
             grid.append([Cell(metric.name, code=True), *map(Cell, texts)])
     return [Block("grid", grid=grid), *([Block("notes", notes=notes.lines())] if notes.texts else [])]
 
@@ -190,7 +192,7 @@ def command(
     words = ["flashbench", "run", protocol.name, "--tier", options.tier, "--phase", "train", "--phase", "generate"]
     words += ["--replicas", ",".join(map(str, replicas)), "--results", _AGAIN]
     if case is not None:
-        before = list(dict.fromkeys(one.cluster for one in part.cases))
+        before = list(dict.fromkeys(entry.cluster for entry in part.cases))
         words += ["--limit", str(before.index(case.cluster) + 1)]
     cut.append("cascade=null" if part is protocol else "cascade.controls=[]")
     return shlex.join([*words, *(word for item in (*options.overrides, *cut) for word in ("-S", item))])

@@ -28,7 +28,10 @@ RELEASED = ("official", "given", "unreleased")
 
 
 def dry_run(names: Sequence[str], options: Options) -> list[str]:
-    """`rehearse` of the protocols `names`; where VBench's prompts are not here, with stand-ins of the same number."""
+    """Lines about all that runs of the protocols `names` would need, as `rehearse` gives them for each.
+
+    Where VBench's prompts are not here, stand-ins of the same number take their place.
+    """
     lines = []
     for name in names:
         protocol, note = stand_ins.load(name, options)
@@ -75,9 +78,9 @@ def _row(part: Protocol, recipes: Mapping[str, Mapping[str, Any]], variant: Vari
     if walk is not None and walk.evaluations != (declared := system.evaluations(variant.settings)):
         what = f"{part.name}, row {variant.row!r}: {declared} evaluations are declared, {walk.evaluations} were made"
         raise InvalidError(what, fix="correct `evaluations` of the system")
-    said = [] if walk is None and why else [shape, *([str(walk)] if walk else [])]
-    said += [_flop(cost)] if cost else []
-    return "; ".join([*([", ".join(said)] if said else []), *([f"not made here: {why}"] if why else [])])
+    details = [] if walk is None and why else [shape, *([str(walk)] if walk else [])]
+    details += [_flop(cost)] if cost else []
+    return "; ".join([*([", ".join(details)] if details else []), *([f"not made here: {why}"] if why else [])])
 
 
 def _flop(tflop: float) -> str:
@@ -98,13 +101,13 @@ def _walk(
             recipe = recipes[recipe["needs"]["init"]]
         codec = recipes["stage1_codec" if recipe["kind"] == "stage1" else "codec"]
         return networks.walk_trained(recipe, int(codec["channels"]), variant.settings, geometry)
-    wanted = getattr(system, "component", "")
-    if recipe["kind"] == "given" and not wanted and NETWORKS.get(system.name) == recipe["component"]:
+    component = getattr(system, "component", "")
+    if recipe["kind"] == "given" and not component and NETWORKS.get(system.name) == recipe["component"]:
         return None  # one's own network in place of a trained one: of whatever width, so checked when it is loaded
-    if wanted != recipe["component"]:
-        what = f"its recipe holds {recipe['component']}, and system {system.name!r} reads {wanted or 'none'}"
+    if component != recipe["component"]:
+        what = f"its recipe holds {recipe['component']}, and system {system.name!r} reads {component or 'none'}"
         raise InvalidError(what, fix="name another recipe under `training`")
-    if wanted == "stage1":
+    if component == "stage1":
         return networks.walk_stage1(variant.settings, geometry)
     return networks.walk_stage2(variant.settings, geometry, part.preview.geometry if part.preview else geometry)
 
@@ -120,7 +123,7 @@ def _metrics(part: Protocol) -> Iterator[str]:
         if metric.reads_prompt and case.prompt is None:
             what = f"{part.name} at {part.tier}: metric {name!r} reads a prompt, which the cases do not have"
             raise InvalidError(what, fix="leave it out, or set cases.captions: true")
-        if not any(prompts.serves(one, name) for one in part.cases):
+        if not any(prompts.serves(candidate, name) for candidate in part.cases):
             what = f"{part.name} at {part.tier}: none of the prompts serves {name!r}"
             raise InvalidError(what, fix="leave it out, or take more prompts of its suite")
         for geometry in {sized(part.geometry, variant) for variant in part.variants}:
@@ -140,9 +143,9 @@ def missing(protocol: Protocol) -> list[str]:
         for asset in COMPONENTS[recipe["component"]] if recipe["kind"] == "official" else ():
             needed.setdefault(asset, []).append(f"model {name}")
     for part in protocol.parts:
-        said = [case.prompt for case in part.cases if case.prompt and case.prompt.dimensions]
-        rewritten = any(prompt.text != prompt.original for prompt in said)
-        for asset in (*([prompts.FULL_INFO] if said else ()), *(prompts.REWRITES.values() if rewritten else ())):
+        labelled = [case.prompt for case in part.cases if case.prompt and case.prompt.dimensions]
+        rewritten = any(prompt.text != prompt.original for prompt in labelled)
+        for asset in (*([prompts.FULL_INFO] if labelled else ()), *(prompts.REWRITES.values() if rewritten else ())):
             needed.setdefault(asset, []).append("prompts")
         for metric in part.metrics:
             for asset in metric.assets:

@@ -71,7 +71,7 @@ class Walked:
         self._seen: set[tuple[int, ...]] = set()
 
     def fresh(self) -> Walked:
-        """Itself, with its counts at 0."""
+        """The network itself, with its counts of evaluations and forwards set to 0."""
         self.evaluations = self.forwards = 0
         return self
 
@@ -88,7 +88,7 @@ class Walked:
         return SimpleNamespace(sample=hidden_states)
 
     def walk(self, latent: torch.Tensor, words: int) -> Walk:
-        """What was counted since `fresh`, on latents of that shape."""
+        """What was counted since `fresh`: the walk of one clip with latents of that shape."""
         _, frames, channels, height, width = latent.shape
         tokens = words + frames * height * width // self.config.patch_size**2
         return Walk((frames, channels, height, width), tokens, self.evaluations, self.forwards)
@@ -122,7 +122,7 @@ def check_layout(component: str) -> str:
     """A line about the official file of `component`; InvalidError where our plan of it has other counts."""
     from flashbench.cascade.official import autoencoder_plan, transformer_plan
 
-    wanted, model = LAYOUTS[component], official(component)
+    expected, model = LAYOUTS[component], official(component)
     if component == "vae":
         plan = autoencoder_plan(model, 4)
         tensors, unread = len(plan), 0
@@ -132,12 +132,14 @@ def check_layout(component: str) -> str:
         if component == "stage1":
             unread += sum(_adapters(key, entry.shape) for key, entry in plan.items())
     read = sum(entry.size for entry in plan.values())
-    found = Layout(tensors if wanted.tensors is not None else None, read + unread, read)
-    if found != wanted:
-        what = f"the plan of {component} has {found}, the released file {wanted}"
+    layout = Layout(tensors if expected.tensors is not None else None, read + unread, read)
+    if layout != expected:
+        what = f"the plan of {component} has {layout}, the released file {expected}"
         raise InvalidError(what, fix="correct cascade/official.py or the network's configuration")
-    counted = "" if wanted.tensors is None else f"{wanted.tensors} tensors, "
-    return f"{component}: {counted}{wanted.elements:,} elements, {wanted.read:,} of them read; every key has its place"
+    counted = "" if expected.tensors is None else f"{expected.tensors} tensors, "
+    return (
+        f"{component}: {counted}{expected.elements:,} elements, {expected.read:,} of them read; every key has its place"
+    )
 
 
 def _adapters(key: str, shape: tuple[int, ...]) -> int:
@@ -190,9 +192,9 @@ def _encoded(geometry: Geometry, height: int, width: int) -> tuple[int, ...]:
 def _check_decoding(latent: tuple[int, ...], geometry: Geometry, scale: float, tiles: str) -> None:
     """Refuse a latent whose pixels are not the geometry's."""
     pixels = released.decode(official("vae"), _shape(*latent), scale, tiles)
-    wanted = (1, 3, geometry.frames, geometry.height, geometry.width)
-    if tuple(pixels.shape) != wanted:
-        what = f"the last decoding gives {list(pixels.shape)}, not {list(wanted)}"
+    expected = (1, 3, geometry.frames, geometry.height, geometry.width)
+    if tuple(pixels.shape) != expected:
+        what = f"the last decoding gives {list(pixels.shape)}, not {list(expected)}"
         raise InvalidError(what, fix="take sides that are multiples of 16, and 4n + 1 frames")
 
 

@@ -61,7 +61,10 @@ class Work:
 
 
 def describe(name: str, options: Options) -> str:
-    """A text: models, rows and Stage I with their clips and GPU-hours, disk, absent assets, the smallest difference."""
+    """A text about what a run of the protocol `name` would do, before it does it.
+
+    It tells models, rows and Stage I with their clips and GPU-hours, disk, absent assets, the smallest difference.
+    """
     protocol, note = stand_ins.load(name, options)
     lines = [f"{protocol.name} at {protocol.tier}: {protocol.title} ({protocol.table}), protocol {protocol.hash[:12]}"]
     store, work = Store(), []
@@ -106,10 +109,10 @@ def within_budget(name: str, options: Options, hours: float) -> int:
 
 def parse_budget(text: str) -> float:
     """GPU-hours of `2gpuh`; UsageError for anything else."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?gpuh", text)
-    if not found or not float(found[1]) > 0:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?) ?gpuh", text)
+    if not match or not float(match[1]) > 0:
         raise UsageError(f"invalid budget {text!r}", fix="write GPU-hours like 2gpuh")
-    return float(found[1])
+    return float(match[1])
 
 
 # --- models and clips -------------------------------------------------------------------------------------------
@@ -153,7 +156,7 @@ def _work(protocol: Protocol, part: Protocol, replicas: Sequence[int], store: St
 def _kinds(protocol: Protocol) -> list[Variant]:
     """The variants that make a clip of their own for each case, Stage I's among them."""
     preview = protocol.preview
-    kinds = (
+    variants = (
         [] if preview is None else [replace(preview.variant, size=(preview.geometry.height, preview.geometry.width))]
     )
     for variant in protocol.variants:
@@ -161,12 +164,12 @@ def _kinds(protocol: Protocol) -> list[Variant]:
         if preview and _same(variant, own, preview.variant, preview.geometry):
             continue
         if not _never(variant.system, variant.settings, protocol.recipes):
-            kinds.append(variant)
-    return kinds
+            variants.append(variant)
+    return variants
 
 
-def _same(one: Variant, size: Geometry, other: Variant, its: Geometry) -> bool:
-    alike = (one.system, one.settings) == (other.system, other.settings)
+def _same(variant: Variant, size: Geometry, other: Variant, its: Geometry) -> bool:
+    alike = (variant.system, variant.settings) == (other.system, other.settings)
     return alike and (size.height, size.width, size.frames) == (its.height, its.width, its.frames)
 
 
@@ -182,8 +185,8 @@ def _seconds(variant: Variant, geometry: Geometry, protocol: Protocol) -> float:
     geometry = sized(geometry, variant)
     if isinstance(system, Released) and (known := cost.PUBLISHED.get(system.stage(variant.settings, geometry))):
         return known
-    found = system.cost(variant.settings, geometry, protocol.recipes)
-    return found.get("predicted_seconds", math.nan if "tflop" in found else 0.0)
+    costs = system.cost(variant.settings, geometry, protocol.recipes)
+    return costs.get("predicted_seconds", math.nan if "tflop" in costs else 0.0)
 
 
 def _is_there(protocol: Protocol, trial: Trial, store: Store) -> bool:
@@ -288,11 +291,11 @@ def _spreads(part: Protocol, results: Path) -> dict[str, float]:
     except FlashBenchError:
         return {}
     scores = scores[scores["case"].isin({case.id for case in laptop.cases}) & (scores["replica"] == 0)]
-    rows, found = [row for row in scores["row"].unique() if row != laptop.baseline], {}
+    rows, spreads = [row for row in scores["row"].unique() if row != laptop.baseline], {}
     scored = set(laptop.metric_names) & set(scores["metric"])
     for metric in (metric for metric in part.metrics if metric.name in scored and not metric.computed):
-        made = [stats.contrast(scores, metric, row, laptop.baseline) for row in rows]
-        spread = sorted(one.se * math.sqrt(one.clusters) for one in made if one.se > 0)
+        contrasts = [stats.contrast(scores, metric, row, laptop.baseline) for row in rows]
+        spread = sorted(contrast.se * math.sqrt(contrast.clusters) for contrast in contrasts if contrast.se > 0)
         if spread:
-            found[metric.name] = spread[len(spread) // 2]
-    return found
+            spreads[metric.name] = spread[len(spread) // 2]
+    return spreads

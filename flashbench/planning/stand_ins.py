@@ -26,7 +26,7 @@ SHARED = ("appearance_style", "overall_consistency", 2)
 
 
 def suite(name: str, *, rewrite: str | None = None) -> Sequence[Prompt]:
-    """As `prompts.suite`; of VBench, whose prompts are not here, stand-ins of the same number and dimensions."""
+    """The prompts of a suite; of VBench's, where they are not here, stand-ins of the same number and dimensions."""
     try:
         return prompts.suite(name, rewrite=rewrite)
     except MissingAsset:
@@ -37,15 +37,15 @@ def suite(name: str, *, rewrite: str | None = None) -> Sequence[Prompt]:
 
 
 def _stand_ins() -> list[Prompt]:
-    one, other, count = SHARED
-    found: list[Prompt] = []
+    first, second, count = SHARED
+    stand_ins: list[Prompt] = []
     for name, size in SIZES.items():
-        for number in range(size - (count if name == other else 0)):
-            suites = (one, other) if name == one and number < count else (name,)
+        for number in range(size - (count if name == second else 0)):
+            suites = (first, second) if name == first and number < count else (name,)
             served = tuple(d.name for d in DIMENSIONS.values() if d.suite in suites)
             text = f"stand-in {number} of {name}"
-            found.append(prompts.prompt_of(text, dimensions=served, suites=suites, line=len(found)))
-    return found
+            stand_ins.append(prompts.prompt_of(text, dimensions=served, suites=suites, line=len(stand_ins)))
+    return stand_ins
 
 
 def load(name: str, options: Options) -> tuple[Protocol, str]:

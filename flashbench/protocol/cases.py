@@ -22,7 +22,7 @@ Suite: TypeAlias = Callable[..., Sequence[Prompt]]
 
 
 def build(config: Mapping[str, Any], suite: Suite | None = None) -> tuple[tuple[Case, ...], Subset | None]:
-    """The cases, at most `cases.limit` of their sources or prompts, and which part of a suite these are.
+    """The cases of a configuration, at most `cases.limit` of their sources or prompts, and which part of a suite it is.
 
     `suite` is asked for prompts in place of `prompts.suite`.
     """

@@ -71,7 +71,7 @@ def load_protocol(name: str, *, tier: str = "laptop", overrides: Sequence[str] =
 
 
 def load(name: str, tier: str, overrides: Sequence[str], suite: cases.Suite | None = None) -> Protocol:
-    """As `load_protocol`; `suite` is asked for prompts in place of `prompts.suite`."""
+    """The protocol `name` as `load_protocol` gives it; `suite` is asked for prompts in place of `prompts.suite`."""
     if name not in names():
         raise did_you_mean("protocol", name, names())
     if tier not in tiers():
@@ -146,10 +146,10 @@ def _build(config: Mapping[str, Any], tier: str, suite: cases.Suite | None) -> P
     asked = [case.prompt for part in (main, cascade) if part for case in part.cases if case.prompt]
     # A user's file of prompts may change under its name.
     texts = sorted({(prompt.id, prompt.text, prompt.line or 0) for prompt in asked})
-    found = keys.key("protocol", config=whole, recipes=_in_keys(recipes), variants=versions, prompts=texts)
+    digest = keys.key("protocol", config=whole, recipes=_in_keys(recipes), variants=versions, prompts=texts)
     if cascade is not None:
-        cascade = replace(cascade, recipes=recipes, hash=found, published={}, exploratory=True)
-    return replace(main, recipes=recipes, hash=found, cascade=cascade)
+        cascade = replace(cascade, recipes=recipes, hash=digest, published={}, exploratory=True)
+    return replace(main, recipes=recipes, hash=digest, cascade=cascade)
 
 
 def _cascade_of(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -206,16 +206,16 @@ def _part(config: Mapping[str, Any], tier: str, suite: cases.Suite | None) -> Pr
 def _published(config: Mapping[str, Any], rows: Sequence[str]) -> dict[str, dict[str, dict[str, float]]]:
     """The paper's numbers of the table; `beside` says which of its rows stands beside one that is called otherwise."""
     measured = {prompts.dimension_of(name): name for name in config["metrics"] if prompts.dimension_of(name)}
-    found = as_measured(published(config["table"]), measured)
+    versions = as_measured(published(config["table"]), measured)
     beside = {row: theirs for row, theirs in (config.get("beside") or {}).items() if theirs is not None}
     for row, theirs in beside.items():
         if row not in rows:
             raise did_you_mean("row in `beside`", row, rows)
-        if not any(theirs in cells for cells in found.values()):
-            raise did_you_mean(f"published row of {config['table']}", theirs, {r for c in found.values() for r in c})
+        if not any(theirs in cells for cells in versions.values()):
+            raise did_you_mean(f"published row of {config['table']}", theirs, {r for c in versions.values() for r in c})
     return {
         version: cells | {row: cells[theirs] for row, theirs in beside.items() if theirs in cells}
-        for version, cells in found.items()
+        for version, cells in versions.items()
     }
 
 
@@ -266,26 +266,26 @@ def _whole_numbers(config: Mapping[str, Any]) -> None:
 
 
 def row_id(settings: Mapping[str, Any]) -> str:
-    """`setting=value[,…]`, sorted by setting."""
+    """The id of a row from its settings: `setting=value[,…]`, sorted by setting."""
     return ",".join(f"{name}={settings[name]}" for name in sorted(settings))
 
 
 def _variants(config: Mapping[str, Any]) -> tuple[Variant, ...]:
-    found: list[Variant] = []
+    variants: list[Variant] = []
     for block in config["rows"]:
         fixed, label = block.get("with") or {}, block.get("label") or {}
         swept = {name: values if isinstance(values, list) else [values] for name, values in block.items()}
         for name in ("with", "label"):
             swept.pop(name, None)
         for values in itertools.product(*swept.values()):
-            found.append(_variant(config, dict(zip(swept, values, strict=True)), fixed, label))
+            variants.append(_variant(config, dict(zip(swept, values, strict=True)), fixed, label))
     for name in config.get("controls") or ():
         control = systems.get(name)
-        found.append(Variant(row=name, system=control, settings=systems.resolve(control, {})))
-    rows = [variant.row for variant in found]
+        variants.append(Variant(row=name, system=control, settings=systems.resolve(control, {})))
+    rows = [variant.row for variant in variants]
     if repeated := sorted({row for row in rows if rows.count(row) > 1}):
         raise UsageError(f"row {repeated[0]!r} comes twice", fix="keep one of them")
-    return tuple(found)
+    return tuple(variants)
 
 
 def _variant(
@@ -320,11 +320,11 @@ def _size(size: Scalar) -> tuple[int, int]:
 
 
 def _metrics(chosen: Sequence[str], primary: Sequence[str]) -> tuple[Metric, ...]:
-    found = tuple(map(metrics.get, chosen))
+    resolved = tuple(map(metrics.get, chosen))
     for name in primary:
         if name not in chosen:
             raise did_you_mean("primary metric", name, chosen)
-    return found
+    return resolved
 
 
 def _claim(spec: Mapping[str, Any]) -> Claim:
@@ -346,8 +346,8 @@ def _needed_recipes(parts: Iterable[Protocol], recipes: Mapping[str, Any]) -> di
     """
     from flashbench.laptop.settings import resolve
 
-    read = [v for part in parts for v in (*part.variants, *([part.preview.variant] if part.preview else []))]
-    queue = [name for v in read for name in v.system.models(v.settings)]
+    variants = [v for part in parts for v in (*part.variants, *([part.preview.variant] if part.preview else []))]
+    queue = [name for v in variants for name in v.system.models(v.settings)]
     needed: set[str] = set()
     while queue:
         name = queue.pop()

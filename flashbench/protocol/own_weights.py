@@ -44,18 +44,18 @@ def with_weights(protocol: Protocol, system: str, path: Path) -> Protocol:
         raise UsageError(f"{protocol.name} has a row {row!r} already", fix="rename the file or folder")
     made = {"kind": "given", "component": NETWORKS[system], "path": str(path.absolute()), "sha256": sha256, "needs": {}}
     own = replace(like, row=row, settings={**like.settings, "training": recipe})
-    found = keys.key("protocol", protocol=protocol.hash, row=row, system=system, weights=sha256)
-    return _grown(protocol, own, {**protocol.recipes, recipe: made}, found)
+    digest = keys.key("protocol", protocol=protocol.hash, row=row, system=system, weights=sha256)
+    return _grown(protocol, own, {**protocol.recipes, recipe: made}, digest)
 
 
 def _takers(protocol: Protocol) -> list[str]:
     return sorted({variant.system.name for variant in protocol.variants} & NETWORKS.keys())
 
 
-def _grown(protocol: Protocol, own: Variant, recipes: dict[str, Any], found: str) -> Protocol:
+def _grown(protocol: Protocol, own: Variant, recipes: dict[str, Any], digest: str) -> Protocol:
     """The protocol, and its cascade where it has one, with the row in front of the controls."""
     # A cascade may have no row of that system (a control): it stays without one.
     at = 1 + max((n for n, variant in enumerate(protocol.variants) if variant.system == own.system), default=-1)
     variants = (*protocol.variants[:at], own, *protocol.variants[at:]) if at else protocol.variants
-    cascade = None if protocol.cascade is None else _grown(protocol.cascade, own, recipes, found)
-    return replace(protocol, variants=variants, recipes=recipes, hash=found, cascade=cascade)
+    cascade = None if protocol.cascade is None else _grown(protocol.cascade, own, recipes, digest)
+    return replace(protocol, variants=variants, recipes=recipes, hash=digest, cascade=cascade)

@@ -42,7 +42,7 @@ class Citation:
 
     @property
     def text(self) -> str:
-        """All of it, as `flashbench cite` prints it."""
+        """Paragraph, protocol with its hash, remarks and BibTeX, as `flashbench cite` prints them."""
         hashed = f"Protocol: {self.protocol}, hash {self.protocol_hash or 'not recorded'}"
         remarks = "\n".join(f"- {remark}" for remark in self.remarks)
         return "\n\n".join(filter(None, (self.paragraph, hashed, remarks, self.bibtex))) + "\n"
@@ -106,14 +106,14 @@ def _entry(key: str, fields: Mapping[str, Any], version: str) -> str:
 
 def _unmeasured(scores: Path, record: Mapping[str, Any]) -> dict[str, str]:
     """Metric → why it has no value in a run: an obstacle of the machine, or what its scores say."""
-    found = {name: str(x["obstacle"]) for name, x in record["metrics"].items() if x.get("obstacle")}
+    reasons = {name: str(x["obstacle"]) for name, x in record["metrics"].items() if x.get("obstacle")}
     if scores.is_file():
         table = read_scores(scores)
         same_run(record, scores)
         for name, lines in table.groupby("metric", sort=False):
             if lines["value"].isna().all():
-                found.setdefault(str(name), "; ".join(dict.fromkeys(filter(None, lines["reason"]))))
-    return found
+                reasons.setdefault(str(name), "; ".join(dict.fromkeys(filter(None, lines["reason"]))))
+    return reasons
 
 
 def _of_videos(record: Mapping[str, Any], unmeasured: Mapping[str, str]) -> Citation:
@@ -172,7 +172,7 @@ def _of_protocol(folder: Path) -> Citation:
         sentences.append(f"Systems: {', '.join(systems)}.")
     except FlashBenchError as error:
         remarks.append(f"The protocol {name} that is here is not the one of these results: {error.what}.")
-    sentences.append(_measured({one: _declared(one) for one in names}, {}))
+    sentences.append(_measured({metric: _declared(metric) for metric in names}, {}))
     sentences.append(_intervals(names, table["cluster"].nunique(), "source or prompt"))
     keys = [key for system in systems for key in _data()["systems"].get(system, ())]
     version = __version__
@@ -190,13 +190,13 @@ def _citation(
 ) -> Citation:
     keys, notes = [*_data()["always"], *first], list(remarks)
     for name in names:
-        found = source(name)
-        if found is None:
+        entry = source(name)
+        if entry is None:
             notes.append(f"No citation is known for {name}: cite it as its package says.")
             continue
-        keys += found.cite
-        if found.none:
-            notes.append(f"{name}: {found.none}.")
+        keys += entry.cite
+        if entry.none:
+            notes.append(f"{name}: {entry.none}.")
     if any(_scope(name) == "set" for name in names):
         keys += _data()["jackknife"]
     unique = tuple(dict.fromkeys(keys))
@@ -260,13 +260,13 @@ def _measured(used: Mapping[str, Any], versions: Mapping[str, Any]) -> str:
         return "No metric was measured."
     parts = []
     for name, about in used.items():
-        found, identity = source(name), about.get("identity") or {}
+        entry, identity = source(name), about.get("identity") or {}
         details = [f"`{name}`", f"version {identity.get('version', 'unknown')}"]
         if library := (identity.get("preprocessing") or {}).get("pyiqa"):
             details.append(f"pyiqa {library}")
         weights = [f"{asset} {str(digest)[:_PREFIX]}" for asset, digest in (about.get("assets") or {}).items()]
         details += [f"sha256 of weights or parameters: {', '.join(weights)}"] if weights else []
-        parts.append(f"{found.name if found else name} ({'; '.join(details)})")
+        parts.append(f"{entry.name if entry else name} ({'; '.join(details)})")
     libraries = [f"{name} {versions[name]}" for name in ("torch", "numpy", "scipy", "av") if versions.get(name)]
     ending = f" Libraries: {', '.join(libraries)}." if libraries else ""
     return f"Metrics: {'; '.join(parts)}.{ending}"

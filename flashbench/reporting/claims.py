@@ -96,16 +96,18 @@ _HEAD = tuple(
 
 
 def _evaluate(claim: Claim, protocol: Protocol, scores: pd.DataFrame, replicas: Sequence[int]) -> Result:
-    kind = protocol.metric(claim.metric)
+    metric = protocol.metric(claim.metric)
     first, second = claim.rows
     lines = []
     for replica in replicas:
-        found = stats.contrast(scores, kind, first, second, replica=replica)
-        outcome, why = judge(claim, found, kind.direction)
-        computed = "computed from the settings, not measured" if kind.computed else ""
-        why = "; ".join(dict.fromkeys(filter(None, (why, found.reason, computed))))
+        contrast = stats.contrast(scores, metric, first, second, replica=replica)
+        outcome, why = judge(claim, contrast, metric.direction)
+        computed = "computed from the settings, not measured" if metric.computed else ""
+        why = "; ".join(dict.fromkeys(filter(None, (why, contrast.reason, computed))))
         line: Result = {"replica": replica, "outcome": outcome, "why": why}
-        line |= {name: _plain(getattr(found, name)) for name in ("effect", "low", "high", "p", "n", "of", "clusters")}
+        line |= {
+            name: _plain(getattr(contrast, name)) for name in ("effect", "low", "high", "p", "n", "of", "clusters")
+        }
         if BESIDE in protocol.metric_names:
             beside = stats.contrast(scores, protocol.metric(BESIDE), first, second, replica=replica)
             line |= {f"{BESIDE}_{name}": _plain(getattr(beside, name)) for name in ("effect", "low", "high")}
@@ -113,7 +115,7 @@ def _evaluate(claim: Claim, protocol: Protocol, scores: pd.DataFrame, replicas: 
     outcome, why = _together(lines)
     return {
         "id": claim.id, "text": claim.text, "source": claim.source, "metric": claim.metric,
-        "direction": kind.direction, "unit": kind.unit, "first": first, "second": second,
+        "direction": metric.direction, "unit": metric.unit, "first": first, "second": second,
         "kind": "equivalent" if claim.equivalent is not None else "better", "margin": claim.margin,
         "outcome": outcome, "why": why, "note": "" if outcome == "holds" else claim.note, "replicas": lines,
     }  # fmt: skip
@@ -123,10 +125,10 @@ def _together(lines: Sequence[Result]) -> tuple[Outcome, str]:
     """One outcome for all trainings: theirs if they agree, undecided if not."""
     if not lines:
         return "undecided", "no scores"
-    seen: list[Outcome] = [line["outcome"] for line in lines]
-    if len(set(seen)) == 1:
-        return seen[0], "; ".join(dict.fromkeys(line["why"] for line in lines if line["why"]))
-    counts = Counter(seen)
+    outcomes: list[Outcome] = [line["outcome"] for line in lines]
+    if len(set(outcomes)) == 1:
+        return outcomes[0], "; ".join(dict.fromkeys(line["why"] for line in lines if line["why"]))
+    counts = Counter(outcomes)
     tally = ", ".join(f"{counts[outcome]} {outcome}" for outcome in OUTCOMES if outcome in counts)
     details = dict.fromkeys(f"r{line['replica']}: {line['why']}" for line in lines if line["why"])
     return "undecided", f"trainings disagree ({tally}): {'; '.join(details)}"
@@ -147,16 +149,16 @@ _WORD: Mapping[Outcome, str] = {"holds": "held", "contradicted": "contradicted",
 
 def _row(result: Result) -> list[Cell]:
     several = len(result["replicas"]) > 1
-    kind = "is better than" if result["kind"] == "better" else "vs"
+    relation = "is better than" if result["kind"] == "better" else "vs"
     if result["kind"] == "equivalent" and result["margin"]:
-        kind = f"is within ±{numbers.given(result['margin'])} of"
+        relation = f"is within ±{numbers.given(result['margin'])} of"
     lines = result["replicas"]
     pairs = dict.fromkeys(f"{line['n']}/{line['of']}, {line['clusters']}" for line in lines)
     metric = numbers.named(f"`{result['metric']}`", result["direction"])
     return [
         Cell(result["outcome"], bold=True),
         Cell(f"{result['text']} ({result['source']})"),
-        Cell(f"`{result['first']}` {kind} `{result['second']}` on {metric}"),
+        Cell(f"`{result['first']}` {relation} `{result['second']}` on {metric}"),
         Cell("<br>".join(_effect(line, "", several) for line in lines) or numbers.ABSENT),
         Cell("<br>".join(_effect(line, f"{BESIDE}_", several) for line in lines) or numbers.ABSENT),
         Cell("<br>".join(pairs) or numbers.ABSENT),

@@ -41,7 +41,7 @@ class Notes:
         self.texts: list[str] = []
 
     def mark(self, reason: str) -> str:
-        """` [a]`, or nothing for an empty reason."""
+        """The mark that stands behind a value with a reason, ` [a]`; nothing for an empty reason."""
         if not reason:
             return ""
         if reason not in self.texts:

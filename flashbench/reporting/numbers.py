@@ -59,7 +59,7 @@ def number(value: float, places: int) -> str:
 def difference(effect: float, low: float, high: float) -> list[str]:
     """A difference and its bounds, with up to nine decimals: it may be far smaller than what it is a difference of."""
     decimals = _places([(high - low) / 2], [effect], _FINEST)
-    return [number(each, decimals) for each in (effect, low, high)]
+    return [number(value, decimals) for value in (effect, low, high)]
 
 
 def signed(effect: float, low: float, high: float) -> str:
@@ -103,7 +103,7 @@ def amount(value: float, unit: str) -> str:
 
 
 def counted(number: int, noun: str) -> str:
-    """`1 pair`, `2 pairs`."""
+    """A count with its noun: `1 pair`, `2 pairs`."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 

@@ -52,7 +52,7 @@ def results(
     path = _folder(protocol, tier, root, replicas) / "tables" / f"{protocol}.csv"
     # Only `nan` is missing: an empty reason is a reason, and `none` is a direction and a degradation.
     types = {name: str if name in _TEXTS else int if name in _COUNTS else float for name in COLUMNS}
-    missing = {name: ["nan"] for name, kind in types.items() if kind is float}
+    missing = {name: ["nan"] for name, dtype in types.items() if dtype is float}
     try:
         table = pd.read_csv(path, dtype=types, keep_default_na=False, na_values=missing, encoding="utf-8")
     except (OSError, ValueError) as error:

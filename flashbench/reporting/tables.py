@@ -55,8 +55,8 @@ def build(protocol: Protocol, scores: pd.DataFrame) -> pd.DataFrame:
     return parts[0] if len(parts) == 1 else pd.concat(parts, ignore_index=True)
 
 
-def _part(seen: vbench_table.View) -> pd.DataFrame:
-    part, scores = seen.part, seen.scores
+def _part(view: vbench_table.View) -> pd.DataFrame:
+    part, scores = view.part, view.scores
     absent = {"n": 0, "of": len(part.cases), "reason": f"not scored at the {part.tier} tier"}
     names = [*part.metric_names, *_published_only(part)]
     lines = []
@@ -66,9 +66,11 @@ def _part(seen: vbench_table.View) -> pd.DataFrame:
         for version, published in part.published.items():
             line[f"published_{version}"] = published.get(variant.row, {}).get(name, math.nan)
         if name in part.metric_names:
-            kind = part.metric(name)
-            found = stats.estimate(scores, kind, variant.row, replica=replica, of=seen.of[name])
-            line |= {"unit": kind.unit, "direction": kind.direction} | {key: getattr(found, key) for key in _ESTIMATED}
+            metric = part.metric(name)
+            estimate = stats.estimate(scores, metric, variant.row, replica=replica, of=view.of[name])
+            line |= {"unit": metric.unit, "direction": metric.direction} | {
+                key: getattr(estimate, key) for key in _ESTIMATED
+            }
         else:
             direction = "lower" if name.startswith("niqe") else "higher"
             line |= {"unit": "%" if name in _PERCENT else "", "direction": direction, **absent}
@@ -78,17 +80,17 @@ def _part(seen: vbench_table.View) -> pd.DataFrame:
 
 def comparisons(protocol: Protocol, scores: pd.DataFrame) -> dict[str, dict[int, list[stats.Comparison]]]:
     """Set of cases → replica → every row against the baseline on every measured metric, adjusted for their number."""
-    found: dict[str, dict[int, list[stats.Comparison]]] = {}
+    all_tests: dict[str, dict[int, list[stats.Comparison]]] = {}
     for part in protocol.parts:
-        seen = vbench_table.view(part, of_part(part, scores))
+        view = vbench_table.view(part, of_part(part, scores))
         rows = [variant.row for variant in part.variants]
-        found[part.case_set] = {
+        all_tests[part.case_set] = {
             replica: stats.against_baseline(
-                seen.scores, seen.part.metrics, rows, part.baseline, seen.part.primary, replica=replica
+                view.scores, view.part.metrics, rows, part.baseline, view.part.primary, replica=replica
             )
-            for replica in _replicas(seen.scores)
+            for replica in _replicas(view.scores)
         }
-    return found
+    return all_tests
 
 
 def to_csv(table: pd.DataFrame) -> str:
@@ -102,14 +104,14 @@ def to_markdown(protocol: Protocol, table: pd.DataFrame, found: Mapping[str, Com
 
 
 def to_latex(protocol: Protocol, table: pd.DataFrame, found: Mapping[str, Comparisons]) -> str:
-    """The same as `to_markdown` as LaTeX for the package booktabs."""
+    """The table that `to_markdown` writes, as LaTeX for the package booktabs."""
     return latex(_blocks(protocol, table, found))
 
 
-def _blocks(protocol: Protocol, table: pd.DataFrame, found: Mapping[str, Comparisons]) -> list[Block]:
+def _blocks(protocol: Protocol, table: pd.DataFrame, all_tests: Mapping[str, Comparisons]) -> list[Block]:
     blocks = [Block("heading", f"{protocol.title} ({protocol.table} of the paper), {protocol.tier} tier")]
     for part in map(vbench_table.shown, protocol.parts):
-        own, tests = table[table["cases"] == part.case_set], found[part.case_set]
+        own, tests = table[table["cases"] == part.case_set], all_tests[part.case_set]
         if part.exploratory:
             blocks += [Block("subheading", "Cascade: prompt, Stage I, Stage II"), Block("text", _EXPLORATORY)]
         blocks += _measured_blocks(part, own, tests)
@@ -118,13 +120,13 @@ def _blocks(protocol: Protocol, table: pd.DataFrame, found: Mapping[str, Compari
             blocks += [Block("subheading", head), Block("grid", grid=_quoted(part, quoted))]
         if part.subset is not None:
             blocks.append(Block("text", _subset(part.subset)))
-    return [*blocks, Block("text", _LEGEND), Block("text", _footer(protocol, found))]
+    return [*blocks, Block("text", _LEGEND), Block("text", _footer(protocol, all_tests))]
 
 
-def _measured_blocks(part: Protocol, table: pd.DataFrame, found: Comparisons) -> list[Block]:
-    blocks = _over_replicas(part, table, found) if len(found) > 1 else []
-    for replica, tests in found.items():
-        if len(found) > 1:
+def _measured_blocks(part: Protocol, table: pd.DataFrame, all_tests: Comparisons) -> list[Block]:
+    blocks = _over_replicas(part, table, all_tests) if len(all_tests) > 1 else []
+    for replica, tests in all_tests.items():
+        if len(all_tests) > 1:
             blocks.append(Block("subheading", f"{'Cascade, r' if part.exploratory else 'R'}eplica {replica}"))
         notes = Notes()
         lines = {(line["row"], line["metric"]): line for line in records(table, replica=replica)}
@@ -160,12 +162,12 @@ _LEGEND = (
 
 def _sentence(protocol: Protocol, tests: Sequence[stats.Comparison]) -> str:
     tested = [(t.contrast.first, t.contrast.metric, t.resolved) for t in tests if not math.isnan(t.adjusted)]
-    found = [
+    phrases = [
         f"{_count([(row, yes) for row, metric, yes in tested if metric == name])} differ from the baseline "
         f"`{protocol.baseline}` on `{name}`"
         for name in protocol.primary
     ]
-    text = f"{'; '.join(found)} (primary, Holm)."
+    text = f"{'; '.join(phrases)} (primary, Holm)."
     if others := [(row, yes) for row, metric, yes in tested if metric not in protocol.primary]:
         text += f" On the other metrics {_count(others, 'differences of ')} are resolved (Benjamini–Hochberg)."
     if absent := sum(math.isnan(t.adjusted) for t in tests):
@@ -180,12 +182,15 @@ def _sentence(protocol: Protocol, tests: Sequence[stats.Comparison]) -> str:
     return text
 
 
-def _count(found: Iterable[tuple[str, bool]], of: str = "") -> str:
+def _count(marks: Iterable[tuple[str, bool]], of: str = "") -> str:
     """`1 of 7 rows and 6 of 6 controls` from (row, whether it counts): own rows first, controls apart."""
-    kinds: dict[str, list[bool]] = {"rows": [], "controls": []}
-    for row, yes in found:
-        kinds["controls" if is_control(row) else "rows"].append(yes)
-    return " and ".join(f"{sum(seen)} of {len(seen)} {of}{kind}" for kind, seen in kinds.items() if seen) or "no rows"
+    groups: dict[str, list[bool]] = {"rows": [], "controls": []}
+    for row, yes in marks:
+        groups["controls" if is_control(row) else "rows"].append(yes)
+    return (
+        " and ".join(f"{sum(flags)} of {len(flags)} {of}{group}" for group, flags in groups.items() if flags)
+        or "no rows"
+    )
 
 
 def _measured(protocol: Protocol, part: Lines, tests: Sequence[stats.Comparison], notes: Notes) -> list[list[Cell]]:
@@ -234,13 +239,13 @@ def _best(protocol: Protocol, part: Lines, name: str, resolved: set[tuple[str, s
     return order[0] if (tested, name) in resolved else None
 
 
-def _over_replicas(protocol: Protocol, table: pd.DataFrame, found: Comparisons) -> list[Block]:
+def _over_replicas(protocol: Protocol, table: pd.DataFrame, all_tests: Comparisons) -> list[Block]:
     """Mean and range over trainings, marked where every replica resolves the same sign."""
     signs: dict[tuple[str, str], set[int]] = {}
-    for t in (t for tests in found.values() for t in tests if not math.isnan(t.adjusted)):
+    for t in (t for tests in all_tests.values() for t in tests if not math.isnan(t.adjusted)):
         sign = int(np.sign(t.contrast.effect)) if t.resolved else 0
         signs.setdefault((t.contrast.first, t.contrast.metric), set()).add(sign)
-    same = {key for key, seen in signs.items() if seen in ({1}, {-1})}
+    same = {key for key, values in signs.items() if values in ({1}, {-1})}
     places = {name: _places(records(table, metric=name)) for name in protocol.metric_names}
     grid = [[Cell("row"), *(Cell(name) for name in protocol.metric_names)]]
     for row in (variant.row for variant in protocol.variants):
@@ -253,7 +258,9 @@ def _over_replicas(protocol: Protocol, table: pd.DataFrame, found: Comparisons) 
                 text = f"{mean} [{low}, {high}]" + (" †" if (row, name) in same else "")
             cells.append(Cell(text))
         grid.append(cells)
-    text = f"Mean over {len(found)} trainings, in brackets the lowest and the highest of them (a range, no interval). "
+    text = (
+        f"Mean over {len(all_tests)} trainings, in brackets the lowest and the highest of them (a range, no interval). "
+    )
     text += f"{_count([(key[0], key in same) for key in signs], 'differences of ')} from the baseline "
     text += f"`{protocol.baseline}`, on all metrics, are resolved with the same sign in every training (†)."
     return [Block("subheading", "Over all replicas"), Block("text", text), Block("grid", grid=grid)]
@@ -277,14 +284,14 @@ def _versions(protocol: Protocol, row: str, name: str) -> str:
     return ", ".join(f"{text} ({version})" for version, text in shown.items()) or numbers.ABSENT
 
 
-def _footer(protocol: Protocol, found: Mapping[str, Comparisons]) -> str:
+def _footer(protocol: Protocol, all_tests: Mapping[str, Comparisons]) -> str:
     units = []
     for part in protocol.parts:
         clusters = len({case.cluster for case in part.cases})
         unit = "prompt" if part.cases[0].source is None else "source of material"
         cascade = "cascade: " if part.exploratory else ""
         units.append(f"{cascade}{unit}, {clusters} clusters, {len(part.cases)} clips a row")
-    which = ", ".join(map(str, found[protocol.case_set]))
+    which = ", ".join(map(str, all_tests[protocol.case_set]))
     return (
         f"Protocol `{protocol.name}`, hash `{protocol.hash}` · tier {protocol.tier} · replica {which} · unit of "
         f"statistics: {'; '.join(units)} · intervals: Student's t over clusters; shares of clips: Wilson's, their "

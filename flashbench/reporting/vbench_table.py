@@ -34,7 +34,7 @@ AGGREGATES: Mapping[str, str] = MappingProxyType(
     {"total_score": "total", "quality_score": "quality", "semantic_score": "semantic"}
 )
 """Column of the paper's table → aggregate of the dimensions."""
-_LOWS = np.array([one.low for one in DIMENSIONS.values()])
+_LOWS = np.array([dimension.low for dimension in DIMENSIONS.values()])
 _CLIP = ["row", "replica", "case", "seed"]
 
 
@@ -91,7 +91,10 @@ def shown(part: Protocol) -> Protocol:
     totals = {name: name + _suffix(part) for name in AGGREGATES}
     renamed = names | totals
     aggregates = [_aggregate(totals[name], aggregate) for name, aggregate in AGGREGATES.items()]
-    percent = [_dimension(one, part.metric(columns[one]) if one in columns else None) for one in DIMENSIONS]
+    percent = [
+        _dimension(dimension, part.metric(columns[dimension]) if dimension in columns else None)
+        for dimension in DIMENSIONS
+    ]
     return replace(
         part,
         metrics=(*aggregates, *percent, *(metric for metric in part.metrics if metric.name not in names)),
@@ -112,17 +115,22 @@ def view(part: Protocol, scores: pd.DataFrame) -> View:
     of = Counter(metric.name for case in part.cases for metric in asked_of(part, case))
     if not _prints_total(part):
         return View(part=part, scores=scores, of=of)
-    columns, seen = dimension_metrics(part.metric_names), shown(part)
-    kinds = [metric for metric in seen.metrics if isinstance(metric, _Aggregate)]
+    columns, display = dimension_metrics(part.metric_names), shown(part)
+    aggregates = [metric for metric in display.metrics if isinstance(metric, _Aggregate)]
     clips = scores.drop_duplicates(_CLIP)
     lines = [scores[~scores["metric"].isin(columns.values())]]
-    lines += [_dimension_lines(part, scores, clips, one, columns.get(one), seen.metric(one)) for one in DIMENSIONS]
+    lines += [
+        _dimension_lines(part, scores, clips, dimension, columns.get(dimension), display.metric(dimension))
+        for dimension in DIMENSIONS
+    ]
     shares = _shares(part, scores, clips, columns)
-    lines += [_aggregate_lines(part, clips, shares, kind) for kind in kinds]
-    needed = {one: [one] for one in DIMENSIONS} | {kind.name: _needed(kind) for kind in kinds}
+    lines += [_aggregate_lines(part, clips, shares, aggregate) for aggregate in aggregates]
+    needed = {dimension: [dimension] for dimension in DIMENSIONS} | {
+        aggregate.name: _needed(aggregate) for aggregate in aggregates
+    }
     return View(
-        part=seen,
-        scores=pd.concat([one for one in lines if len(one)] or [scores], ignore_index=True),
+        part=display,
+        scores=pd.concat([frame for frame in lines if len(frame)] or [scores], ignore_index=True),
         of={**of, **{name: sum(_serves(case, among) for case in part.cases) for name, among in needed.items()}},
     )
 
@@ -138,10 +146,10 @@ def dimension_metrics(names: Sequence[str]) -> dict[str, str]:
     both on a clip that is not cut, stands in where the prefix has none.
     """
     prefix = next((name.partition(":")[0] for name in names if ":" in name and prompts.dimension_of(name)), None)
-    found = {prompts.dimension_of(name): name for name in names if name.partition(":")[0] == prefix}
+    columns = {prompts.dimension_of(name): name for name in names if name.partition(":")[0] == prefix}
     if prompts.NATIVE_FLICKERING in names:
-        found.setdefault(prompts.FLICKERING, prompts.NATIVE_FLICKERING)
-    return found
+        columns.setdefault(prompts.FLICKERING, prompts.NATIVE_FLICKERING)
+    return columns
 
 
 def _suffix(part: Protocol) -> str:
@@ -154,7 +162,7 @@ def _suffix(part: Protocol) -> str:
 
 
 def _aggregate(name: str, aggregate: str) -> _Aggregate:
-    weights = tuple(recompute.sensitivity(one, aggregate) for one in DIMENSIONS.values())
+    weights = tuple(recompute.sensitivity(dimension, aggregate) for dimension in DIMENSIONS.values())
     bounds = (-math.inf, math.inf)  # VBench's normalisation does not clip
     return _Aggregate(name=name, direction="higher", unit="%", range=bounds, weights=weights)
 
@@ -165,8 +173,8 @@ def _dimension(name: str, measured: Metric | None) -> Metric:
     return Metric(name=name, direction="higher", unit="%", range=(0.0, 100.0), scope="video")
 
 
-def _needed(kind: _Aggregate) -> list[str]:
-    return [name for name, weight in zip(DIMENSIONS, kind.weights, strict=True) if weight > 0]
+def _needed(aggregate: _Aggregate) -> list[str]:
+    return [name for name, weight in zip(DIMENSIONS, aggregate.weights, strict=True) if weight > 0]
 
 
 def _serves(case: Case, names: Sequence[str]) -> bool:
@@ -181,12 +189,12 @@ def _asked(part: Protocol, clips: pd.DataFrame, names: Sequence[str]) -> pd.Data
 
 
 def _dimension_lines(
-    part: Protocol, scores: pd.DataFrame, clips: pd.DataFrame, name: str, source: str | None, kind: Metric
+    part: Protocol, scores: pd.DataFrame, clips: pd.DataFrame, name: str, source: str | None, metric: Metric
 ) -> pd.DataFrame:
     """The scores of a dimension in percent; NaN with the reason where the protocol does not ask for it."""
     if source is not None and any(_serves(case, [name]) for case in part.cases):
         own = scores[scores["metric"] == source]
-        return own.assign(metric=name, value=own["value"] if kind.scope == "set" else 100 * own["value"])
+        return own.assign(metric=name, value=own["value"] if metric.scope == "set" else 100 * own["value"])
     asked = _asked(part, clips, [name])
     return _without_value(asked, name, [_absence(part, name)] * len(asked))
 
@@ -225,36 +233,39 @@ class _Shares:
 
 def _shares(part: Protocol, scores: pd.DataFrame, clips: pd.DataFrame, columns: Mapping[str, str]) -> _Shares:
     place = {key: number for number, key in enumerate(_keys(clips))}
-    found = _Shares(np.zeros((len(clips), len(DIMENSIONS), 2)), [[] for _ in place], defaultdict(set))
-    for at, one in ((at, one) for at, one in enumerate(DIMENSIONS) if one in columns):
-        own = scores[scores["metric"] == columns[one]]
-        pooled = part.metric(columns[one]).scope == "set"
+    shares = _Shares(np.zeros((len(clips), len(DIMENSIONS), 2)), [[] for _ in place], defaultdict(set))
+    for at, dimension in ((at, dimension) for at, dimension in enumerate(DIMENSIONS) if dimension in columns):
+        own = scores[scores["metric"] == columns[dimension]]
+        pooled = part.metric(columns[dimension]).scope == "set"
         groups = list(zip(own["row"], own["replica"], own["cluster"], strict=True))
         counts = Counter(group for group, value in zip(groups, own["value"], strict=True) if not math.isnan(value))
         values = own["statistics"] if pooled else own["value"]
         for key, group, value in zip(_keys(own), groups, values, strict=True):
             if len(value) == 0 if pooled else math.isnan(value):
-                found.lacking[place[key]].append(one)
+                shares.lacking[place[key]].append(dimension)
             else:
-                found.sums[place[key], at] = value if pooled else (value / counts[group], 1 / counts[group])
-                found.scored[key[:2]].add(one)
-    return found
+                shares.sums[place[key], at] = value if pooled else (value / counts[group], 1 / counts[group])
+                shares.scored[key[:2]].add(dimension)
+    return shares
 
 
-def _aggregate_lines(part: Protocol, clips: pd.DataFrame, shares: _Shares, kind: _Aggregate) -> pd.DataFrame:
+def _aggregate_lines(part: Protocol, clips: pd.DataFrame, shares: _Shares, aggregate: _Aggregate) -> pd.DataFrame:
     """A line for each clip that serves a dimension of the aggregate, with its share in the sums and counts [32]."""
-    needed = _needed(kind)
+    needed = _needed(aggregate)
     asked = _asked(part, clips, needed)
     chosen = np.flatnonzero(clips["case"].isin(asked["case"]))
-    sums = (shares.sums[chosen] * (np.array(kind.weights) > 0)[:, None]).reshape(len(chosen), 2 * len(DIMENSIONS))
-    absent = {key: [one for one in needed if one not in shares.scored.get(key, ())] for key in set(_rows(asked))}
+    sums = (shares.sums[chosen] * (np.array(aggregate.weights) > 0)[:, None]).reshape(len(chosen), 2 * len(DIMENSIONS))
+    absent = {
+        key: [dimension for dimension in needed if dimension not in shares.scored.get(key, ())]
+        for key in set(_rows(asked))
+    }
     why = {key: f"{len(x)} of {len(needed)} dimensions are missing: {', '.join(x)}" for key, x in absent.items() if x}
     reasons, statistics = list[str](), list[Any]()
     for number, key, own in zip(chosen, _rows(asked), sums, strict=True):
-        lacks = ", ".join(one for one in shares.lacking[number] if one in needed)
+        lacks = ", ".join(dimension for dimension in shares.lacking[number] if dimension in needed)
         reasons.append(why.get(key) or (f"without {lacks}" if lacks else ""))
         statistics.append(own if own.any() and key not in why else [])
-    return _without_value(asked, kind.name, reasons).assign(statistics=statistics)
+    return _without_value(asked, aggregate.name, reasons).assign(statistics=statistics)
 
 
 def _keys(lines: pd.DataFrame) -> Iterator[tuple[Any, ...]]:

@@ -73,18 +73,18 @@ def _check(trial: Trial, clip: Clip, *, declared: int, counted: int) -> None:
     if declared != counted:
         what = f"{where}: the settings declare {declared} network evaluations, {counted} were counted"
         raise InvalidError(what, fix="make the system do what its settings say, or correct `evaluations`")
-    wanted = (trial.geometry.frames, trial.geometry.height, trial.geometry.width, 3)
-    if clip.frames.shape != wanted or clip.fps != trial.geometry.fps:
-        what = f"{where}: the clip is {list(clip.frames.shape)} at {clip.fps} fps, not {list(wanted)}"
+    expected = (trial.geometry.frames, trial.geometry.height, trial.geometry.width, 3)
+    if clip.frames.shape != expected or clip.fps != trial.geometry.fps:
+        what = f"{where}: the clip is {list(clip.frames.shape)} at {clip.fps} fps, not {list(expected)}"
         raise InvalidError(what, fix="return frames of the trial's geometry")
 
 
 def plan(protocol: Protocol, trials: Iterable[Trial], *, store: Store) -> list[PlannedClip]:
     """Keys for `trials`; every model and every clip that they are made from must be in the store already."""
-    found: dict[Any, PlannedClip] = {}
+    remembered: dict[Any, PlannedClip] = {}
     planned = []
     for trial in trials:
-        before = source_clip(protocol, trial, store=store, found=found)
+        before = source_clip(protocol, trial, store=store, found=remembered)
         if trial.variant.system.name == "original":
             assert before is not None
             planned.append(PlannedClip(trial, before.key, {}, None))
@@ -151,8 +151,8 @@ def generate(protocol: Protocol, trials: Sequence[Trial], *, store: Store, engin
     """
     why = [unavailable(protocol, trial) for trial in trials]
     able = [trial for trial, reason in zip(trials, why, strict=True) if not reason]
-    found: dict[Any, PlannedClip] = {}
-    sources = [source_clip(protocol, trial, store=store, found=found) for trial in able]
+    remembered: dict[Any, PlannedClip] = {}
+    sources = [source_clip(protocol, trial, store=store, found=remembered) for trial in able]
     _make([item for item in sources if item], store=store, engine=engine, title=f"{protocol.name}: originals")
     planned = plan(protocol, able, store=store)
     made = _make(planned, store=store, engine=engine, title=f"{protocol.name}: clips")

@@ -70,9 +70,9 @@ def clip_key(trial: Trial, *, store: Store, models: Mapping[str, str], given: st
     """Key of a trial's clip. `models` are keys of finished models; `given`: digest of the clip it is made from."""
     system = trial.variant.system
     prompt = trial.case.prompt
-    said: Any = prompt.text if prompt else None
+    text: Any = prompt.text if prompt else None
     if prompt and trial.variant.settings.get("noise") == "official":
-        said = [said, prompt.line]  # its seed is made of the line
+        text = [text, prompt.line]  # its seed is made of the line
     return keys.key(
         "clip",
         system=[system.name, system.version],
@@ -82,7 +82,7 @@ def clip_key(trial: Trial, *, store: Store, models: Mapping[str, str], given: st
         low=trial.case.low if given is not None else None,
         case=trial.case.id,
         seed=trial.case.seed,
-        prompt=said,
+        prompt=text,
         noise=NOISE_RECIPE,
         geometry=trial.geometry,
         numerics=numerics,

@@ -34,12 +34,12 @@ class Options:
     def protocol(self, name: str, suite: Suite | None = None) -> Protocol:
         """The protocol `name` under these options; `suite` as in `protocol.load`."""
         limit = () if self.limit is None else (f"cases.limit={self.limit}",)
-        found = load(name, self.tier, (*self.overrides, *limit), suite)
+        protocol = load(name, self.tier, (*self.overrides, *limit), suite)
         if self.weights is not None:
-            return with_weights(found, self.system or "flashvideo", self.weights)
+            return with_weights(protocol, self.system or "flashvideo", self.weights)
         if self.system is not None:
             raise UsageError("--system is only for a row of --weights, and none are given", fix="add --weights PATH")
-        return found
+        return protocol
 
     @property
     def root(self) -> Path:

@@ -28,7 +28,7 @@ def render(protocol: Protocol, scores: pd.DataFrame) -> dict[str, bytes]:
     from flashbench.reporting.figures import figure
     from flashbench.reporting.summary import headline
 
-    table, found = tables.build(protocol, scores), tables.comparisons(protocol, scores)
+    table, comparisons = tables.build(protocol, scores), tables.comparisons(protocol, scores)
     judged = claims.evaluate(protocol, scores)
     text = json.dumps(judged, sort_keys=True, indent=1, allow_nan=False)
     drawn = {}
@@ -37,8 +37,8 @@ def render(protocol: Protocol, scores: pd.DataFrame) -> dict[str, bytes]:
         drawn[f"figures/{protocol.name}.svg"] = figure.draw(protocol, own)
     return drawn | {
         f"tables/{protocol.name}.csv": tables.to_csv(table).encode(),
-        f"tables/{protocol.name}.md": tables.to_markdown(protocol, table, found).encode(),
-        f"tables/{protocol.name}.tex": tables.to_latex(protocol, table, found).encode(),
+        f"tables/{protocol.name}.md": tables.to_markdown(protocol, table, comparisons).encode(),
+        f"tables/{protocol.name}.tex": tables.to_latex(protocol, table, comparisons).encode(),
         f"{protocol.name}/claims.json": f"{text}\n".encode(),
         f"{protocol.name}/metrics.json": headline(protocol, table, judged).encode(),
     }
@@ -50,7 +50,7 @@ def _label(case: Case) -> str:
 
 
 def write_tables(protocol: Protocol, store: Store, options: Options) -> None:
-    """The phase: what `render` makes, and the contact sheet of its clips."""
+    """The phase `tables`: write what `render` makes of a protocol's scores, and the contact sheet of its clips."""
     from flashbench.reporting import contact
 
     scores = read_scores(options.root / protocol.name / "scores.parquet", protocol.hash)

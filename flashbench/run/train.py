@@ -73,20 +73,20 @@ def train(protocols: Sequence[Protocol], *, store: Store, engine: Engine, replic
 
 def _chains(tasks: Mapping[str, Task]) -> dict[str, int]:
     """Task to the steps of the longest chain of trainings that begins with it."""
-    found: dict[str, int] = {}
+    lengths: dict[str, int] = {}
 
     def steps(key: str) -> int:
-        if key not in found:
+        if key not in lengths:
             after = [other for other, task in tasks.items() if key in task.needs]
             own = int(tasks[key].arguments["settings"].get("steps") or 0)
-            found[key] = own + max(map(steps, after), default=0)
-        return found[key]
+            lengths[key] = own + max(map(steps, after), default=0)
+        return lengths[key]
 
     return {key: steps(key) for key in tasks}
 
 
 def train_and_publish(protocols: Sequence[Protocol], store: Store, options: Options, engine: Engine) -> None:
-    """The phase: `train`, then a copy of each model under `models/` beside the results."""
+    """The phase `train`: build the models that are missing, then copy each under `models/` beside the results."""
     built = train(protocols, store=store, engine=engine, replicas=options.replicas)
     say(f"{', '.join(protocol.name for protocol in protocols)}: built {built} models, the others were in the store")
     folder = options.root / "models"

@@ -76,10 +76,10 @@ def pictures(folder: Path) -> list[Path]:
     names, folders = _listed(folder)
     if any(name.lower().endswith(SUFFIXES) for name in names):
         return []
-    found = [name for name in names if name.lower().endswith(PICTURES)]
-    if found and any(name.lower().endswith(SUFFIXES + PICTURES) for below in folders for name in _listed(below)[0]):
+    frames = [name for name in names if name.lower().endswith(PICTURES)]
+    if frames and any(name.lower().endswith(SUFFIXES + PICTURES) for below in folders for name in _listed(below)[0]):
         return []
-    return [folder / name for name in sorted(found, key=_natural)]
+    return [folder / name for name in sorted(frames, key=_natural)]
 
 
 def prompted(videos: Sequence[Video], prompts: str | Path | Mapping[str, str]) -> tuple[list[Video], list[str]]:
@@ -94,19 +94,19 @@ def prompted(videos: Sequence[Video], prompts: str | Path | Mapping[str, str]) -
         InvalidError: the file cannot be read, or is of no such form.
     """
     if prompts == BY_NAME:
-        given = {video.case: _by_name(video.path) for video in videos}
-        found = {case: entry for case, entry in given.items() if entry is not None}
+        parsed = {video.case: _by_name(video.path) for video in videos}
+        matches = {case: entry for case, entry in parsed.items() if entry is not None}
         unused: list[str] = []
     else:
         if isinstance(prompts, Mapping):
             entries, beside = _checked("the mapping", [(str(k), v, 0) for k, v in prompts.items()]), Path()
         else:
             entries, beside = _entries(Path(prompts)), Path(prompts).parent
-        found, unused = _matched(videos, entries, beside)
-    without = [video.case for video in videos if video.case not in found]
+        matches, unused = _matched(videos, entries, beside)
+    without = [video.case for video in videos if video.case not in matches]
     remarks = [f"{len(without)} of {len(videos)} videos have no prompt, {without[0]} among them"] if without else []
     remarks += [f"{len(unused)} prompts have no video, that of {unused[0]} among them"] if unused else []
-    named = [replace(v, prompt=found[v.case][0], seed=found[v.case][1]) if v.case in found else v for v in videos]
+    named = [replace(v, prompt=matches[v.case][0], seed=matches[v.case][1]) if v.case in matches else v for v in videos]
     return named, remarks
 
 
@@ -124,13 +124,13 @@ def references(videos: Sequence[Video], folder: Path) -> dict[str, Path]:
     bare: dict[str, list[Path]] = {}
     for case, path in known.items():
         bare.setdefault(stem(case), []).append(path)
-    found = {}
+    matches = {}
     for video in videos:
         near = bare.get(stem(video.case), [])
         reference = known.get(video.case) or (near[0] if len(near) == 1 else None)
         if reference is not None:
-            found[video.case] = reference
-    return found
+            matches[video.case] = reference
+    return matches
 
 
 def stem(case: str) -> str:
@@ -146,8 +146,8 @@ def _expanded(item: str | Path) -> list[Path]:
             return [_normal(path)]
     except OSError as error:
         raise UsageError(f"{item} cannot be looked at: {error.strerror}", fix="check the path") from error
-    if glob.has_magic(text := str(path)) and (found := sorted(glob.glob(text, recursive=True))):
-        return [_normal(Path(name)) for name in found]
+    if glob.has_magic(text := str(path)) and (matches := sorted(glob.glob(text, recursive=True))):
+        return [_normal(Path(name)) for name in matches]
     raise UsageError(f"{item} is not there", fix="give a file, a folder or a glob that matches some")
 
 
@@ -164,7 +164,7 @@ def _below(path: Path) -> list[Path]:
     """The videos of a path: itself, or all below a folder, each folder once even if links lead to it again."""
     if not path.is_dir() or pictures(path):
         return [path]
-    found = list[Path]()
+    paths = list[Path]()
     seen = set[tuple[int, int]]()
     pending = [path]  # then the folders that links lead to: a folder's own name goes before a link's
     for start in pending:
@@ -178,12 +178,12 @@ def _below(path: Path) -> list[Path]:
             seen.add((about.st_dev, about.st_ino))
             pending += [folder / name for name in sorted(folders) if (folder / name).is_symlink()]
             videos = [folder / name for name in names if name.lower().endswith(SUFFIXES) and not name.startswith("._")]
-            found += videos or ([folder] if pictures(folder) else [])
-    if not found:
+            paths += videos or ([folder] if pictures(folder) else [])
+    if not paths:
         raise UsageError(
             f"{_text(path)} holds no video", fix=f"videos end in {', '.join(SUFFIXES)}, or are folders of png"
         )
-    return found
+    return paths
 
 
 def _listed(folder: Path) -> tuple[list[str], list[Path]]:
@@ -262,7 +262,7 @@ def _matched(
             for tail in ("/".join(parts[start:]) for start in range(len(parts))):
                 for name in {tail, stem(tail)}:
                     ways.setdefault(name, set()).add(video.case)
-    found: dict[str, tuple[str, int]] = {}
+    matches: dict[str, tuple[str, int]] = {}
     unused = []
     for path, prompt, seed in entries:
         near = _near(path, ways, beside) or _near(path.replace("\\", "/"), ways, beside)
@@ -270,9 +270,9 @@ def _matched(
             unused.append(_text(Path(path)))
             continue
         (case,) = near
-        if found.setdefault(case, (prompt, seed)) != (prompt, seed):
+        if matches.setdefault(case, (prompt, seed)) != (prompt, seed):
             raise InvalidError(f"two prompts for {case}", fix="keep one line for each video")
-    return found, unused
+    return matches, unused
 
 
 def _near(path: str, ways: Mapping[str, set[str]], beside: Path) -> set[str]:

@@ -75,12 +75,12 @@ class Source:
     variable_rate: bool = False
 
     def to_json(self) -> dict[str, Any]:
-        """Its fields as JSON data."""
+        """The source's fields as JSON data."""
         return {**asdict(self), "fps": f"{self.fps.numerator}/{self.fps.denominator}"}
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> Source:
-        """What `to_json` wrote."""
+        """The source of which `to_json` wrote the fields."""
         return cls(**{**fields, "fps": Fraction(fields["fps"])})
 
 

@@ -24,9 +24,9 @@ MOST_VIDEOS = 40
 
 
 def blocks(done: Run, *, every_video: bool = True) -> list[Block]:
-    """The report as a document; `every_video` asks for the grid of all videos, if they are not too many."""
-    found = list(zip(done.wanted.metrics, done.estimates, strict=True))
-    shown = [one for one in found if not math.isnan(one[1].value)]
+    """The report on scored videos as a document; `every_video` asks for the grid of all, if they are not too many."""
+    pairs = list(zip(done.wanted.metrics, done.estimates, strict=True))
+    shown = [pair for pair in pairs if not math.isnan(pair[1].value)]
     notes = Notes()
     title = f"{numbers.counted(len(done.videos), 'video')} of {done.label}"
     document = [
@@ -42,7 +42,7 @@ def blocks(done: Run, *, every_video: bool = True) -> list[Block]:
         if len({row["metric"] for row in run.rows}) < len(of_part("quality")):
             continue  # no aggregate was asked for
         document += [Block("subheading", f"VBench's totals of `{prefix}`"), *vbench.totals(run)]
-    if skipped := _skipped(done, [metric for metric, one in found if math.isnan(one.value)]):
+    if skipped := _skipped(done, [metric for metric, estimate in pairs if math.isnan(estimate.value)]):
         document += [Block("subheading", "Not measured"), Block("notes", notes=skipped)]
     if done.unreadable:
         lines = [f"{case}: {reason}" for case, reason in done.unreadable]
@@ -53,34 +53,37 @@ def blocks(done: Run, *, every_video: bool = True) -> list[Block]:
 
 def to_csv(done: Run) -> str:
     """scores.csv: a line for each video and metric, floats exact, `nan` spelled out."""
-    kinds = {metric.name: metric for metric in done.wanted.metrics}
+    metrics = {metric.name: metric for metric in done.wanted.metrics}
     prompts = {video.case: video.prompt or "" for video in done.videos}
     table = done.table[["case", "seed", "metric", "value", "frames", "reason", "clip", "key"]].copy()
     table.insert(1, "prompt", [prompts[case] for case in table["case"]])
-    table.insert(5, "unit", [kinds[name].unit for name in table["metric"]])
-    table.insert(6, "direction", [kinds[name].direction for name in table["metric"]])
+    table.insert(5, "unit", [metrics[name].unit for name in table["metric"]])
+    table.insert(6, "direction", [metrics[name].direction for name in table["metric"]])
     return str(table.to_csv(index=False, lineterminator="\n", na_rep="nan"))
 
 
 def _grid(done: Run, shown: list[tuple[Metric, stats.Estimate]], notes: Notes) -> list[list[Cell]]:
     head = ["metric", "unit", "mean", "95 % interval", "lowest … highest", "n"]
     grid = [[Cell(text) for text in head]]
-    for metric, one in shown:
+    for metric, estimate in shown:
         values = _values(done, metric)
-        places = _places(one)
+        places = _places(estimate)
         interval = spread = numbers.ABSENT
-        if not math.isnan(one.high):
-            interval = f"{numbers.number(one.low, places)} … {numbers.number(one.high, places)}"
+        if not math.isnan(estimate.high):
+            interval = f"{numbers.number(estimate.low, places)} … {numbers.number(estimate.high, places)}"
         if len(values) > 1:
             spread = f"{numbers.number(min(values), places)} … {numbers.number(max(values), places)}"
         grid.append(
             [
                 Cell(numbers.named(metric.name, metric.direction)),
                 Cell(metric.unit),
-                Cell(numbers.number(one.value, places) + notes.mark(one.reason if one.n > 1 or one.n < one.of else "")),
+                Cell(
+                    numbers.number(estimate.value, places)
+                    + notes.mark(estimate.reason if estimate.n > 1 or estimate.n < estimate.of else "")
+                ),
                 Cell(interval),
                 Cell(spread),
-                Cell(f"{one.n}/{one.of}"),
+                Cell(f"{estimate.n}/{estimate.of}"),
             ]
         )
     return grid
@@ -88,7 +91,7 @@ def _grid(done: Run, shown: list[tuple[Metric, stats.Estimate]], notes: Notes) -
 
 def _videos(done: Run, shown: list[tuple[Metric, stats.Estimate]]) -> list[list[Cell]]:
     """Videos × metrics, for set metrics too: a video's own value, with the decimals of the mean."""
-    places = {metric.name: _places(one) for metric, one in shown}
+    places = {metric.name: _places(estimate) for metric, estimate in shown}
     by_video: dict[str, dict[str, float]] = {}
     for case, name, value in zip(done.table["case"], done.table["metric"], done.table["value"], strict=True):
         by_video.setdefault(case, {})[name] = value
@@ -108,8 +111,8 @@ def _skipped(done: Run, metrics: list[Metric]) -> list[str]:
     reasons: dict[str, list[str]] = {}
     broken = {reason for _, reason in done.unreadable}
     for metric in metrics:
-        said = done.table.loc[done.table["metric"] == metric.name, "reason"]
-        own = list(dict.fromkeys(reason for reason in said if reason not in broken))
+        texts = done.table.loc[done.table["metric"] == metric.name, "reason"]
+        own = list(dict.fromkeys(reason for reason in texts if reason not in broken))
         if own:
             reasons.setdefault("; ".join(own), []).append(metric.name)
     return [f"{', '.join(names)}: {reason}" for reason, names in reasons.items()]
@@ -126,8 +129,8 @@ def _footer(done: Run) -> str:
     return text
 
 
-def _places(one: stats.Estimate) -> int:
-    return numbers.places_between(one.low, one.high, one.value)
+def _places(estimate: stats.Estimate) -> int:
+    return numbers.places_between(estimate.low, estimate.high, estimate.value)
 
 
 def write(done: Run, out: Path) -> None:

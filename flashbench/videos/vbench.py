@@ -68,16 +68,16 @@ def totals(run: imported.Imported) -> list[Block]:
     """A grid of Total, Quality, Semantic and the dimensions, in percent."""
     notes = Notes()
     grid = [[Cell(text) for text in ("", "videos' mean", "95 % interval", "VBench's overall", "values", "prompts")]]
-    for one in imported.totals(run, stats.pooled):
-        name = one.metric.removeprefix(imported.PREFIX)
-        if name in DIMENSIONS and not one.of and math.isnan(one.official):
+    for total in imported.totals(run, stats.pooled):
+        name = total.metric.removeprefix(imported.PREFIX)
+        if name in DIMENSIONS and not total.of and math.isnan(total.official):
             continue  # the aggregates that need it say so
         interval = numbers.ABSENT
-        if not math.isnan(one.low):
-            interval = f"{numbers.percent(one.low)} … {numbers.percent(one.high)}"
-        value, official = numbers.percent(one.value), numbers.percent(one.official)
-        cells = [value + notes.mark(one.reason), interval, official, f"{one.n}/{one.of}"]
-        grid.append([Cell(name.replace("_", " ")), *map(Cell, cells), Cell(str(one.clusters))])
+        if not math.isnan(total.low):
+            interval = f"{numbers.percent(total.low)} … {numbers.percent(total.high)}"
+        value, official = numbers.percent(total.value), numbers.percent(total.official)
+        cells = [value + notes.mark(total.reason), interval, official, f"{total.n}/{total.of}"]
+        grid.append([Cell(name.replace("_", " ")), *map(Cell, cells), Cell(str(total.clusters))])
     about = "Percent. Intervals: jackknife-t over prompts. A dimension that is missing leaves what needs it without a "
     about += "value; VBench's own script counts it as 0."
     return [Block("grid", grid=grid), Block("notes", notes=notes.lines()), Block("text", about)]
@@ -85,17 +85,17 @@ def totals(run: imported.Imported) -> list[Block]:
 
 def of_scores(scores: pd.DataFrame) -> dict[str, imported.Imported]:
     """Prefix (`vbench`, `vbench_long` …) → the run of VBench's dimensions of which a table of scores has values."""
-    found: dict[str, list[dict[str, Any]]] = {}
+    lines: dict[str, list[dict[str, Any]]] = {}
     for row in scores[["case", "cluster", "seed", "metric", "value", "reason", "per_frame"]].to_dict("records"):
         prefix, colon, name = str(row["metric"]).partition(":")
         if colon and prefix in PREFIXES:
             # VBench-Long's own overall is a mean over clips, of which `per_frame` holds a video's.
             parts = list(row.pop("per_frame")) if PREFIXES[prefix] == "official" else []
             values = parts if len(parts) > 1 else [row["value"]]
-            found.setdefault(prefix, []).extend({**row, "metric": imported.PREFIX + name, "value": x} for x in values)  # type: ignore[dict-item]
+            lines.setdefault(prefix, []).extend({**row, "metric": imported.PREFIX + name, "value": x} for x in values)  # type: ignore[dict-item]
     return {
         prefix: imported.Imported(rows=tuple(rows), overalls={}, findings=())
-        for prefix, rows in found.items()
+        for prefix, rows in lines.items()
         if any(not math.isnan(row["value"]) for row in rows)
     }
 
@@ -145,12 +145,12 @@ def name(
     Raises:
         UsageError: a video has no prompt.
     """
-    found, _ = find.prompted(find.find(list(videos))[1], prompts)
-    if alone := [video.case for video in found if video.prompt is None]:
+    prompted, _ = find.prompted(find.find(list(videos))[1], prompts)
+    if alone := [video.case for video in prompted if video.prompt is None]:
         raise UsageError(f"{len(alone)} videos have no prompt, {alone[0]} among them", fix="add them to the prompts")
     limit = naming.NAME_MAX - (naming.LONG_ROOM if long else 0)
-    places = _places((v.prompt or "", v.seed, v.case) for v in found)
-    samples = [(v.path, v.prompt or "", places[v.case]) for v in found]
+    places = _places((v.prompt or "", v.seed, v.case) for v in prompted)
+    samples = [(v.path, v.prompt or "", places[v.case]) for v in prompted]
     return imported.name_videos(samples, folder, limit=limit)
 
 
@@ -164,11 +164,11 @@ def _scored(source: Path) -> imported.Imported | None:
 def _places(samples: Iterable[tuple[str, int, str]]) -> dict[str, int]:
     """Case → which sample of its prompt it is, from (prompt, seed, case): VBench looks for 0, 1, 2 …"""
     counts: Counter[str] = Counter()
-    found = {}
+    places = {}
     for prompt, _, case in sorted(set(samples)):
-        found[case] = counts[prompt]
+        places[case] = counts[prompt]
         counts[prompt] += 1
-    return found
+    return places
 
 
 def _path(row: Mapping[str, Any], places: Mapping[str, int]) -> str:
