@@ -58,7 +58,7 @@ def download(url: str, out: IO[bytes], *, size: int | None, name: str) -> None:
     A connection that breaks or hangs is taken up again; what has come stays in `out`, for the caller to check.
     `MissingAsset`: the server refuses, has a file of another size, or `ATTEMPTS` in a row brought nothing.
     """
-    left, most, task, opener = ATTEMPTS, out.tell(), None, build_opener(_SameScheme())
+    attempts, most, task, opener = ATTEMPTS, out.tell(), None, build_opener(_SameScheme())
     with Progress() as progress:
         while size is None or out.tell() < size:
             headers = {"User-Agent": "flashbench"} | ({"Range": f"bytes={out.tell()}-"} if out.tell() else {})
@@ -83,8 +83,8 @@ def download(url: str, out: IO[bytes], *, size: int | None, name: str) -> None:
                     raise MissingAsset(f"{url}: {problem}") from error
                 if code == 416:  # what is here is longer than what is there
                     out.truncate(out.seek(0))
-            left, most = ATTEMPTS if out.tell() > most else left - 1, max(most, out.tell())
-            if not left:
+            attempts, most = ATTEMPTS if out.tell() > most else attempts - 1, max(most, out.tell())
+            if not attempts:
                 raise MissingAsset(f"{url}: {problem}, {ATTEMPTS} times")
             time.sleep(PAUSE)
 
@@ -118,14 +118,14 @@ def wheel(package: str, version: str, folder: Path, near: Path | None = None) ->
     command += ["--quiet", "--disable-pip-version-check", "--dest", str(folder), f"{package}=={version}"]
     command += [] if near is None else ["--no-index", "--find-links", str(near)]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace")
-    wheels, said = sorted(folder.glob("*.whl")), done.stderr.strip()
+    wheels, stderr = sorted(folder.glob("*.whl")), done.stderr.strip()
     if done.returncode == 0 and wheels:
         return wheels[0]
-    if "No module named pip" in said:
+    if "No module named pip" in stderr:
         return MissingAsset(f"{sys.executable} has no pip", fix=f"run {sys.executable} -m ensurepip")
-    if "No space left on device" in said:
+    if "No space left on device" in stderr:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    lines = [line for line in said.splitlines() if line.startswith("ERROR: ")] or said.splitlines()
+    lines = [line for line in stderr.splitlines() if line.startswith("ERROR: ")] or stderr.splitlines()
     why = lines[-1].removeprefix("ERROR: ") if lines else f"pip ended with code {done.returncode}"
     fix = "check the network and pip's index (pip config list); without a network, put the wheel into a folder and set"
     return MissingAsset(f"the wheel {package} {version}: {why}", fix=f"{fix} PIP_NO_INDEX=1 PIP_FIND_LINKS=FOLDER")

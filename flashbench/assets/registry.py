@@ -63,7 +63,7 @@ class AssetSource:
 
     @property
     def file(self) -> PurePosixPath:
-        """Its path there."""
+        """The path of the file within the source: in its package, wheel or repository, or its URL."""
         return PurePosixPath(self.fields[SOURCE_FIELDS[self.kind][-1]])
 
 
@@ -84,7 +84,7 @@ class Asset:
 
     @property
     def file(self) -> Path:
-        """Where it lies in the cache once it was fetched."""
+        """Where the asset lies in the cache once it was fetched."""
         base = re.sub(r"[^A-Za-z0-9._-]", "_", self.name.rpartition("/")[2]) + self.sources[0].file.suffix
         return cache_root() / "assets" / self.sha256[:2] / f"{self.sha256}-{base}"
 
@@ -104,7 +104,7 @@ class Registry:
     lock: Path
 
     def names(self) -> tuple[str, ...]:
-        """All names, sorted."""
+        """The names of all assets, sorted."""
         return tuple(sorted(self.assets))
 
     def get(self, name: str) -> Asset:
@@ -149,10 +149,10 @@ def _asset(where: str, name: str, entry: Any) -> Asset:
         _form(where, key, entry[key])
     if not entry["sources"] or not isinstance(entry["sources"], list):
         raise UsageError(f"{where} has no sources")
-    given = {key: entry[key] for key in _ASSET_FIELDS} | {
+    fields = {key: entry[key] for key in _ASSET_FIELDS} | {
         "bytes": None if entry["bytes"] == UNKNOWN else entry["bytes"]
     }
-    return Asset(**given | {"name": name, "sources": tuple(_source(where, source) for source in entry["sources"])})
+    return Asset(**fields | {"name": name, "sources": tuple(_source(where, source) for source in entry["sources"])})
 
 
 def _source(where: str, entry: Any) -> AssetSource:
@@ -171,7 +171,7 @@ def _form(where: str, key: str, value: Any) -> str:
 
 
 def get(name: str) -> Asset:
-    """The registry's entry for `name`."""
+    """The registry's entry for the asset `name`."""
     return current().get(name)
 
 
@@ -236,18 +236,18 @@ def pull(names: Iterable[str], *, report: Report, near: Path | None = None, trus
     done. Files and wheels anywhere in a folder `near` stand in for the network. `trust`: take the first file of an
     asset whose sha256 nobody knows, and bind this cache to it. `InvalidError`: the cache cannot be written.
     """
-    wanted = [get(name) for name in names]
-    needed = {asset.name: asset for asset in wanted if _status(asset) != "ok"}
+    assets = [get(name) for name in names]
+    needed = {asset.name: asset for asset in assets if _status(asset) != "ok"}
     if needed:
         with _session(report, trust, near) as session:
             failures = {name: problems for name, asset in needed.items() if (problems := session.fetch(asset))}
         if failures:
-            problems, absent = [problem for each in failures.values() for problem in each], " ".join(failures)
+            problems, absent = [problem for group in failures.values() for problem in group], " ".join(failures)
             reasons = "; ".join(dict.fromkeys(problem.what for problem in problems))
             fixes = "; ".join(dict.fromkeys(problem.fix for problem in problems if problem.fix)) or "look for them"
             what = f"{len(failures)} of the assets asked for could not be fetched ({absent}): {reasons}"
             raise MissingAsset(what, fix=f"{fixes}, then flashbench assets pull {absent}")
-    return [get(asset.name).file for asset in wanted]
+    return [get(asset.name).file for asset in assets]
 
 
 def bring(files: Sequence[Path], *, report: Report, trust: bool = False) -> list[Path]:
@@ -258,12 +258,12 @@ def bring(files: Sequence[Path], *, report: Report, trust: bool = False) -> list
 
 def _named(file: Path) -> Asset:
     """The asset that `file` is."""
-    known = current().assets.values()
+    assets = current().assets.values()
     with on_disk(f"{file} cannot be read", fix="name files that are there"):
-        if found := next((asset for asset in known if _is(asset, file, named=True)), None):
-            return found
+        if asset := next((asset for asset in assets if _is(asset, file, named=True)), None):
+            return asset
         what = f"{file} ({file.stat().st_size:,} bytes, sha256 {file_sha256(file)}) is not an asset of the registry"
-    hints = "; ".join(str(asset) for asset in known if file.name == asset.sources[-1].file.name)
+    hints = "; ".join(str(asset) for asset in assets if file.name == asset.sources[-1].file.name)
     raise MissingAsset(what, fix=f"looked for: {hints or 'see flashbench assets list'}")
 
 
@@ -273,10 +273,10 @@ def _session(report: Report, trust: bool, near: Path | None = None) -> Iterator[
     root, fix = cache_root(), "free some space, or choose another folder with FLASHBENCH_CACHE"
     with on_disk(f"the cache of assets {root} cannot be written", fix=fix):
         (working := root / "pulling").mkdir(parents=True, exist_ok=True)
-        for left in working.iterdir():
+        for leftover in working.iterdir():
             with suppress(FileNotFoundError):  # another pull may be done with it just now
-                if time.time() - left.stat().st_mtime > _STALE:
-                    shutil.rmtree(left) if left.is_dir() else left.unlink()
+                if time.time() - leftover.stat().st_mtime > _STALE:
+                    shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
         with tempfile.TemporaryDirectory(dir=working, ignore_cleanup_errors=True) as folder:
             yield _Session(Path(folder), report, trust, near)
 
@@ -348,8 +348,8 @@ class _Session:
 
     def _from_installed(self, source: AssetSource, asset: Asset) -> None:
         # The top package's folder: to find a subpackage's, Python would import the package.
-        found = importlib.util.find_spec(source.fields["package"].partition(".")[0])
-        for folder in (found.submodule_search_locations if found is not None else None) or ():
+        spec = importlib.util.find_spec(source.fields["package"].partition(".")[0])
+        for folder in (spec.submodule_search_locations if spec is not None else None) or ():
             file = Path(folder) / source.file
             if file.is_file() and os.access(file, os.R_OK):
                 self.take(asset, file, str(source))
@@ -374,10 +374,10 @@ class _Session:
 
     def _copy(self, stream: IO[bytes], asset: Asset, origin: str) -> Path:
         """Copy at most the size that the registry states."""
-        part, left = self.folder / "part", sys.maxsize if asset.bytes is None else asset.bytes + 1
+        part, remaining = self.folder / "part", sys.maxsize if asset.bytes is None else asset.bytes + 1
         with part.open("wb") as out:
-            while left > 0 and (block := stream.read(min(left, 1 << 20))):
-                left -= out.write(block)
+            while remaining > 0 and (block := stream.read(min(remaining, 1 << 20))):
+                remaining -= out.write(block)
             out.flush()
             os.fsync(out.fileno())
         return self._admit(part, asset, origin)

@@ -29,7 +29,7 @@ Source: TypeAlias = str | Path | Mapping[str, Any]
 
 
 PLAIN: list[Any] = [argparse.Namespace, np.dtype, np.ndarray, scalar, _reconstruct]
-PLAIN += [type(np.dtype(kind)) for kind in "?bhilqBfd"]
+PLAIN += [type(np.dtype(code)) for code in "?bhilqBfd"]
 """What may lie beside the weights in an official file."""
 FILES = {"stage1": "stage1.pt", "stage2": "stage2.pt", "vae": "3d-vae.pt"}
 """Components of the pipeline and their files in the official folder."""
@@ -84,9 +84,9 @@ def load_official(
     """Every component of the pipeline that is in the official folder, by name, except those named in `without`."""
     from transformers import T5EncoderModel
 
-    found, text = official_files(folder)
+    files, text = official_files(folder)
     loaders = {"stage1": load_stage1, "stage2": load_stage2, "vae": load_vae}
-    parts = {name: loaders[name](path, torch_dtype=torch_dtype) for name, path in found.items() if name not in without}
+    parts = {name: loaders[name](path, torch_dtype=torch_dtype) for name, path in files.items() if name not in without}
     if text is not None and "text_encoder" not in without:
         try:
             loaded: Any = T5EncoderModel.from_pretrained(
@@ -116,11 +116,11 @@ def official_files(folder: str | Path) -> tuple[dict[str, Path], Path | None]:
     if not folder.is_dir():
         fix = f"give the folder with {', '.join(FILES.values())}"
         raise UsageError(f"{folder} is {'a file' if folder.exists() else 'not there'}", fix=fix)
-    found = {name: folder / file for name, file in FILES.items() if (folder / file).is_file()}
+    files = {name: folder / file for name, file in FILES.items() if (folder / file).is_file()}
     text = next((folder / name for name in TEXT_FOLDERS if (folder / name / "config.json").is_file()), None)
-    if not found and text is None:
+    if not files and text is None:
         raise UsageError(f"nothing of FlashVideo in {folder}", fix=f"give the folder with {', '.join(FILES.values())}")
-    return found, text
+    return files, text
 
 
 def plan_transformer(
@@ -137,7 +137,7 @@ def plan_transformer(
 
 
 def plan_vae(source: Mapping[str, Tensor], config: Mapping[str, Any]) -> tuple[Any, Plan, State]:
-    """As `plan_transformer`, for the autoencoder."""
+    """The autoencoder of `source` without weights, the plan that fills it, and the checked tensors that do."""
     state = official.autoencoder_state(source)
     chosen = official.autoencoder_config(state) | dict(config)
     with init_empty_weights():
@@ -168,9 +168,9 @@ def read(path: str | Path) -> dict[str, Any]:
         raise InvalidError(f"{path} is damaged: {error}", fix="fetch it again") from error
     except Exception as error:
         # torch's own kinds. Its words advise to load such a file all the same; ours do not.
-        whole = zipfile.is_zipfile(path) and type(error).__name__ == "UnpicklingError"
+        complete = zipfile.is_zipfile(path) and type(error).__name__ == "UnpicklingError"
         size = path.stat().st_size
-        why = "it holds more than tensors" if whole else f"its {size} bytes are cut short, or a git-lfs pointer"
+        why = "it holds more than tensors" if complete else f"its {size} bytes are cut short, or a git-lfs pointer"
         raise InvalidError(f"{path} cannot be read as weights: {why}", fix=fix) from error
     return _tensors(loaded, str(path))
 
@@ -218,8 +218,8 @@ def _from_folder(cls: Any, folder: Path, dtype: torch.dtype | None, config: Mapp
         raise InvalidError(f"{folder} holds a {saved}, not a {cls.__name__}", fix="give the folder of that network")
     try:
         # Never a .bin beside it, which diffusers would fall back on: that is a pickle.
-        kind = {"torch_dtype": dtype, "use_safetensors": True}
-        model, info = cls.from_pretrained(folder, output_loading_info=True, **kind, **config)
+        options = {"torch_dtype": dtype, "use_safetensors": True}
+        model, info = cls.from_pretrained(folder, output_loading_info=True, **options, **config)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise InvalidError(f"{folder} cannot be loaded: {error}", fix="fetch or convert it again") from error
     check_loaded(cls.__name__, info)
@@ -227,14 +227,14 @@ def _from_folder(cls: Any, folder: Path, dtype: torch.dtype | None, config: Mapp
 
 
 def _check_settings(cls: Any, config: Mapping[str, Any]) -> None:
-    known = cls._get_init_keys(cls)
+    settings = cls._get_init_keys(cls)
     for name in config:
-        if name not in known:
-            raise did_you_mean(f"setting of {cls.__name__}", name, known)
+        if name not in settings:
+            raise did_you_mean(f"setting of {cls.__name__}", name, settings)
 
 
 def _fill(model: Any, plan: Plan, state: State, dtype: torch.dtype | None) -> Any:
-    wanted = torch.float32 if dtype is None else dtype
+    precision = torch.float32 if dtype is None else dtype
     pieces = (piece for key, entry in plan.items() for piece in official.pieces(entry, state[key]))
-    model.load_state_dict({name: tensor.to(wanted) for name, tensor in pieces}, assign=True)
+    model.load_state_dict({name: tensor.to(precision) for name, tensor in pieces}, assign=True)
     return model.eval()

@@ -17,7 +17,7 @@ class Codec(Protocol):
 
     @property
     def channels(self) -> int:
-        """Latent channels C."""
+        """Channels C of the codec's latents."""
         ...
 
     @property

@@ -109,21 +109,21 @@ def _text(text: Path, out: Path, limit: int, report: Report) -> dict[str, Any]:
         raise InvalidError(f"{text}/config.json is not a configuration: {error}", fix="fetch T5 again") from error
     with init_empty_weights():
         model = T5EncoderModel(config)
-    seen: dict[str, tuple[int, ...]] = {}
+    shapes: dict[str, tuple[int, ...]] = {}
 
     def tensors() -> Iterator[tuple[str, Tensor]]:
         for path in _weight_files(text):
             for key, value in read(path).items():
                 if key == "shared.weight" or (key.startswith("encoder.") and key != TIED):
-                    seen[key] = tuple(value.shape)
+                    shapes[key] = tuple(value.shape)
                     yield key, value.clone()
 
     config.architectures = ["T5EncoderModel"]
     config.save_pretrained(out / "text_encoder")
     counted = _counted(report, "text_encoder", sum(path.stat().st_size for path in _weight_files(text)))
     _write(tensors(), out / "text_encoder", "model", limit, counted)
-    wanted = {key: tuple(value.shape) for key, value in model.named_parameters() if key != TIED}
-    official.compare("T5's encoder", wanted, seen, [])
+    expected = {key: tuple(value.shape) for key, value in model.named_parameters() if key != TIED}
+    official.compare("T5's encoder", expected, shapes, [])
     words.save_pretrained(out / "tokenizer")
     return {"text_encoder": model, "tokenizer": words}
 
@@ -131,8 +131,8 @@ def _text(text: Path, out: Path, limit: int, report: Report) -> dict[str, Any]:
 def _weight_files(text: Path) -> list[Path]:
     """The weights of a transformers folder: safetensors if there are any, else PyTorch's."""
     for pattern in ("*.safetensors", "pytorch_model*.bin"):
-        if found := sorted(text.glob(pattern)):
-            return found
+        if files := sorted(text.glob(pattern)):
+            return files
     raise UsageError(f"no weights of T5 in {text}", fix="fetch model*.safetensors or pytorch_model*.bin")
 
 
@@ -148,26 +148,26 @@ def _write(
     folder.mkdir(exist_ok=True)
     shards: list[list[str]] = []
     total = waiting = 0
-    held: dict[str, Tensor] = {}
+    shard: dict[str, Tensor] = {}
 
     def flush() -> None:
-        nonlocal held, waiting
-        save_file(held, folder / f"{name}-{len(shards):05d}.part", metadata={"format": "pt"})
-        shards.append(list(held))
-        held, waiting = {}, 0
+        nonlocal shard, waiting
+        save_file(shard, folder / f"{name}-{len(shards):05d}.part", metadata={"format": "pt"})
+        shards.append(list(shard))
+        shard, waiting = {}, 0
         report(total)
 
     for key, tensor in tensors:
         size = tensor.nbytes
-        if held and waiting + size > limit:
+        if shard and waiting + size > limit:
             flush()
-        held[key] = tensor.contiguous()
+        shard[key] = tensor.contiguous()
         waiting, total = waiting + size, total + size
     flush()
     places: dict[str, str] = {}
     for number, keys in enumerate(shards):
-        whole = len(shards) == 1
-        final = f"{name}.safetensors" if whole else f"{name}-{number + 1:05d}-of-{len(shards):05d}.safetensors"
+        single = len(shards) == 1
+        final = f"{name}.safetensors" if single else f"{name}-{number + 1:05d}-of-{len(shards):05d}.safetensors"
         (folder / f"{name}-{number:05d}.part").rename(folder / final)
         places |= dict.fromkeys(keys, final)
     if len(shards) > 1:

@@ -85,13 +85,13 @@ def rates(linear_tflops: float | None, attention_tflops: float | None, times: Pa
 
     Raises UsageError for one rate without the other, rates and times together, or a file that cannot be read.
     """
-    given = [_positive(rate * 1e12) for rate in (linear_tflops, attention_tflops) if rate is not None]
-    if not given:
+    attained = [_positive(rate * 1e12) for rate in (linear_tflops, attention_tflops) if rate is not None]
+    if not attained:
         return fit(list(PUBLISHED.items())) if times is None else fit(_read_times(times), f"{times}'s")
-    if len(given) == 1 or times is not None:
+    if len(attained) == 1 or times is not None:
         fix = "give --linear-tflops and --attention-tflops, or --times, or neither"
         raise UsageError("a device is described by two rates or by times", fix=fix)
-    return Rates(given[0], given[1])
+    return Rates(attained[0], attained[1])
 
 
 def _read_times(path: Path) -> list[tuple[Stage, float]]:

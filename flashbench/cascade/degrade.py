@@ -53,11 +53,11 @@ def coefficients(step: int | Tensor | None) -> tuple[Tensor, Tensor]:
     """Weights (a, sigma) of signal and noise at degradation `step` (an int or an integer tensor); None means (1, 0)."""
     if step is None:
         return torch.ones(()), torch.zeros(())
-    given = torch.as_tensor(step)
-    index = given.long()
+    steps = torch.as_tensor(step)
+    index = steps.long()
     if index.is_meta:
         return torch.empty_like(index, dtype=torch.float32), torch.empty_like(index, dtype=torch.float32)
-    if given.is_floating_point() and not torch.equal(index.to(given.dtype), given):
+    if steps.is_floating_point() and not torch.equal(index.to(steps.dtype), steps):
         raise UsageError(f"invalid degradation_step {step}: not a whole number", fix="the paper uses 675")
     if index.numel() and not 0 <= int(index.min()) <= int(index.max()) < STEPS:
         raise UsageError(f"degradation_step {step} is outside 0 to {STEPS - 1}", fix="the paper uses 650 to 750")

@@ -81,5 +81,5 @@ class Stage:
 
 
 def spelled(size: Sequence[int]) -> str:
-    """`1072x1920` of a size."""
+    """A size (height, width) in text, as in `1072x1920`."""
     return "x".join(map(str, size))

@@ -51,7 +51,7 @@ class Entry(NamedTuple):
 
     @property
     def size(self) -> int:
-        """Elements."""
+        """Elements of the official tensor."""
         return math.prod(self.shape)
 
 
@@ -75,7 +75,7 @@ class Lora:
 
     @torch.no_grad()
     def merged(self) -> Tensor:
-        """In float32, then cast as the release does."""
+        """The weight with its adapters added in float32, then cast as the release does."""
         scale = self.alpha / self.downs[0].shape[0]
         weight = self.original.to(torch.float32, copy=True)
         rows = weight.split([up.shape[0] for up in self.ups])
@@ -133,10 +133,10 @@ def transformer_plan(model: torch.nn.Module, config: Mapping[str, Any], stage: i
     state = model.state_dict()
     plan: Plan = {}
     for official, targets in modules.items():
-        for kind in ("weight", "bias"):
-            named = tuple(target._replace(name=f"{target.name}.{kind}") for target in targets)
-            rows = sum(state[target.name].shape[0] for target in named)
-            plan[f"{official}.{kind}"] = Entry((rows, *state[named[0].name].shape[1:]), named)
+        for parameter in ("weight", "bias"):
+            parts = tuple(target._replace(name=f"{target.name}.{parameter}") for target in targets)
+            rows = sum(state[target.name].shape[0] for target in parts)
+            plan[f"{official}.{parameter}"] = Entry((rows, *state[parts[0].name].shape[1:]), parts)
     return plan
 
 
@@ -144,9 +144,9 @@ def autoencoder_plan(model: torch.nn.Module, levels: int) -> Plan:
     """The plan of the autoencoder with `levels` resolutions; `model` (on the meta device) gives names and shapes."""
     rules: tuple[tuple[str, Any], ...] = (
         (r"\.resnets\.", ".block."),
-        (r"mid_block\.block\.(\d)", lambda found: f"mid.block_{int(found[1]) + 1}"),
+        (r"mid_block\.block\.(\d)", lambda match: f"mid.block_{int(match[1]) + 1}"),
         (r"down_blocks\.", "down."),
-        (r"up_blocks\.(\d+)", lambda found: f"up.{levels - 1 - int(found[1])}"),
+        (r"up_blocks\.(\d+)", lambda match: f"up.{levels - 1 - int(match[1])}"),
         (r"(down|up)samplers\.0", r"\1sample"),
         (r"conv_shortcut", "nin_shortcut"),
     )
@@ -171,13 +171,13 @@ def transformer_state(source: Mapping[str, Tensor], alpha: float = LORA_ALPHA) -
     for key, value in source.items():
         if key in DEAD or key.startswith(FOREIGN) or ".matrix_A." in key or ".matrix_B." in key:
             continue
-        name, _, kind = key.rpartition(".")
+        name, _, parameter = key.rpartition(".")
         module = name.removesuffix(".original")
         downs, ups = (
-            [source[each] for each in _numbered(source, f"{module}.matrix_{letter}.")] for letter in ("A", "B")
+            [source[adapter] for adapter in _numbered(source, f"{module}.matrix_{letter}.")] for letter in ("A", "B")
         )
-        if kind != "weight" or not (downs or ups):
-            state[f"{module}.{kind}"] = value
+        if parameter != "weight" or not (downs or ups):
+            state[f"{module}.{parameter}"] = value
         elif _adapters_fit(value, downs, ups):
             bias = source.get(f"{name}.bias", value)
             state[f"{module}.weight"] = Lora(value, tuple(downs), tuple(ups), bias.dtype, alpha)
@@ -224,14 +224,14 @@ def check(what: str, plan: Plan, state: State, faults: list[str]) -> None:
 
 
 def compare(
-    what: str, wanted: Mapping[str, tuple[int, ...]], given: Mapping[str, tuple[int, ...]], faults: list[str]
+    what: str, expected: Mapping[str, tuple[int, ...]], shapes: Mapping[str, tuple[int, ...]], faults: list[str]
 ) -> None:
-    """Raise InvalidError unless names and shapes are the same and `faults` of adapters is empty."""
-    missing, unexpected = sorted(set(wanted) - set(given)), sorted(set(given) - set(wanted))
+    """Raise InvalidError unless weights have the expected names and shapes and `faults` of adapters is empty."""
+    missing, unexpected = sorted(set(expected) - set(shapes)), sorted(set(shapes) - set(expected))
     shaped = [
-        f"{key} {list(given[key])} (expected {list(wanted[key])})"
-        for key in sorted(set(wanted) & set(given))
-        if given[key] != wanted[key]
+        f"{key} {list(shapes[key])} (expected {list(expected[key])})"
+        for key in sorted(set(expected) & set(shapes))
+        if shapes[key] != expected[key]
     ]
     fix = "check that it is the right file, that it is whole and that the configuration overrides are right"
     if any(key.startswith("time_size_embedding") for key in (*unexpected, *missing)):
@@ -270,7 +270,7 @@ def transformer_config(state: State, stage: int) -> dict[str, Any]:
             else f"pass FlashVideo's stage{stage}.pt, or the state dict under its key `module`",
         )
     patch, text, time, last = (state[key].shape for key in anchors)
-    layers = [int(found[1]) for key in state if (found := re.match(r"transformer\.layers\.(\d+)\.", key))]
+    layers = [int(match[1]) for key in state if (match := re.match(r"transformer\.layers\.(\d+)\.", key))]
     return {
         "num_attention_heads": patch[0] // rope.HEAD_DIM,
         "num_layers": max(layers, default=-1) + 1,
@@ -283,9 +283,9 @@ def transformer_config(state: State, stage: int) -> dict[str, Any]:
 
 
 def autoencoder_config(state: State) -> dict[str, Any]:
-    """As `transformer_config`, for the autoencoder; groups and compression in time cannot be told from shapes."""
-    found = [re.fullmatch(r"encoder\.down\.(\d+)\.block\.(\d+)\.conv2\.conv\.weight", key) for key in state]
-    blocks = [(int(match[1]), int(match[2])) for match in found if match]
+    """The autoencoder's configuration that the shapes of `state` tell, without groups and compression in time."""
+    matches = [re.fullmatch(r"encoder\.down\.(\d+)\.block\.(\d+)\.conv2\.conv\.weight", key) for key in state]
+    blocks = [(int(match[1]), int(match[2])) for match in matches if match]
     if not blocks or "decoder.conv_in.conv.weight" not in state:
         raise InvalidError(
             "no autoencoder weights here: missing encoder.down.0.block.0.conv2.conv.weight or "

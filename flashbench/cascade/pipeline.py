@@ -43,7 +43,7 @@ MOTION = "medium motion,"
 
 @dataclass
 class FlashVideoPipelineOutput(BaseOutput):  # type: ignore[misc]
-    """What a call made, and what it cost per clip."""
+    """The clips that a call of the pipeline made, and what they cost per clip."""
 
     frames: Any
     """Per clip a list of PIL images; or an array (B, T, H, W, 3) or tensor (B, T, 3, H, W) in [0, 1]; or latents."""
@@ -77,7 +77,7 @@ class _Refinement:
 
     @property
     def sampler(self) -> dict[str, Any]:
-        """What `sampling.refine` takes."""
+        """The settings that `sampling.refine` takes, by name."""
         names = ("nfe", "guidance", "degradation_step", "shift", "method", "rounding")
         return {name: getattr(self, name) for name in names}
 
@@ -150,9 +150,9 @@ class FlashVideoPipeline(DiffusionPipeline):  # type: ignore[misc]
         self._need("tokenizer", "text_encoder")
         options = {"max_length": max_sequence_length, "truncation": True, "padding": "max_length"}
         states = []
-        for each in [prompt] if isinstance(prompt, str) else prompt:
-            tokens = self.tokenizer(each, return_tensors="pt", **options).input_ids
-            if (length := len(self.tokenizer(each).input_ids)) > max_sequence_length:
+        for text in [prompt] if isinstance(prompt, str) else prompt:
+            tokens = self.tokenizer(text, return_tensors="pt", **options).input_ids
+            if (length := len(self.tokenizer(text).input_ids)) > max_sequence_length:
                 logger.warning(f"a prompt of {length} tokens is cut to {max_sequence_length}")
             states.append(self.text_encoder(tokens.to(self._execution_device)).last_hidden_state)
         return torch.cat(states)
@@ -191,8 +191,8 @@ class FlashVideoPipeline(DiffusionPipeline):  # type: ignore[misc]
             self._stage1(context[number, None], start, draw, callback_on_step_end, **sampler)
             for number, (start, draw) in enumerate(zip(starts, _generators(generator, len(context)), strict=True))
         ]
-        made = [s.latent if output_type == "latent" else self._preview_pixels(s) for s in samples]
-        return self._output(made, samples[:1], [], output_type, return_dict)
+        outputs = [s.latent if output_type == "latent" else self._preview_pixels(s) for s in samples]
+        return self._output(outputs, samples[:1], [], output_type, return_dict)
 
     @torch.no_grad()
     def refine(
@@ -247,7 +247,7 @@ class FlashVideoPipeline(DiffusionPipeline):  # type: ignore[misc]
             self._stage2(clip, context[number, None], draw, plan, decode, callback_on_step_end)
             for number, (clip, draw) in enumerate(zip(clips, _generators(generator, len(clips)), strict=True))
         ]
-        return self._output([made for made, _ in done], [], [done[0][1]], output_type, return_dict)
+        return self._output([output for output, _ in done], [], [done[0][1]], output_type, return_dict)
 
     @torch.no_grad()
     def __call__(
@@ -304,7 +304,7 @@ class FlashVideoPipeline(DiffusionPipeline):  # type: ignore[misc]
         second = self._context("stage2", refine_prompt, refine_prompt_embeds, num_videos_per_prompt, MOTION)
         starts = self._starts(context, (num_frames, preview_height, preview_width), latents)
         plan.check(num_frames, preview_height, preview_width)
-        made: list[Tensor] = []
+        outputs: list[Tensor] = []
         first: list[Sample] = []
         last: list[Sample] = []
         for number, (start, draw) in enumerate(zip(starts, _generators(generator, len(context)), strict=True)):
@@ -318,8 +318,8 @@ class FlashVideoPipeline(DiffusionPipeline):  # type: ignore[misc]
             )
             small = self._preview_pixels(sample)
             done = self._stage2(small, second[number, None], draw, plan, output_type != "latent", callback_on_step_end)
-            first, made, last = [sample], [*made, done[0]], [done[1]]
-        return self._output(made, first, last, output_type, return_dict)
+            first, outputs, last = [sample], [*outputs, done[0]], [done[1]]
+        return self._output(outputs, first, last, output_type, return_dict)
 
     @property
     def current_stage(self) -> str:
@@ -412,11 +412,11 @@ class FlashVideoPipeline(DiffusionPipeline):  # type: ignore[misc]
             raise UsageError(f"this pipeline has no {', '.join(absent)}", fix=fix)
 
     def _output(
-        self, made: list[Tensor], first: list[Sample], last: list[Sample], output_type: str, return_dict: bool
+        self, clips: list[Tensor], first: list[Sample], last: list[Sample], output_type: str, return_dict: bool
     ) -> FlashVideoPipelineOutput | tuple[Any, ...]:
         """`first` and `last` hold a sample of each stage that ran: every clip cost the same."""
         self.maybe_free_model_hooks()
-        stacked = torch.cat(made)
+        stacked = torch.cat(clips)
         frames = stacked if output_type == "latent" else self.video_processor.postprocess_video(stacked, output_type)
         evaluations = sum(s.evaluations for s in first), sum(s.evaluations for s in last)
         forwards = tuple(sum(s.network_forwards[half] for s in (*first, *last)) for half in (0, 1))
@@ -458,8 +458,8 @@ def _pixels(video: Video) -> list[Tensor]:
     if len(shape) not in (4, 5) or 0 in shape or shape[channels] != 3:
         fix = "arrays are (T, H, W, 3) or (B, T, H, W, 3), tensors (T, 3, H, W) or (B, T, 3, H, W)"
         raise UsageError(f"a video of shape {shape}", fix=fix)
-    whole = video.dtype in (np.uint8, torch.uint8)
-    frames = torch.as_tensor(video).float() / (255 if whole else 1)
+    is_integer = video.dtype in (np.uint8, torch.uint8)
+    frames = torch.as_tensor(video).float() / (255 if is_integer else 1)
     if not (float(frames.min()) >= 0 and float(frames.max()) <= 1):
         raise UsageError("a video outside [0, 1], or not finite", fix="scale floats to [0, 1], or give uint8")
     if len(shape) == 4:
@@ -489,9 +489,9 @@ def _prompts(prompt: str | Sequence[str] | None, embeds: Tensor | None, copies: 
         raise UsageError(f"num_videos_per_prompt is {copies}", fix="give 1 or more")
     if embeds is not None:
         if not isinstance(embeds, Tensor) or embeds.ndim != 3 or embeds.shape[2] != width:
-            found = list(embeds.shape) if isinstance(embeds, Tensor) else type(embeds).__name__
+            shape = list(embeds.shape) if isinstance(embeds, Tensor) else type(embeds).__name__
             raise UsageError(
-                f"prompt_embeds of {found}", fix=f"give a tensor (B, L, {width}), as encode_prompt returns"
+                f"prompt_embeds of {shape}", fix=f"give a tensor (B, L, {width}), as encode_prompt returns"
             )
         return []
     texts = [prompt] if isinstance(prompt, str) else list(prompt) if isinstance(prompt, (list, tuple)) else []
@@ -500,11 +500,11 @@ def _prompts(prompt: str | Sequence[str] | None, embeds: Tensor | None, copies: 
     return texts
 
 
-def _check_callback(asked: Sequence[str], known: Sequence[str]) -> None:
+def _check_callback(names: Sequence[str], allowed: Sequence[str]) -> None:
     """Refuse tensors that a callback cannot have: UsageError with the nearest name."""
-    for name in asked:
-        if name not in known:
-            raise did_you_mean("tensor of a callback", name, known)
+    for name in names:
+        if name not in allowed:
+            raise did_you_mean("tensor of a callback", name, allowed)
 
 
 def _changed(returned: Any, latents: Tensor) -> Tensor:
@@ -533,7 +533,7 @@ def _generators(generator: Generators, clips: int) -> list[torch.Generator]:
         generator.seed()
     if isinstance(generator, torch.Generator):
         return [generator] * clips
-    if not isinstance(generator, (list, tuple)) or not all(isinstance(each, torch.Generator) for each in generator):
+    if not isinstance(generator, (list, tuple)) or not all(isinstance(item, torch.Generator) for item in generator):
         raise UsageError(f"a generator cannot be {generator!r}", fix="give torch.Generator().manual_seed(0)")
     if len(generator) != clips:
         raise UsageError(f"{len(generator)} generators for {clips} clips", fix="give one, or one per clip")

@@ -40,7 +40,7 @@ mentions it). `release`: what the released script runs, bf16 rounding of time an
 
 
 class Sample(NamedTuple):
-    """What a sampler made, and what it cost."""
+    """The latent that a sampler made, and what it cost."""
 
     latent: Tensor
     evaluations: int
@@ -89,8 +89,8 @@ def check_refine(
     per_step = stages(method)
     time_grid(nfe, shift, rounding)
     if nfe % per_step:
-        each = f"the {per_step} evaluations of a {method} step"
-        raise UsageError(f"nfe {nfe} is not divisible by {each}", fix="use an even nfe")
+        divisor = f"the {per_step} evaluations of a {method} step"
+        raise UsageError(f"nfe {nfe} is not divisible by {divisor}", fix="use an even nfe")
 
 
 def guided(
@@ -169,10 +169,10 @@ def refine(
     velocity = guided(stage2, context, uncond, guidance, 0 if degradation_step is None else degradation_step, rounding)
     solve, per_step = METHODS[method]
 
-    def told(number: int, time: float, x: Tensor) -> Tensor:
+    def after_step(number: int, time: float, x: Tensor) -> Tensor:
         return on_step(number, 1000 - 1000 * time, x)
 
-    latent, evaluations = solve(velocity, start, time_grid(nfe // per_step, shift, rounding), told)
+    latent, evaluations = solve(velocity, start, time_grid(nfe // per_step, shift, rounding), after_step)
     return Sample(latent, evaluations, (evaluations, 0 if guidance == 1 else evaluations))
 
 
@@ -255,8 +255,8 @@ def generate(
         ]
         return drawn[-1].to(noise)
 
-    def told(number: int, alpha: float, x: Tensor) -> Tensor:
+    def after_step(number: int, alpha: float, x: Tensor) -> Tensor:
         return on_step(number, float(schedule.timesteps[number]), x)
 
-    latent, evaluations = solvers.dpm_solver_pp_2m_sde(denoise, noise, schedule.alpha, draw, told)
+    latent, evaluations = solvers.dpm_solver_pp_2m_sde(denoise, noise, schedule.alpha, draw, after_step)
     return Sample(latent, evaluations, (evaluations, 0 if single else evaluations))

@@ -15,7 +15,7 @@ OnStep: TypeAlias = Callable[[int, float, Tensor], Tensor]
 
 
 def keep(number: int, time: float, x: Tensor) -> Tensor:
-    """The `OnStep` that changes nothing."""
+    """The `OnStep` that returns x as it is."""
     return x
 
 
@@ -34,7 +34,7 @@ def euler(velocity: Velocity, x: Tensor, times: Tensor | Sequence[float], on_ste
 def midpoint(
     velocity: Velocity, x: Tensor, times: Tensor | Sequence[float], on_step: OnStep = keep
 ) -> tuple[Tensor, int]:
-    """As `euler`, by the explicit midpoint rule (order 2, two evaluations per step)."""
+    """Integrate dx/dt = velocity(x, t) by the explicit midpoint rule (order 2, two evaluations per step)."""
     evaluations = 0
     for number, (now, gap) in enumerate(_steps(times)):
         half = x + 0.5 * gap * velocity(x, now)

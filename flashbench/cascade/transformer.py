@@ -51,7 +51,7 @@ class PairSinusoid(nn.Module):
         self.dim = dim
 
     def forward(self, pair: Tensor) -> Tensor:
-        """Embed `pair` (B, 2)."""
+        """Sinusoidal features of `pair` (B, 2) as (B, 2, dim)."""
         features = get_timestep_embedding(pair.flatten(), self.dim, flip_sin_to_cos=True, downscale_freq_shift=0)
         return features.unflatten(0, (-1, 2))
 
@@ -77,12 +77,12 @@ class _AbsolutePatchEmbed(CogVideoXPatchEmbed):  # type: ignore[misc]
     def _get_positional_embeddings(
         self, sample_height: int, sample_width: int, sample_frames: int, device: torch.device | None = None
     ) -> Tensor:
-        kept: dict[Any, Tensor] = self.__dict__.setdefault("_kept", {})
+        tables: dict[Any, Tensor] = self.__dict__.setdefault("_kept", {})
         key = (sample_height, sample_width, sample_frames, device)
-        if key not in kept:
+        if key not in tables:
             with torch.inference_mode(False):
-                kept[key] = super()._get_positional_embeddings(*key)
-        return kept[key]
+                tables[key] = super()._get_positional_embeddings(*key)
+        return tables[key]
 
 
 class PositionedTransformer(CogVideoXTransformer3DModel):  # type: ignore[misc]
@@ -116,10 +116,10 @@ class PositionedTransformer(CogVideoXTransformer3DModel):  # type: ignore[misc]
 
         Raises InvalidError that lists missing, unexpected and mis-shaped weights.
         """
-        asked = kwargs.pop("output_loading_info", False)
+        with_info = kwargs.pop("output_loading_info", False)
         model, info = super().from_pretrained(*args, **kwargs, output_loading_info=True)
         check_loaded(cls.__name__, info)
-        return (aligned(model), info) if asked else aligned(model)
+        return (aligned(model), info) if with_info else aligned(model)
 
     def _positions(self, hidden_states: Tensor, context: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
         """The context as the positions want it, and the rotary tables; UsageError for a size that does not fit."""

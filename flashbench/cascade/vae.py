@@ -132,21 +132,21 @@ class VAECodec:
 
     @property
     def channels(self) -> int:
-        """Latent channels."""
+        """Channels of the autoencoder's latents."""
         return int(self.autoencoder.config.latent_channels)
 
     @property
     def stride(self) -> tuple[int, int]:
-        """(4, 8) for the released autoencoder."""
+        """Frames per latent frame and pixels per latent pixel: (4, 8) for the released autoencoder."""
         config = self.autoencoder.config
         return int(config.temporal_compression_ratio), 2 ** (len(config.block_out_channels) - 1)
 
     def encode(self, frames: Tensor) -> Tensor:
-        """See `codec.Codec.encode`."""
+        """Frames (B, 3, T, H, W) in [-1, 1] to the scaled latent (B, T', C, H', W')."""
         return encode(self.autoencoder, frames) * self.scale_factor
 
     def decode(self, latent: Tensor) -> Tensor:
-        """See `codec.Codec.decode`."""
+        """Scaled latent (B, T', C, H', W') to frames (B, 3, T, H, W), nominally in [-1, 1], not clamped."""
         return decode(self.autoencoder, latent / self.scale_factor, tiles=self.tiles)
 
 

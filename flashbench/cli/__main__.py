@@ -1,4 +1,4 @@
-"""`python -m flashbench.cli`: the same as `flashbench`."""
+"""`python -m flashbench.cli`: the command line, as `flashbench` starts it."""
 
 from __future__ import annotations
 

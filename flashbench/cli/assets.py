@@ -96,8 +96,8 @@ def assets_convert(
             tasks[name] = tasks.get(name) or progress.add(name, total, "MB")
             tasks[name].update(done)
 
-        made = convert(folder, out, report)
-    typer.echo(f"{out}: {', '.join(made)}")
+        components = convert(folder, out, report)
+    typer.echo(f"{out}: {', '.join(components)}")
 
 
 def _asset_names(names: list[str]) -> list[str]:

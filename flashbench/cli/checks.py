@@ -12,7 +12,7 @@ from flashbench.errors import CheckFailed, Exit, UsageError, did_you_mean
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands to the program."""
+    """Add the commands gate, show, audit and doctor to the program."""
     app.command(
         epilog=examples(
             "flashbench gate --baseline HEAD",
@@ -101,7 +101,7 @@ def show(
 
 def _tolerance(texts: list[str]) -> dict[str, float]:
     """`1e-6` for all metrics, `psnr=0.01` for one."""
-    found = {}
+    tolerances = {}
     for text in texts:
         name, _, number = text.rpartition("=")
         try:
@@ -110,8 +110,8 @@ def _tolerance(texts: list[str]) -> dict[str, float]:
             value = -1.0
         if not 0 <= value < float("inf"):
             raise UsageError(f"invalid --tolerance {text!r}", fix="write a number from 0, or METRIC=NUMBER")
-        found[name or "*"] = value
-    return found
+        tolerances[name or "*"] = value
+    return tolerances
 
 
 def audit(

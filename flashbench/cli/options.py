@@ -17,5 +17,5 @@ Fresh = Annotated[bool, typer.Option("--fresh", help="Measure again what the sto
 
 
 def examples(*lines: str) -> str:
-    """The end of a command's help."""
+    """The section of examples at the end of a command's help."""
     return "\n\n".join(["**Examples**", *(f"`{line}`" for line in lines)])

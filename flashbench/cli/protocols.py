@@ -19,7 +19,7 @@ Replicas = Annotated[str, typer.Option("--replicas", help="Training seeds, e.g. 
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands to the program."""
+    """Add the commands run, claims, plan, list and cost to the program."""
     app.command(
         epilog=examples(
             "flashbench run nfe",
@@ -151,16 +151,16 @@ def list_(
     from flashbench.protocol import compose
     from flashbench.videos.settings import FRAME_QUALITY
 
-    known = {
+    names_of = {
         "protocols": (*compose.names(), FRAME_QUALITY),
         "tiers": compose.tiers(),
         "systems": systems.names(),
         "metrics": (*metrics.names(), *metrics.families()),
     }
-    if kind != "all" and kind not in known:
-        raise did_you_mean("kind", kind, [*known, "all"])
-    for name in known if kind == "all" else [kind]:
-        typer.echo(f"{name}: {', '.join(known[name])}")
+    if kind != "all" and kind not in names_of:
+        raise did_you_mean("kind", kind, [*names_of, "all"])
+    for name in names_of if kind == "all" else [kind]:
+        typer.echo(f"{name}: {', '.join(names_of[name])}")
 
 
 def cost(

@@ -14,7 +14,7 @@ vbench = typer.Typer(no_args_is_help=True, help="VBench's result files and file 
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands to the program."""
+    """Add the commands score, compare, cite and vbench to the program."""
     app.command(
         epilog=examples(
             "flashbench score clip.mp4",
@@ -108,15 +108,15 @@ def compare(
     from flashbench.reporting.document import show
 
     names = _names(metrics)
-    found = comparing.compare_runs(
+    comparison = comparing.compare_runs(
         [("", text) for text in runs], baseline=baseline, margin=comparing.parse_margins(margin or ()), metrics=names,
         pairs=pairs, prompts=prompts, reference=reference, frames=frames, size=size,
     )  # fmt: skip
-    show(blocks(found))
+    show(blocks(comparison))
     if out is not None:
-        write(found, out)
+        write(comparison, out)
         typer.echo(f"written: {out}/compare.md, compare.tex, compare.csv")
-    if bad := found.unreadable:
+    if bad := comparison.unreadable:
         what = f"{len(bad)} videos could not be scored whole, {bad[0]} among them"
         raise InvalidError(what, fix="see the list above; the rest is compared")
 
@@ -164,11 +164,11 @@ def vbench_name(
     from flashbench.vbench.naming import hazards
     from flashbench.videos.vbench import name
 
-    named = name(videos, prompts, folder, long=long)
-    for one in named:
-        for remark in [one.reason] if one.reason else hazards(one.prompt):
-            typer.echo(f"{one.file}: {remark}")
-    typer.echo(f"{len(named)} videos and manifest.jsonl in {folder}")
+    entries = name(videos, prompts, folder, long=long)
+    for entry in entries:
+        for remark in [entry.reason] if entry.reason else hazards(entry.prompt):
+            typer.echo(f"{entry.file}: {remark}")
+    typer.echo(f"{len(entries)} videos and manifest.jsonl in {folder}")
 
 
 def _names(metrics: list[str] | None) -> list[str] | None:

@@ -94,8 +94,8 @@ def compare_runs(
     runs = labelled([load(source, label, metrics=asked, **scoring) for label, source in sources], names)
     written = {name: label for name, label in zip(names, runs, strict=True) if name}
     first = written.get(baseline) or written.get(preflight.path(baseline)) or plain(baseline) or next(iter(runs), "")
-    found = judge(runs, first, margin=margin, metrics=asked, pairs=pairs)
-    return replace(found, notes=(*notes, *found.notes))
+    compared = judge(runs, first, margin=margin, metrics=asked, pairs=pairs)
+    return replace(compared, notes=(*notes, *compared.notes))
 
 
 def load(
@@ -125,14 +125,14 @@ def labelled(runs: Sequence[ScoredRun], names: Sequence[str] = ()) -> dict[str, 
     """Label → run; labels that two runs share become `names`, or are numbered."""
     shared = len({run.label for run in runs}) < len(runs)
     labels = list(names) if shared and len(set(names)) == len(runs) else [run.label for run in runs]
-    found: dict[str, ScoredRun] = {}
+    by_label: dict[str, ScoredRun] = {}
     for label, run in zip(map(plain, labels), runs, strict=True):
         number, unique = 1, label
-        while unique in found:
+        while unique in by_label:
             number += 1
             unique = f"{label} ({number})"
-        found[unique] = run
-    return found
+        by_label[unique] = run
+    return by_label
 
 
 def judge(
@@ -150,8 +150,8 @@ def judge(
     others = [label for label in runs if label != baseline]
     if not others:
         raise UsageError("a comparison needs two runs, and one is given", fix="name at least two")
-    named = None if metrics is None else [one if isinstance(one, str) else one.name for one in metrics]
-    own = {one.name: one for one in metrics or () if not isinstance(one, str)}
+    named = None if metrics is None else [metric if isinstance(metric, str) else metric.name for metric in metrics]
+    own = {metric.name: metric for metric in metrics or () if not isinstance(metric, str)}
     names, notes = _metrics(runs, baseline, named)
     kinds = [own.get(name) or lookup(name) for name in names]
     margins = {kind.name: _margin(margin, kind, kinds) for kind in kinds}
@@ -159,15 +159,15 @@ def judge(
         notes += _same_meaning(runs[baseline], runs[label], names, (baseline, label))
     tables = {label: run.table for label, run in runs.items()}
     pairings = _pairings(tables, baseline, others, pairs)
-    found, tested = [], []
+    unadjusted, tested = [], []
     for label in others:
-        one, two, names_of = runs[baseline], runs[label], (baseline, label)
-        _same_references(one, two, [x.name for x in kinds if x.scope == "pair"], pairings[label], names_of)
-        tested.append(both := combined(tables[baseline], tables[label], pairings[label]))
-        notes += remarks(both, names_of) + _sizes(one, two, pairings[label], names_of)
-        found += [result(both, kind, baseline, label, margins[kind.name]) for kind in kinds]
-    adjusted = stats.holm(np.array([one.p for one in found], dtype=np.float64))
-    results = tuple(judged(one, float(p)) for one, p in zip(found, adjusted, strict=True))
+        first, second, labels = runs[baseline], runs[label], (baseline, label)
+        _same_references(first, second, [x.name for x in kinds if x.scope == "pair"], pairings[label], labels)
+        tested.append(scores := combined(tables[baseline], tables[label], pairings[label]))
+        notes += remarks(scores, labels) + _sizes(first, second, pairings[label], labels)
+        unadjusted += [result(scores, kind, baseline, label, margins[kind.name]) for kind in kinds]
+    adjusted = stats.holm(np.array([each.p for each in unadjusted], dtype=np.float64))
+    results = tuple(judged(each, float(p)) for each, p in zip(unadjusted, adjusted, strict=True))
     return Compared(
         baseline=baseline,
         results=results,
@@ -184,7 +184,7 @@ def parse_margins(texts: Sequence[str]) -> dict[str, float] | None:
     Raises:
         UsageError: one is no number above 0, or a metric has two.
     """
-    found: dict[str, float] = {}
+    margins: dict[str, float] = {}
     for text in texts:
         name, equals, number = text.rpartition("=")
         key = name.strip() if equals else EVERY
@@ -194,10 +194,10 @@ def parse_margins(texts: Sequence[str]) -> dict[str, float] | None:
             value = math.nan
         if not (value > 0 and math.isfinite(value)) or not key:
             raise UsageError(f"invalid --margin {text!r}", fix="write a number above 0, or METRIC=NUMBER")
-        if key in found:
+        if key in margins:
             raise UsageError(f"two margins for {'all metrics' if key == EVERY else key}", fix="give one")
-        found[key] = value
-    return found or None
+        margins[key] = value
+    return margins or None
 
 
 def _unreadable(label: str, run: ScoredRun) -> list[str]:
@@ -228,8 +228,8 @@ def _margin(margin: Margins, kind: Metric, kinds: Sequence[Metric]) -> float:
     if not isinstance(margin, Mapping):
         margin = {EVERY: margin}
     for name, value in margin.items():
-        if name != EVERY and name not in (one.name for one in kinds):
-            raise did_you_mean("metric with a margin", name, [one.name for one in kinds])
+        if name != EVERY and name not in (kind.name for kind in kinds):
+            raise did_you_mean("metric with a margin", name, [kind.name for kind in kinds])
         if not isinstance(value, int | float | np.number) or not value > 0:
             raise UsageError(f"invalid margin {value!r}: not a number above 0", fix="give it in the metric's unit")
     if kind.direction == "none":
@@ -239,16 +239,16 @@ def _margin(margin: Margins, kind: Metric, kinds: Sequence[Metric]) -> float:
     return float(margin.get(kind.name, margin.get(EVERY, math.nan)))
 
 
-def _same_meaning(one: ScoredRun, two: ScoredRun, names: Sequence[str], labels: tuple[str, str]) -> list[str]:
+def _same_meaning(first: ScoredRun, second: ScoredRun, names: Sequence[str], labels: tuple[str, str]) -> list[str]:
     """Refuse scores that mean different things; a note where that could not be checked."""
-    if one.record is None or two.record is None:
-        if one.protocol_hash and one.protocol_hash == two.protocol_hash:
+    if first.record is None or second.record is None:
+        if first.protocol_hash and first.protocol_hash == second.protocol_hash:
             return []
-        lacking = [f"`{x}`" for x, run in zip(labels, (one, two), strict=True) if run.record is None]
+        lacking = [f"`{x}`" for x, run in zip(labels, (first, second), strict=True) if run.record is None]
         verb = "has" if len(lacking) == 1 else "have"
         who = " and ".join(lacking)
         return [f"Not checked whether metrics, weights and settings are the same: {who} {verb} no run.json."]
-    apart = _apart("", _meaning(one.record, names), _meaning(two.record, names))
+    apart = _apart("", _meaning(first.record, names), _meaning(second.record, names))
     if apart:
         shown = "; ".join(f"{key}: {old} in {labels[0]!r}, {new} in {labels[1]!r}" for key, old, new in apart[:4])
         more = f" (and {len(apart) - 4} more)" if len(apart) > 4 else ""
@@ -264,35 +264,35 @@ def _meaning(record: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
 
 
 def _same_references(
-    one: ScoredRun, two: ScoredRun, names: Sequence[str], found: Pairing, labels: tuple[str, str]
+    before: ScoredRun, after: ScoredRun, names: Sequence[str], paired: Pairing, labels: tuple[str, str]
 ) -> None:
     """Refuse metrics of a pair where paired videos were compared with different references.
 
     Raises:
         InvalidError: some were. Where only one has a reference there is no pair of scores, which the result tells.
     """
-    if not names or one.record is None or two.record is None:
+    if not names or before.record is None or after.record is None:
         return
     first, second = (
         {video["case"]: (video.get("reference") or {}).get("clip") for video in run.record["videos"]}
-        for run in (one, two) if run.record is not None
+        for run in (before, after) if run.record is not None
     )  # fmt: skip
-    beside = [(first.get(a[0]), second.get(b[0])) for a, b in found.pairs]
+    beside = [(first.get(a[0]), second.get(b[0])) for a, b in paired.pairs]
     if apart := sum(bool(a and b and a != b) for a, b in beside):
         what = f"the references of {counted(apart, 'pair')} of {labels[1]!r} and {labels[0]!r} differ: not"
         fix = "score both against the same --reference, or name other --metrics"
         raise InvalidError(f"{what} comparing {', '.join(names)}", fix=fix)
 
 
-def _sizes(one: ScoredRun, two: ScoredRun, found: Pairing, labels: tuple[str, str]) -> list[str]:
+def _sizes(before: ScoredRun, after: ScoredRun, paired: Pairing, labels: tuple[str, str]) -> list[str]:
     """A note where paired videos were scored at different sizes: most metrics depend on the size."""
-    if one.record is None or two.record is None:
+    if before.record is None or after.record is None:
         return []
     first, second = (
         {video["case"]: (video.get("height"), video.get("width")) for video in record["videos"]}
-        for record in (one.record, two.record)
+        for record in (before.record, after.record)
     )
-    apart = [(first.get(a[0]), second.get(b[0])) for a, b in found.pairs if first.get(a[0]) != second.get(b[0])]
+    apart = [(first.get(a[0]), second.get(b[0])) for a, b in paired.pairs if first.get(a[0]) != second.get(b[0])]
     known = [(a, b) for a, b in apart if a and b and None not in (*a, *b)]
     if not known:
         return []
@@ -327,8 +327,8 @@ def _pairings(
             fix=f"{', '.join(pairing.WAYS)}, or a manifest",
         )
     lines = pairing.manifest(Path(pairs), tables)
-    found = {}
+    pairings = {}
     for label in others:
         shared = [(clip, lines[label][line]) for line, clip in lines[baseline].items() if line in lines[label]]
-        found[label] = pairing.paired(tables[baseline], tables[label], shared, "manifest", (baseline, label))
-    return found
+        pairings[label] = pairing.paired(tables[baseline], tables[label], shared, "manifest", (baseline, label))
+    return pairings

@@ -58,10 +58,10 @@ def pair(first: pd.DataFrame, second: pd.DataFrame, way: str, labels: tuple[str,
     """
     if way not in WAYS:
         raise UsageError(f"no way of pairing called {way!r}", fix=f"{', '.join(WAYS)}, or a manifest file")
-    chosen, told = ([] if way == "prompt" else _by_name(clips(first), clips(second), labels)), "name"
+    chosen, rule = ([] if way == "prompt" else _by_name(clips(first), clips(second), labels)), "name"
     if way == "prompt" or (way == "auto" and not chosen and _prompts(first) and _prompts(second)):
-        chosen, told = _by_prompt(first, second, labels), "prompt"
-    return paired(first, second, chosen, told, labels)
+        chosen, rule = _by_prompt(first, second, labels), "prompt"
+    return paired(first, second, chosen, rule, labels)
 
 
 def paired(
@@ -74,10 +74,10 @@ def paired(
     """
     ordered = tuple(sorted(pairs))
     if not ordered:
-        one, two = clips(first), clips(second)
+        first_clips, second_clips = clips(first), clips(second)
         what = f"no video of {labels[1]!r} pairs with one of {labels[0]!r}"
-        if one and two:
-            what += f": {two[0][0]!r} there, {one[0][0]!r} here"
+        if first_clips and second_clips:
+            what += f": {second_clips[0][0]!r} there, {first_clips[0][0]!r} here"
         raise InvalidError(what, fix=f"give them the same names, prompts (score --prompts), or a manifest: {_MANIFEST}")
     left, right = {a for a, _ in ordered}, {b for _, b in ordered}
     alone = tuple(a for a in clips(first) if a not in left), tuple(b for b in clips(second) if b not in right)
@@ -103,25 +103,25 @@ def manifest(path: Path, tables: Mapping[str, pd.DataFrame]) -> dict[str, dict[i
         if len(columns) != len(labels):
             what = f"{path} has the columns {', '.join(columns) or '(none)'}; the runs are {', '.join(labels)}"
             raise InvalidError(what, fix=_MANIFEST)
-        named = dict(zip(labels, columns, strict=True))
+        column_of = dict(zip(labels, columns, strict=True))
     else:
-        named = {label: label for label in labels}
-    found: dict[str, dict[int, Clip]] = {}
-    for label, column in named.items():
-        known = _ways(clips(tables[label]))
-        here: dict[int, Clip] = {}
+        column_of = {label: label for label in labels}
+    clips_by_run: dict[str, dict[int, Clip]] = {}
+    for label, column in column_of.items():
+        clips_by_text = _ways(clips(tables[label]))
+        clip_by_line: dict[int, Clip] = {}
         for number, line in enumerate(lines):
             if not (text := str(line.get(column) or "").strip()):
                 continue
-            near = known.get(text.replace("\\", "/").removeprefix("./"), ())
-            if len(near) != 1:
-                what = f"{path}: {text!r} leads to {len(near) or 'no'} video{'s' * (len(near) > 1)} of {label!r}"
+            matches = clips_by_text.get(text.replace("\\", "/").removeprefix("./"), ())
+            if len(matches) != 1:
+                what = f"{path}: {text!r} leads to {len(matches) or 'no'} video{'s' * (len(matches) > 1)} of {label!r}"
                 raise InvalidError(what, fix="write the path below the folder that was scored")
-            here[number] = near[0]
-        if twice := [clip for clip, count in Counter(here.values()).items() if count > 1]:
+            clip_by_line[number] = matches[0]
+        if twice := [clip for clip, count in Counter(clip_by_line.values()).items() if count > 1]:
             raise InvalidError(f"{path} names {twice[0][0]!r} of {label!r} twice", fix="one line for each pair")
-        found[label] = here
-    return found
+        clips_by_run[label] = clip_by_line
+    return clips_by_run
 
 
 def _by_name(first: list[Clip], second: list[Clip], labels: tuple[str, str]) -> list[tuple[Clip, Clip]]:
@@ -159,13 +159,13 @@ def _answers(table: pd.DataFrame, label: str) -> dict[tuple[str, int], Clip]:
     if not _prompts(table):
         raise InvalidError(f"{label!r} was scored without prompts", fix="score it with --prompts, or pair by name")
     unique = table[["cluster", "case", "seed"]].drop_duplicates().sort_values(["cluster", "seed", "case"])
-    found: dict[tuple[str, int], Clip] = {}
+    answers: dict[tuple[str, int], Clip] = {}
     for cluster, case, seed in unique.itertuples(index=False):
         key, clip = (str(cluster), int(seed)), (str(case), int(seed))
-        if found.setdefault(key, clip) != clip:
-            what = f"{found[key][0]!r} and {case!r} of {label!r} both answer {str(cluster)[:60]!r} with seed {seed}"
+        if answers.setdefault(key, clip) != clip:
+            what = f"{answers[key][0]!r} and {case!r} of {label!r} both answer {str(cluster)[:60]!r} with seed {seed}"
             raise InvalidError(what, fix="give each its seed (score --prompts), pair by name, or write a manifest")
-    return found
+    return answers
 
 
 def _prompts(table: pd.DataFrame) -> bool:

@@ -46,8 +46,8 @@ def check(
     labels = {label for label, _ in sources if label} | {plain(os.path.basename(name)) for name in names}
     if videos and baseline and not {baseline, path(baseline)} & {*labels, *names}:
         raise did_you_mean("baseline", baseline, [name for name in names if name])
-    known = [one if isinstance(one, str) else one.name for one in metrics or ()]
-    for name in known if metrics and not any(isinstance(one, Metric) for one in metrics) else ():
+    known = [metric if isinstance(metric, str) else metric.name for metric in metrics or ()]
+    for name in known if metrics and not any(isinstance(metric, Metric) for metric in metrics) else ():
         registry.get(name)
     for name in margin if isinstance(margin, Mapping) else ():
         if name != EVERY and name not in (known or registry.names()) and ":" not in name:

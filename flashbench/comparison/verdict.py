@@ -69,40 +69,42 @@ def needed(se: float, clusters: int, effect: float) -> float:
         return math.nan
     spread = se * math.sqrt(clusters)
 
-    def found(count: int) -> bool:
+    def resolves(count: int) -> bool:
         return stats.smallest_resolvable(spread / math.sqrt(count), count) <= abs(effect)
 
-    if effect == 0 or not found(MOST_CLUSTERS):
+    if effect == 0 or not resolves(MOST_CLUSTERS):
         return math.inf
     low, high = stats.MIN_CLUSTERS, MOST_CLUSTERS
     while low < high:
         middle = (low + high) // 2
-        low, high = (low, middle) if found(middle) else (middle + 1, high)
+        low, high = (low, middle) if resolves(middle) else (middle + 1, high)
     return float(low)
 
 
 _FIRST, _SECOND = "0", "1"
 
 
-def combined(first: pd.DataFrame, second: pd.DataFrame, found: Pairing) -> pd.DataFrame:
+def combined(first: pd.DataFrame, second: pd.DataFrame, pairing: Pairing) -> pd.DataFrame:
     """One table of both runs' paired clips: rows 0 and 1, the baseline's case, cluster and seed for both."""
     cluster = {clip: name for clip, name in zip(_of(first), first["cluster"].astype(str), strict=True)}
-    theirs = {clip: name for clip, name in zip(_of(second), second["cluster"].astype(str), strict=True)}
+    other_cluster = {clip: name for clip, name in zip(_of(second), second["cluster"].astype(str), strict=True)}
     names: dict[Clip, str] = {}
-    for one, two in found.pairs:
+    for base, other in pairing.pairs:
         # A clip without a prompt is its own cluster; then the partner's prompt is the pair's.
-        names[one] = theirs[two] if cluster[one] == one[0] and theirs[two] != two[0] else cluster[one]
+        names[base] = (
+            other_cluster[other] if cluster[base] == base[0] and other_cluster[other] != other[0] else cluster[base]
+        )
     parts = []
     for row, table, partner in (
-        (_FIRST, first, {one: one for one, _ in found.pairs}),
-        (_SECOND, second, {two: one for one, two in found.pairs}),
+        (_FIRST, first, {base: base for base, _ in pairing.pairs}),
+        (_SECOND, second, {other: base for base, other in pairing.pairs}),
     ):
         clips = [partner.get(clip) for clip in _of(table)]
-        here = [clip is not None for clip in clips]
-        kept = [clip for clip in clips if clip is not None]
-        part = table[here].assign(
-            own_cluster=table["cluster"][here], row=row, replica=0, case=[case for case, _ in kept],
-            seed=[seed for _, seed in kept], cluster=[names[clip] for clip in kept],
+        is_paired = [clip is not None for clip in clips]
+        partners = [clip for clip in clips if clip is not None]
+        part = table[is_paired].assign(
+            own_cluster=table["cluster"][is_paired], row=row, replica=0, case=[case for case, _ in partners],
+            seed=[seed for _, seed in partners], cluster=[names[clip] for clip in partners],
         )  # fmt: skip
         parts.append(part)
     return pd.concat(parts, ignore_index=True)
@@ -112,11 +114,11 @@ def _of(table: pd.DataFrame) -> list[Clip]:
     return list(zip(table["case"].astype(str), table["seed"].astype(int), strict=True))
 
 
-def remarks(both: pd.DataFrame, labels: tuple[str, str]) -> list[str]:
+def remarks(table: pd.DataFrame, labels: tuple[str, str]) -> list[str]:
     """Notes on the pairs: the same clip twice, prompts that differ."""
-    clips = both.drop_duplicates(["row", "case", "seed"]).set_index(["case", "seed"])
-    one, two = (clips[clips["row"] == row] for row in (_FIRST, _SECOND))
-    joined = one.merge(two, left_index=True, right_index=True, suffixes=("_a", "_b"))
+    clips = table.drop_duplicates(["row", "case", "seed"]).set_index(["case", "seed"])
+    first, second = (clips[clips["row"] == row] for row in (_FIRST, _SECOND))
+    joined = first.merge(second, left_index=True, right_index=True, suffixes=("_a", "_b"))
     same = int(((joined["clip_a"] == joined["clip_b"]) & (joined["clip_a"] != "")).sum())
     notes = []
     if same == len(joined):
@@ -124,8 +126,8 @@ def remarks(both: pd.DataFrame, labels: tuple[str, str]) -> list[str]:
     elif same:
         verb = "is" if same == 1 else "are"
         notes.append(f"{same} of {len(joined)} pairs of `{labels[1]}` and `{labels[0]}` {verb} the same clip.")
-    read = (joined["frames_a"] > 0) & (joined["frames_b"] > 0)
-    if apart := int((read & (joined["frames_a"] != joined["frames_b"])).sum()):
+    readable = (joined["frames_a"] > 0) & (joined["frames_b"] > 0)
+    if apart := int((readable & (joined["frames_a"] != joined["frames_b"])).sum()):
         verb = "differs in its" if apart == 1 else "differ in their"
         notes.append(f"{counted(apart, 'pair')} of `{labels[1]}` and `{labels[0]}` {verb} number of frames.")
     cases = joined.index.get_level_values("case")
@@ -136,37 +138,41 @@ def remarks(both: pd.DataFrame, labels: tuple[str, str]) -> list[str]:
     return notes
 
 
-def result(both: pd.DataFrame, kind: Metric, baseline: str, other: str, margin: float) -> Result:
+def result(table: pd.DataFrame, metric: Metric, baseline: str, other: str, margin: float) -> Result:
     """The contrast of one metric, not yet adjusted; its verdict comes with the family."""
-    lines = both[both["metric"] == kind.name]
-    found = stats.contrast(lines, kind, _SECOND, _FIRST)
-    scored = lines.assign(has=_has(lines, kind))
-    whole = scored.groupby(["case", "seed"])["has"].transform("all") & (
+    lines = table[table["metric"] == metric.name]
+    contrast = stats.contrast(lines, metric, _SECOND, _FIRST)
+    scored = lines.assign(has=_has(lines, metric))
+    complete = scored.groupby(["case", "seed"])["has"].transform("all") & (
         scored.groupby(["case", "seed"])["has"].transform("size") == 2
     )
-    kept = lines[whole]
-    first, second = (stats.estimate(kept, kind, row) for row in (_FIRST, _SECOND))
-    same = bool(len(kept)) and _same_clips(kept)
-    equal = found.effect == found.low == found.high == 0 and _equal(kept, kind)
-    reason = found.reason
-    if 0 < found.n < found.of:
+    paired_lines = lines[complete]
+    first, second = (stats.estimate(paired_lines, metric, row) for row in (_FIRST, _SECOND))
+    same = bool(len(paired_lines)) and _same_clips(paired_lines)
+    equal = contrast.effect == contrast.low == contrast.high == 0 and _equal(paired_lines, metric)
+    reason = contrast.reason
+    if 0 < contrast.n < contrast.of:
         why = dict.fromkeys(str(text) for text in scored.loc[~scored["has"], "reason"] if text)
-        left_out = f"{found.of - found.n} of {found.of} pairs left out: {'; '.join(why)}"
+        left_out = f"{contrast.of - contrast.n} of {contrast.of} pairs left out: {'; '.join(why)}"
         reason = "; ".join(filter(None, (left_out, reason)))
     return Result(
-        metric=kind.name, baseline=baseline, other=other, direction=kind.direction, unit=kind.unit,
+        metric=metric.name, baseline=baseline, other=other, direction=metric.direction, unit=metric.unit,
         baseline_value=first.value, baseline_low=first.low, baseline_high=first.high,
         other_value=second.value, other_low=second.low, other_high=second.high,
-        effect=found.effect, low=found.low, high=found.high, p=found.p, adjusted=math.nan,
-        n=found.n, of=found.of, clusters=found.clusters,
+        effect=contrast.effect, low=contrast.low, high=contrast.high, p=contrast.p, adjusted=math.nan,
+        n=contrast.n, of=contrast.of, clusters=contrast.clusters,
         verdict="identical" if same else "equal" if equal else "", margin=margin, reason=reason,
-        needed=needed(found.se, found.clusters, found.effect),
+        needed=needed(contrast.se, contrast.clusters, contrast.effect),
     )  # fmt: skip
 
 
-def _has(lines: pd.DataFrame, kind: Metric) -> pd.Series:
-    if kind.scope == "set":
-        return lines["statistics"].map(lambda one: len(one) > 0 and not np.isnan(np.asarray(one)).any()).astype(bool)
+def _has(lines: pd.DataFrame, metric: Metric) -> pd.Series:
+    if metric.scope == "set":
+        return (
+            lines["statistics"]
+            .map(lambda statistics: len(statistics) > 0 and not np.isnan(np.asarray(statistics)).any())
+            .astype(bool)
+        )
     return lines["value"].notna()
 
 
@@ -177,9 +183,9 @@ def _same_clips(lines: pd.DataFrame) -> bool:
     return bool(((digests["nunique"] == 1) & (digests["first"] != "") & (pairs["value"].nunique() <= 1)).all())
 
 
-def _equal(lines: pd.DataFrame, kind: Metric) -> bool:
+def _equal(lines: pd.DataFrame, metric: Metric) -> bool:
     """Whether both clips of every pair have one score; differences may also cancel within a cluster."""
-    scores = lines["statistics"].map(tuple) if kind.scope == "set" else lines["value"]
+    scores = lines["statistics"].map(tuple) if metric.scope == "set" else lines["value"]
     return bool((scores.groupby([lines["case"], lines["seed"]]).nunique() <= 1).all())
 
 
@@ -214,7 +220,7 @@ def units(table: pd.DataFrame) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Compared:
-    """What a comparison found."""
+    """The results of comparing runs with a baseline, and how their clips were paired."""
 
     baseline: str
     results: tuple[Result, ...]
@@ -229,7 +235,7 @@ class Compared:
     @property
     def table(self) -> pd.DataFrame:
         """A line per metric and run: `COLUMNS`, and the sentence."""
-        lines = [{**asdict(one), "sentence": sentence(one, self.units)} for one in self.results]
+        lines = [{**asdict(result), "sentence": sentence(result, self.units)} for result in self.results]
         return pd.DataFrame(lines, columns=[*COLUMNS, "sentence"])
 
 

@@ -87,22 +87,22 @@ def _read(path: Path, changed: int) -> tuple[Source, ...]:
         raise UsageError(f"the list of sources {path} cannot be read: {why}", fix="restore it") from error
     if not isinstance(content, dict) or not isinstance(content.get("sources"), list):
         raise UsageError(f"{path}: no list `sources`", fix="see protocols/material/sources.yaml")
-    found = tuple(_source(path, entry) for entry in content["sources"])
+    sources = tuple(_source(path, entry) for entry in content["sources"])
     split_of: dict[str, str] = {}
     for field in ("id", "caption"):
-        values = [getattr(source, field) for source in found]
+        values = [getattr(source, field) for source in sources]
         if twice := sorted({value for value in values if values.count(value) > 1}):
             raise UsageError(f"{path}: {field} {twice[0]!r} comes twice", fix="keep one")
-    for source in found:
+    for source in sources:
         if split_of.setdefault(source.asset, source.split) != source.split:
             raise UsageError(f"{path}: asset {source.asset} lies in two splits", fix="put all its scenes into one")
-    return found
+    return sources
 
 
 def _source(path: Path, entry: Any) -> Source:
     if not isinstance(entry, dict) or entry.keys() - {"frames", "size"} != _FIELDS:
-        known = ", ".join(sorted(_FIELDS))
-        raise UsageError(f"{path}: a source has the fields {known} (and frames, size), not {entry}")
+        names = ", ".join(sorted(_FIELDS))
+        raise UsageError(f"{path}: a source has the fields {names} (and frames, size), not {entry}")
     where = f"{path}: source {entry['id']!r}"
     for field in _FIELDS:
         if not isinstance(entry[field], str) or not entry[field].strip():
@@ -115,8 +115,8 @@ def _source(path: Path, entry: Any) -> Source:
     if (entry["kind"] == "video") != (frames is not None):
         raise UsageError(f"{where}: a video has `frames`, an image has none")
     if frames is not None:
-        whole = isinstance(frames, list) and [type(edge) for edge in frames] == [int, int]
-        if not whole or not 0 <= frames[0] < frames[1]:
+        is_range = isinstance(frames, list) and [type(edge) for edge in frames] == [int, int]
+        if not is_range or not 0 <= frames[0] < frames[1]:
             raise UsageError(f"{where}: frames is [first, one after the last], not {frames}")
         frames = (frames[0], frames[1])
     size = entry.get("size")
@@ -127,21 +127,21 @@ def _source(path: Path, entry: Any) -> Source:
 
 def source(name: str) -> Source:
     """The source with id `name`; a `UsageError` with the nearest one if there is none."""
-    known = {found.id: found for found in read_sources()}
-    if name not in known:
-        raise did_you_mean("source of material", name, known)
-    return known[name]
+    sources = {entry.id: entry for entry in read_sources()}
+    if name not in sources:
+        raise did_you_mean("source of material", name, sources)
+    return sources[name]
 
 
 def too_small(name: str, height: int, width: int) -> str:
     """Why source `name` has no clip of `height` x `width` pixels; empty if it has: nothing is ever enlarged."""
-    found = source(name)
-    if found.size is None:
+    entry = source(name)
+    if entry.size is None:
         return ""  # then cutting the clip says so
-    edge = 2 * math.ceil(MARGIN) if found.kind == "image" else 0
-    if found.size[0] >= height + edge and found.size[1] >= width + edge:
+    edge = 2 * math.ceil(MARGIN) if entry.kind == "image" else 0
+    if entry.size[0] >= height + edge and entry.size[1] >= width + edge:
         return ""
-    return f"its source has {found.size[0]}x{found.size[1]} pixels, and material is never enlarged"
+    return f"its source has {entry.size[0]}x{entry.size[1]} pixels, and material is never enlarged"
 
 
 def source_hash(name: str) -> str:
@@ -154,12 +154,12 @@ def material_hash(split: Split | None = None) -> str:
 
     The order counts because training draws sources by their place in the list.
     """
-    chosen = [found for found in read_sources() if split in (None, found.split)]
-    return _hash([[found.id, _identity(found)] for found in chosen])
+    chosen = [entry for entry in read_sources() if split in (None, entry.split)]
+    return _hash([[entry.id, _identity(entry)] for entry in chosen])
 
 
-def _identity(found: Source) -> list[Any]:
-    return [registry.get(found.asset).sha256, found.kind, found.frames]
+def _identity(entry: Source) -> list[Any]:
+    return [registry.get(entry.asset).sha256, entry.kind, entry.frames]
 
 
 def _hash(content: Any) -> str:
@@ -170,7 +170,7 @@ def _hash(content: Any) -> str:
 
 
 @lru_cache(maxsize=64)
-def picture(found: Source) -> Picture:
+def picture(entry: Source) -> Picture:
     """The decoded source, kept for the process: about 0.5 GB for all of the material.
 
     Raises:
@@ -178,9 +178,9 @@ def picture(found: Source) -> Picture:
         IntegrityError: its file is not what the registry says.
         InvalidError: its file cannot be decoded, or the scene is not in it.
     """
-    path = registry.path(found.asset)
-    frames = _decode_image(path) if found.frames is None else _decode_video(path, *found.frames)
-    return Picture.of(found.id, frames)
+    path = registry.path(entry.asset)
+    frames = _decode_image(path) if entry.frames is None else _decode_video(path, *entry.frames)
+    return Picture.of(entry.id, frames)
 
 
 def _decode_image(path: Path) -> Frames:
@@ -220,7 +220,7 @@ def _generator(*what: str | int) -> np.random.Generator:
     return np.random.Generator(np.random.PCG64(int.from_bytes(seed[:16], "big")))
 
 
-def case_clip(found: Source | str, index: int, frames: int, height: int, width: int) -> Clip:
+def case_clip(entry: Source | str, index: int, frames: int, height: int, width: int) -> Clip:
     """Clip `index` of a source (or of its id), 8 frames a second: the same for every variant of a protocol.
 
     The picture is first shrunk to a short side of about 2.2 times the clip's long side, so that a clip shows a good
@@ -231,7 +231,7 @@ def case_clip(found: Source | str, index: int, frames: int, height: int, width: 
         MissingAsset: the source's file was not fetched.
         UsageError: the source is too small or too short.
     """
-    shown = picture(source(found) if isinstance(found, str) else found)
+    shown = picture(source(entry) if isinstance(entry, str) else entry)
     factor = min(1.0, VIEW * max(height, width) / min(shown.size))
     draw = _generator("case", shown.name, index)
     return Clip(cut(shown, factor, (frames, height, width), draw, tries=4 if index else 16), FPS)
@@ -249,8 +249,8 @@ def training_clips(
 
 def training_source(index: int, seed: int, sources: Sequence[Source] | None = None) -> Source:
     """What clip `index` of the endless training set of `seed` is cut out of; reads no pixel."""
-    chosen = [found for found in read_sources() if found.split == "train"] if sources is None else list(sources)
-    if any(found.split != "train" for found in chosen) or not chosen:
+    chosen = [entry for entry in read_sources() if entry.split == "train"] if sources is None else list(sources)
+    if any(entry.split != "train" for entry in chosen) or not chosen:
         raise UsageError("training takes sources of the split train", fix="leave dev and test alone")
     turn, place = divmod(index, len(chosen))
     order = _generator("training order", seed, turn).permutation(len(chosen))

@@ -69,14 +69,14 @@ def suite(name: str, *, rewrite: str | None = None) -> tuple[Prompt, ...]:
         if rewrite not in (None, *REWRITES):
             raise did_you_mean("rewrite", str(rewrite), REWRITES)
         if name != VBENCH and part not in SUITES:
-            raise did_you_mean("suite", name, [f"{VBENCH}:{one}" for one in SUITES])
+            raise did_you_mean("suite", name, [f"{VBENCH}:{part}" for part in SUITES])
         return tuple(prompt for prompt in _vbench(rewrite) if name == VBENCH or part in prompt.suites)
     if rewrite is not None:
         raise UsageError(f"only VBench's prompts have rewrites, not those of {name!r}", fix="leave `rewrite` out")
     if Path(name).suffix.lower() in FILES:
         return _file(Path(name))
     if name not in LAPTOP:
-        raise did_you_mean("suite", name, (VBENCH, *(f"{VBENCH}:{one}" for one in SUITES), *LAPTOP))
+        raise did_you_mean("suite", name, (VBENCH, *(f"{VBENCH}:{part}" for part in SUITES), *LAPTOP))
     return _laptop(LAPTOP[name])
 
 
@@ -90,10 +90,10 @@ def ordered(prompts: Sequence[Prompt]) -> tuple[Prompt, ...]:
     """
     sizes = Counter(name for prompt in prompts for name in prompt.suites)
     strata: dict[str, list[Prompt]] = {}
-    for prompt in sorted(prompts, key=lambda one: one.id):
+    for prompt in sorted(prompts, key=lambda prompt: prompt.id):
         strata.setdefault(max(prompt.suites, key=lambda name: (sizes[name], name), default=""), []).append(prompt)
     rounds = [(place, name, prompt) for name, members in strata.items() for place, prompt in enumerate(members)]
-    return tuple(prompt for _, _, prompt in sorted(rounds, key=lambda one: one[:2]))
+    return tuple(prompt for _, _, prompt in sorted(rounds, key=lambda place: place[:2]))
 
 
 def subset_hash(prompts: Sequence[Prompt]) -> str:
@@ -188,17 +188,17 @@ def _entry(line: int, entry: Mapping[str, Any], text: str | None) -> Prompt:
 
 def _unique(prompts: Sequence[Prompt]) -> tuple[Prompt, ...]:
     """Each prompt once, the first with what the others of its id serve."""
-    found: dict[str, Prompt] = {}
+    by_id: dict[str, Prompt] = {}
     for prompt in prompts:
-        first = found.setdefault(prompt.id, prompt)
+        first = by_id.setdefault(prompt.id, prompt)
         if first is not prompt:
-            found[prompt.id] = replace(
+            by_id[prompt.id] = replace(
                 first,
                 dimensions=tuple(dict.fromkeys(first.dimensions + prompt.dimensions)),
                 suites=tuple(dict.fromkeys(first.suites + prompt.suites)),
                 labels={**prompt.labels, **first.labels},
             )
-    return tuple(found.values())
+    return tuple(by_id.values())
 
 
 def _file(path: Path) -> tuple[Prompt, ...]:

@@ -50,8 +50,8 @@ def _texture(background: str, height: int, width: int) -> Floats:
     photograph = cv2.cvtColor(material.picture(material.source(name)).frames[0], cv2.COLOR_RGB2GRAY)
     factor = VIEW * max(height, width) / min(photograph.shape)
     size = (round(photograph.shape[1] * factor), round(photograph.shape[0] * factor))
-    kind = cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC
-    grey = cv2.resize(photograph, size, interpolation=kind).astype(np.float32)
+    interpolation = cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC
+    grey = cv2.resize(photograph, size, interpolation=interpolation).astype(np.float32)
     grey = CONTRAST * (grey - grey.mean()) / grey.std()
     return np.clip(np.array(colour, dtype=np.float32) + grey[..., None], 0, 255)
 

@@ -50,7 +50,7 @@ TEMPLATES = (
 
 @dataclass(frozen=True, order=True)
 class Scene:
-    """What a caption says."""
+    """The colour, shape, motion and background of the object that a caption describes."""
 
     color: str
     shape: str
@@ -91,7 +91,7 @@ def held_out(scene: Scene) -> bool:
 
 def captions(split: str) -> tuple[str, ...]:
     """Captions of held-out scenes, each scene once: `test` 48 of them, `dev` the other 24."""
-    held = [scene for scene in SCENES if held_out(scene)]
+    scenes = [scene for scene in SCENES if held_out(scene)]
     # Both splits have every shape, motion and pair of the two, and every template, equally often.
-    chosen = [(at, scene) for at, scene in enumerate(held) if ((at + at // 12) % 3 == 0) == (split == "dev")]
+    chosen = [(at, scene) for at, scene in enumerate(scenes) if ((at + at // 12) % 3 == 0) == (split == "dev")]
     return tuple(caption(scene, (at // 3) % len(TEMPLATES)) for at, scene in chosen)

@@ -30,7 +30,7 @@ FloatArray = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """A decoded source."""
+    """A decoded photograph or video that clips are cut out of."""
 
     name: str
     frames: Frames
@@ -40,14 +40,14 @@ class Picture:
 
     @classmethod
     def of(cls, name: str, frames: Frames) -> Picture:
-        """A picture from its frames."""
+        """A picture from its frames, with its detail computed."""
         luma = cv2.cvtColor(frames[len(frames) // 2], cv2.COLOR_RGB2GRAY).astype(np.float32)
         slope = np.hypot(cv2.Sobel(luma, cv2.CV_32F, 1, 0), cv2.Sobel(luma, cv2.CV_32F, 0, 1))
         return cls(name, frames, slope[::4, ::4].astype(np.float32))
 
     @property
     def size(self) -> tuple[int, int]:
-        """Height and width."""
+        """Height and width of the picture's frames, in pixels."""
         return self.frames.shape[1], self.frames.shape[2]
 
     def median_detail(self, box: tuple[int, int, int, int]) -> float:
@@ -106,8 +106,8 @@ def _draw_camera(draw: np.random.Generator) -> _Camera:
 def _reach(matrices: FloatArray, height: int, width: int) -> tuple[float, float, float, float]:
     """How far the views go from the path's middle: top, left (negative), bottom, right, in picture pixels."""
     corners = np.array([[x, y, 1.0] for x in (-width / 2, width / 2) for y in (-height / 2, height / 2)])
-    seen = matrices @ corners.T
-    (left, top), (right, bottom) = seen.min(axis=(0, 2)) - MARGIN, seen.max(axis=(0, 2)) + MARGIN
+    points = matrices @ corners.T
+    (left, top), (right, bottom) = points.min(axis=(0, 2)) - MARGIN, points.max(axis=(0, 2)) + MARGIN
     return float(top), float(left), float(bottom), float(right)
 
 

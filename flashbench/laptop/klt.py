@@ -33,12 +33,12 @@ class KLTCodec:
 
     @property
     def channels(self) -> int:
-        """Latent channels."""
+        """Channels of the codec's latents."""
         return self.basis.shape[0]
 
     @property
     def stride(self) -> tuple[int, int]:
-        """4 frames, 8 pixels."""
+        """Frames per latent frame and pixels per latent pixel: (4, 8)."""
         return TIME, SPACE
 
     @classmethod
@@ -90,7 +90,7 @@ class KLTCodec:
 
     @classmethod
     def load(cls, folder: Path) -> KLTCodec:
-        """Read what `save` wrote."""
+        """Read a codec from the folder that `save` wrote."""
         with safe_open(folder / "codec.safetensors", "pt") as file:
             # Cloned, because a tensor mapped from a file may begin at any byte and its products round differently.
             return cls(*(file.get_tensor(name).clone() for name in ("mean", "basis", "gain")))

@@ -61,11 +61,11 @@ def write_labels(
 def _scores(clips: Iterable[Frames], report: Callable[[int], None]) -> list[float]:
     from flashbench.metrics.niqe import niqe, pristine
 
-    parameters, found = pristine(), []
+    parameters, scores = pristine(), []
     for number, clip in enumerate(clips):
-        found.append(float(niqe(clip[len(clip) // 2][np.newaxis], parameters)[0]))
+        scores.append(float(niqe(clip[len(clip) // 2][np.newaxis], parameters)[0]))
         report(number + 1)
-    return found
+    return scores
 
 
 @dataclass(frozen=True)
@@ -94,8 +94,8 @@ class Labels:
         if self.scores is None:
             raise UsageError("the labels hold no scores to choose the best by", fix="give the labels recipe a score")
         ranked = sorted((value, number) for number, value in enumerate(self.scores) if not math.isnan(value))
-        wanted = max(1, round(share * len(self.scores)))
-        if len(ranked) < wanted:
-            what = f"{wanted} clips are wanted, and {len(ranked)} of {len(self.scores)} have a score"
+        count = max(1, round(share * len(self.scores)))
+        if len(ranked) < count:
+            what = f"{count} clips are wanted, and {len(ranked)} of {len(self.scores)} have a score"
             raise InvalidError(what, fix="NIQE needs clips of at least 192 x 96 pixels that are not flat")
-        return [number for _, number in ranked[:wanted]]
+        return [number for _, number in ranked[:count]]

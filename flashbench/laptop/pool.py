@@ -27,8 +27,8 @@ def write_pool(
     for number, clip in enumerate(clips):
         high.append(codec.encode(to_tensor(clip))[0].half())
         size = (clip.shape[1] // scale, clip.shape[2] // scale)
-        for mode, kind in zip(MODES, (degrade.WEAK, degrade.PixelDegradation()), strict=True):
-            small = degrade.degrade_pixel(clip, size, kind, generator(seed, f"pool {mode}", number))
+        for mode, degradation in zip(MODES, (degrade.WEAK, degrade.PixelDegradation()), strict=True):
+            small = degrade.degrade_pixel(clip, size, degradation, generator(seed, f"pool {mode}", number))
             low[mode].append(torch.from_numpy(small))
         report(number + 1)
     tensors = {"high": torch.stack(high)} | {f"low.{mode}": torch.stack(small) for mode, small in low.items()}

@@ -246,8 +246,8 @@ def _network(
 ) -> Record:
     latent = settings["degradation"] == "pixel+latent"
     if settings["degradation"] not in (*MODES, "pixel+latent") or (latent and kind != "flow"):
-        known = (*MODES, "pixel+latent") if kind == "flow" else MODES
-        raise did_you_mean(f"degradation of a {kind} recipe", str(settings["degradation"]), known)
+        modes = (*MODES, "pixel+latent") if kind == "flow" else MODES
+        raise did_you_mean(f"degradation of a {kind} recipe", str(settings["degradation"]), modes)
     if (positions := settings.get("positions", "rope")) not in POSITIONS:
         raise did_you_mean(f"positions of a {kind} recipe", positions, POSITIONS)
     if settings["crop"] % sampling.MULTIPLE:
@@ -294,15 +294,15 @@ def _network(
 def _pairs(settings: Mapping[str, Any], codec: KLTCodec, inputs: Mapping[str, Path]) -> Pool:
     """The pool as a training sees it: its degradation, its crop, the best of its clips, and their captions."""
     text, best = settings.get("text", False), settings.get("best", 1.0)
-    known = Labels.read(inputs["labels"]) if "labels" in inputs else Labels(None, None)
-    if text and known.contexts is None:
+    labels = Labels.read(inputs["labels"]) if "labels" in inputs else Labels(None, None)
+    if text and labels.contexts is None:
         raise UsageError("text: true without captions", fix="give the recipe labels that were made with a text encoder")
-    chosen = None if best == 1 else known.best(best)
+    chosen = None if best == 1 else labels.best(best)
     if chosen is not None and len(chosen) < settings["batch"]:
         what = f"best {best} leaves {len(chosen)} clips for a batch of {settings['batch']}"
         raise UsageError(what, fix="take more of the pool, or a smaller batch")
     mode = "none" if settings["degradation"] == "none" else "pixel"
-    contexts = known.contexts if text else None
+    contexts = labels.contexts if text else None
     return Pool(inputs["pool"], codec, mode=mode, crop=settings["crop"], chosen=chosen, contexts=contexts)
 
 

@@ -76,15 +76,17 @@ def resolve(settings: Mapping[str, Value]) -> tuple[str, dict[str, Value]]:
     kind = str(settings.get("kind"))
     if kind not in KINDS:
         raise did_you_mean("kind of recipe", kind, KINDS)
-    given = {name: value for name, value in settings.items() if name != "kind"}
-    for name in given:
+    changes = {name: value for name, value in settings.items() if name != "kind"}
+    for name in changes:
         if name not in DEFAULTS[kind]:
             raise did_you_mean(f"setting of a {kind} recipe", name, DEFAULTS[kind])
-        wanted = type(DEFAULTS[kind][name])
-        if not isinstance(given[name], (int, float) if wanted is float else wanted):
+        expected = type(DEFAULTS[kind][name])
+        if not isinstance(changes[name], (int, float) if expected is float else expected):
             fix = f"give a value like {DEFAULTS[kind][name]!r}"
-            raise UsageError(f"{name} of a {kind} recipe is {given[name]!r}, not of type {wanted.__name__}", fix=fix)
-    return kind, DEFAULTS[kind] | given
+            raise UsageError(
+                f"{name} of a {kind} recipe is {changes[name]!r}, not of type {expected.__name__}", fix=fix
+            )
+    return kind, DEFAULTS[kind] | changes
 
 
 def identity(settings: Mapping[str, Value]) -> tuple[str, dict[str, Value]]:

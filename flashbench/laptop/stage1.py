@@ -40,7 +40,7 @@ def write_scenes(settings: Mapping[str, Any], codec: Codec, out: Path, report: R
     tensors = {
         "latents": torch.stack(latents),
         "contexts": text.encode(different),
-        "caption": torch.tensor([different.index(one) for one in texts]),
+        "caption": torch.tensor([different.index(caption) for caption in texts]),
     }
     save_file(tensors, out / "scenes.safetensors")
     counts = {"clips": len(texts), "captions": len(different)}

@@ -46,8 +46,8 @@ def encode(texts: Sequence[str]) -> Tensor:
     states = torch.zeros(len(texts), LENGTH, WIDTH)
     for number, text in enumerate(texts):
         tokens = tokenizer(text, truncation=True, max_length=LENGTH, return_tensors="pt")
-        found = model(**tokens).last_hidden_state[0]
-        states[number, : len(found)] = found
+        states_of_text = model(**tokens).last_hidden_state[0]
+        states[number, : len(states_of_text)] = states_of_text
     return states
 
 
@@ -60,7 +60,7 @@ def _encoder() -> tuple[Any, Any]:
     tokenizer.model_input_names = ["input_ids", "attention_mask"]
     model = BertModel(BertConfig(**json.loads(config.read_text(encoding="utf-8"))), add_pooling_layer=False)
     state = {name: value for name, value in load_file(weights).items() if not name.startswith("pooler.")}
-    left = model.load_state_dict(state, strict=False)
-    if left.missing_keys or set(left.unexpected_keys) - {"embeddings.position_ids"}:
-        raise IntegrityError(f"the text encoder does not fit: {left}", fix="flashbench assets verify")
+    mismatch = model.load_state_dict(state, strict=False)
+    if mismatch.missing_keys or set(mismatch.unexpected_keys) - {"embeddings.position_ids"}:
+        raise IntegrityError(f"the text encoder does not fit: {mismatch}", fix="flashbench assets verify")
     return tokenizer, model.eval()

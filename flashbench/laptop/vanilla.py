@@ -70,9 +70,9 @@ class VanillaTransformer(PositionedTransformer):
         guess = torch.tensor(self.config.slope, device=device).reshape(-1, 1, 1) * low
         rest = noisy - (1 - time / 1000).reshape(-1, 1, 1, 1, 1) * guess
         power = torch.tensor(self.config.low_power, device=device).reshape(-1, 1, 1)
-        seen = torch.cat([rest * scale, low * power.rsqrt()], dim=2)
+        network_input = torch.cat([rest * scale, low * power.rsqrt()], dim=2)
         (sample,) = super().forward(
-            hidden_states=seen,
+            hidden_states=network_input,
             encoder_hidden_states=context,
             timestep=time,
             image_rotary_emb=rotary,
@@ -81,7 +81,7 @@ class VanillaTransformer(PositionedTransformer):
         )
         if self.config.out_channels == 3 * noisy.shape[2]:
             sample, *gains = sample.chunk(3, dim=2)
-            sample = sample + sum(gain * half for gain, half in zip(gains, seen.chunk(2, dim=2), strict=True))
+            sample = sample + sum(gain * half for gain, half in zip(gains, network_input.chunk(2, dim=2), strict=True))
         velocity = torch.cat([guess + k * rest + g * sample, torch.zeros_like(low)], dim=2)
         return Transformer2DModelOutput(sample=velocity) if return_dict else (velocity,)
 
@@ -97,8 +97,8 @@ def closed_form(moments: Tensor, noise_scale: float) -> dict[str, Any]:
     a, sigma = (float(value) for value in degrade.coefficients(0))  # the step at which `precondition` is asked
     start = torch.full_like(low, (noise_scale**2 - sigma**2) / a**2)
     # H and L can be equal up to rounding in a channel.
-    left = (high - slope * cross).clamp_min(1e-6)
-    flow = torch.stack([left, start, torch.zeros_like(low)])
+    residual = (high - slope * cross).clamp_min(1e-6)
+    flow = torch.stack([residual, start, torch.zeros_like(low)])
     # The second half's velocity is known; it has the first one's weights in the loss, which stay finite so.
     return {"moments": flow.repeat(1, 2).tolist(), "slope": slope.tolist(), "low_power": low.tolist()}
 

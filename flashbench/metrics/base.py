@@ -135,9 +135,9 @@ class Metric(ABC):
         """The metric whose measurement this one is derived from: itself, unless several share costly work."""
         return self
 
-    def derive(self, found: Measurement) -> Measurement:
+    def derive(self, measurement: Measurement) -> Measurement:
         """This metric's measurement from its source's."""
-        return found
+        return measurement
 
     @property
     def identity(self) -> Mapping[str, Any]:

@@ -91,10 +91,10 @@ def values(metrics: Sequence[Metric]) -> list[tuple[float, str]]:
     about = About(shape=clip.frames.shape[:3], fps=clip.fps, reference=reference.frames.shape[:3])
     measured = measure_frames(metrics, about, map(Pair, clip.frames, reference.frames), failures={})
     return [
-        (metric.finalize(np.asarray(found.statistics)), found.reason)
-        if isinstance(metric, SetMetric) and found.statistics
-        else (found.value, found.reason)
-        for metric, found in zip(metrics, measured, strict=True)
+        (metric.finalize(np.asarray(measurement.statistics)), measurement.reason)
+        if isinstance(metric, SetMetric) and measurement.statistics
+        else (measurement.value, measurement.reason)
+        for metric, measurement in zip(metrics, measured, strict=True)
     ]
 
 
@@ -136,9 +136,9 @@ def calibrate(metric: Metric) -> list[Check]:
     for name, expected in published(metric).items():
         clip = _image(f"calibration/{name}")
         reference = _image(f"calibration/{name}-reference") if metric.scope == "pair" else None
-        found = metric.measure(clip, reference)
+        measurement = metric.measure(clip, reference)
         tolerance = float(limits["digits"]) + float(limits["relative"]) * abs(expected)
-        checks.append(Check(metric.name, name, found.value, expected, tolerance, found.reason))
+        checks.append(Check(metric.name, name, measurement.value, expected, tolerance, measurement.reason))
     if metric.learned and checks and all(each.ok for each in checks):
         _record(metric, {each.on: each.found for each in checks})
     return checks

@@ -104,10 +104,10 @@ class Protocol:
 
     def metric(self, name: str) -> Metric:
         """The protocol's metric called `name`; another name is a `UsageError` with the nearest one."""
-        found = next((metric for metric in self.metrics if metric.name == name), None)
-        if found is None:
-            raise did_you_mean(f"metric of {self.name}", name, self.metric_names)
-        return found
+        for metric in self.metrics:
+            if metric.name == name:
+                return metric
+        raise did_you_mean(f"metric of {self.name}", name, self.metric_names)
 
     @property
     def parts(self) -> tuple[Protocol, ...]:

@@ -64,8 +64,8 @@ def score(
     questions = _questions(protocol, manifest, fresh=fresh)
     tasks = dict[str, Task]()
     for line, question in zip(manifest, questions, strict=True):
-        found = known(question, store)
-        if absent := [metric for metric in question.metrics if metric.name not in found]:
+        answers = known(question, store)
+        if absent := [metric for metric in question.metrics if metric.name not in answers]:
             tasks[line["key"]] = Task(
                 key=keys.key("scores", clip=line["key"]),
                 label=f"{line['row']} · {line['case']}",

@@ -51,7 +51,7 @@ class System(ABC):
         return 0
 
     def identity(self, settings: Settings) -> dict[str, Scalar]:
-        """What of `settings` enters keys."""
+        """The part of `settings` that enters keys."""
         return {name: v for name, v in settings.items() if name not in self.added or v != self.added[name]}
 
     def unavailable(self, settings: Settings, recipes: Mapping[str, Mapping[str, Any]]) -> str:
@@ -70,7 +70,7 @@ class System(ABC):
 
     @abstractmethod
     def make(self, request: Request) -> Clip:
-        """The clip."""
+        """Make the clip that `request` asks for."""
 
 
 def resolve(system: System, settings: Settings) -> dict[str, Scalar]:

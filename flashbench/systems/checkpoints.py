@@ -47,9 +47,9 @@ def build(settings: Mapping[str, Any], out: Path) -> dict[str, Any]:
         raise did_you_mean("component of an official recipe", component, COMPONENTS)
     for name in COMPONENTS[component]:
         registry.path(name)
-    found = {"component": component, "assets": identity(component)}
-    (out / RECORD).write_text(json.dumps(found, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    return found
+    record = {"component": component, "assets": identity(component)}
+    (out / RECORD).write_text(json.dumps(record, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    return record
 
 
 def _given(component: str, path: Path, sha256: str, out: Path) -> dict[str, Any]:
@@ -72,14 +72,14 @@ def content_sha256(path: Path) -> str:
     """
     if path.is_file():
         return file_sha256(path)
-    found = sorted(file for file in path.rglob("*") if file.suffix in (".json", ".safetensors", ".pt"))
-    if other := sorted(path.rglob("*.bin")) + sorted(path.rglob("*.ckpt")):
-        what = f"{other[0]} is a pickle, which nothing here loads"
+    files = sorted(file for file in path.rglob("*") if file.suffix in (".json", ".safetensors", ".pt"))
+    if pickles := sorted(path.rglob("*.bin")) + sorted(path.rglob("*.ckpt")):
+        what = f"{pickles[0]} is a pickle, which nothing here loads"
         raise UsageError(what, fix="save the network again as safetensors (save_pretrained does), and remove it")
-    if not any(file.suffix != ".json" for file in found):
+    if not any(file.suffix != ".json" for file in files):
         fix = "give an official .pt file, a .safetensors file of its tensors, or a saved diffusers folder"
         raise UsageError(f"there are no weights at {path}", fix=fix)
-    listed = {str(file.relative_to(path)): file_sha256(file) for file in found}
+    listed = {str(file.relative_to(path)): file_sha256(file) for file in files}
     return key("weights", files=listed)
 
 
@@ -107,14 +107,14 @@ def _files(folder: Path) -> Path | dict[str, Path]:
     record = folder / RECORD
     if not record.is_file():
         return folder
-    found: dict[str, Path] = {}
+    files: dict[str, Path] = {}
     for name, sha256 in json.loads(record.read_text("utf-8"))["assets"].items():
         path, entry = registry.path(name), registry.get(name)
         if entry.sha256 != sha256:
             fix = "make clips in another store, or fetch the file that was used"
             raise MissingAsset(f"asset {name} is not the file that this model was recorded with", fix=fix)
-        found[entry.sources[-1].file.name] = path
-    return found
+        files[entry.sources[-1].file.name] = path
+    return files
 
 
 @lru_cache(maxsize=4)
@@ -124,7 +124,7 @@ def load(component: str, folder: Path, dtype: str, device: str) -> dict[str, Any
 
     from flashbench.cascade import checkpoint
 
-    files, kind = _files(folder), getattr(torch, dtype)
+    files, precision = _files(folder), getattr(torch, dtype)
     with tempfile.TemporaryDirectory() as room:
         if component == "text":
             if isinstance(files, dict):
@@ -132,8 +132,8 @@ def load(component: str, folder: Path, dtype: str, device: str) -> dict[str, Any
                 for name, path in files.items():
                     (linked / name).symlink_to(path)
                 files = Path(room)
-            parts = checkpoint.load_official(files, kind, without=("stage1", "stage2", "vae"))
+            parts = checkpoint.load_official(files, precision, without=("stage1", "stage2", "vae"))
         else:
             source = next(iter(files.values())) if isinstance(files, dict) else files
-            parts = {component: getattr(checkpoint, f"load_{component}")(source, torch_dtype=kind)}
+            parts = {component: getattr(checkpoint, f"load_{component}")(source, torch_dtype=precision)}
     return {name: part.to(device) if isinstance(part, torch.nn.Module) else part for name, part in parts.items()}

@@ -41,7 +41,7 @@ class Original(System):
     version = 1
 
     def make(self, request: Request) -> Clip:
-        """Cut the clip out of the source."""
+        """Cut the case's clip out of its source."""
         from flashbench.data import material, synthetic
 
         geometry = request.geometry
@@ -60,11 +60,11 @@ class CodecOracle(System):
     version = 1
 
     def models(self, settings: Settings) -> tuple[str, ...]:
-        """The codec."""
+        """The recipe of the codec."""
         return ("codec",)
 
     def make(self, request: Request) -> Clip:
-        """Encode and decode the original."""
+        """Encode and decode the original clip."""
         from flashbench.laptop import recipes
 
         frames = recipes.reconstruct(codec(request.models["codec"]), reference_of(request).frames)
@@ -78,7 +78,7 @@ class Bicubic(System):
     version = 1
 
     def make(self, request: Request) -> Clip:
-        """Enlarge."""
+        """Enlarge the low-quality input."""
         return Clip(_bicubic(request), request.geometry.fps)
 
 
@@ -90,7 +90,7 @@ class Unsharp(System):
     defaults: ClassVar[Settings] = {"amount": 1.5, "sigma": 1.5}
 
     def make(self, request: Request) -> Clip:
-        """Enlarge and sharpen."""
+        """Enlarge the low-quality input and sharpen it."""
         amount, sigma = (_number(request.settings, name) for name in ("amount", "sigma"))
         frames = [frame.astype(np.float64) for frame in _bicubic(request)]
         sharp = [frame + amount * (frame - cv2.GaussianBlur(frame, (0, 0), sigma)) for frame in frames]
@@ -106,7 +106,7 @@ class Noise(System):
     """Standard deviation in 8-bit levels."""
 
     def make(self, request: Request) -> Clip:
-        """Enlarge and add noise of the case's own stream."""
+        """Enlarge the low-quality input and add noise of the case's own stream."""
         frames = _bicubic(request)
         added = inputs.noise(request.case, "control", frames.shape).numpy() * _number(request.settings, "sigma")
         return Clip(_to_uint8(frames + added), request.geometry.fps)
@@ -124,7 +124,7 @@ class Regression(System):
         return (str(settings["training"]), "codec")
 
     def evaluations(self, settings: Settings) -> int:
-        """One."""
+        """One network evaluation, whatever the settings."""
         return 1
 
     def check(self, settings: Settings, geometry: Geometry) -> None:
@@ -138,7 +138,7 @@ class Regression(System):
         return transformer_cost(recipes[str(settings["training"])], geometry, 1, guided=False)
 
     def make(self, request: Request) -> Clip:
-        """One pass."""
+        """Enhance the low-quality input in one pass of the network."""
         from flashbench.laptop import recipes
 
         geometry = request.geometry

@@ -25,7 +25,7 @@ class CostModel(System):
     defaults: ClassVar[Settings] = {"design": "flashvideo", "pixels": "1072x1920", "frames": 49, "nfe": 0}
 
     def unavailable(self, settings: Settings, recipes: Mapping[str, Mapping[str, Any]]) -> str:
-        """Always: only its cost is known."""
+        """Always a reason: only the cost of a design is known."""
         return "not run at this tier: its cost is computed from shapes"
 
     def check(self, settings: Settings, geometry: Geometry) -> None:
@@ -41,15 +41,15 @@ class CostModel(System):
         return {"tflop": flop / 1e12, "predicted_seconds": sum(device.seconds(stage) for stage in stages)}
 
     def make(self, request: Request) -> Clip:
-        """Nothing: `unavailable` says why."""
+        """Raise UsageError: the cost model makes no clips."""
         raise UsageError("the cost model makes no clips", fix="use the system flashvideo")
 
     def _stages(self, settings: Settings) -> tuple[model.Stage, ...]:
         size, frames = model.parse_size(str(settings["pixels"])), int(str(settings["frames"]))
         design, nfe = str(settings["design"]), int(str(settings["nfe"])) or None
         if design in ("stage1", "stage2"):
-            network, own = (model.STAGE1, 50) if design == "stage1" else (model.STAGE2, 4)
-            return (model.Stage(network, size, frames, nfe or own),)
+            network, default_nfe = (model.STAGE1, 50) if design == "stage1" else (model.STAGE2, 4)
+            return (model.Stage(network, size, frames, nfe or default_nfe),)
         return model.compose(design, size, frames, nfe=nfe)
 
 

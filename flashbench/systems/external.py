@@ -18,7 +18,7 @@ from flashbench.types import Clip, Settings
 
 @dataclass(frozen=True)
 class Elsewhere(System):
-    """A system with code of its own."""
+    """A system of the paper's tables that only its authors' code can run."""
 
     name: str  # type: ignore[misc]  # a field here, a class variable in `System`
     weights: str
@@ -27,11 +27,11 @@ class Elsewhere(System):
     version = 1
 
     def unavailable(self, settings: Settings, recipes: Mapping[str, Mapping[str, Any]]) -> str:
-        """Always: there is no adapter."""
+        """Always a reason: the system has no adapter here."""
         return f"no adapter yet; weights: {self.weights}; score its own clips with `flashbench score`"
 
     def make(self, request: Request) -> Clip:
-        """Nothing: `unavailable` says why."""
+        """Raise UsageError: the system has no adapter here."""
         raise UsageError(f"{self.name} has no adapter", fix="run its own code, then `flashbench score` on its clips")
 
 

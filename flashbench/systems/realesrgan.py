@@ -65,16 +65,16 @@ def read_layers(path: Path, channels: tuple[int, ...] = CHANNELS) -> tuple[Layer
         return values
 
     layers = []
-    for number, (given, made) in enumerate(zip(channels[:-1], channels[1:], strict=True)):
+    for number, (incoming, outgoing) in enumerate(zip(channels[:-1], channels[1:], strict=True)):
         flag = int.from_bytes(content[place : place + 4], "little") if place + 4 <= len(content) else -1
         if flag not in (HALF, FULL):
             raise _broken(path, f"convolution {number} has the type {flag:#x}" if flag >= 0 else "it ends early")
         place += 4
-        weight = take("<f2" if flag == HALF else "<f4", made * given * 9, f"the weights of convolution {number}")
-        bias = take("<f4", made, f"the bias of convolution {number}")
+        weight = take("<f2" if flag == HALF else "<f4", outgoing * incoming * 9, f"the weights of convolution {number}")
+        bias = take("<f4", outgoing, f"the bias of convolution {number}")
         last = number == len(channels) - 2
-        slope = None if last else take("<f4", made, f"the slopes behind convolution {number}")
-        layers.append(Layer(weight.reshape(made, given, 3, 3), bias, slope))
+        slope = None if last else take("<f4", outgoing, f"the slopes behind convolution {number}")
+        layers.append(Layer(weight.reshape(outgoing, incoming, 3, 3), bias, slope))
     if place != len(content):
         raise _broken(path, f"{len(content) - place} bytes are left")
     return tuple(layers)
@@ -115,11 +115,11 @@ class RealESRGAN(System):
     assets: ClassVar[tuple[str, ...]] = (ASSET,)
 
     def identity(self, settings: Settings) -> dict[str, Scalar]:
-        """The settings, and the sha256 of its weights."""
+        """The settings, and the sha256 of the Real-ESRGAN weights."""
         return super().identity(settings) | {"weights": registry.get(ASSET).sha256}
 
     def unavailable(self, settings: Settings, recipes: Mapping[str, Mapping[str, Any]]) -> str:
-        """Its weights are not on this machine."""
+        """Why the Real-ESRGAN weights cannot be used; empty if they are on this machine."""
         return "" if registry.present(ASSET) else f"weights not present: flashbench assets pull {ASSET}"
 
     def make(self, request: Request) -> Clip:
@@ -132,13 +132,13 @@ def _enlarged(low: Frames, geometry: Geometry) -> Frames:
 
     from flashbench.cascade import degrade
 
-    layers, made = _layers(registry.path(ASSET)), []
+    layers, frames = _layers(registry.path(ASSET)), []
     with torch.no_grad():
         for frame in low:  # one at a time, as the hidden layers of a frame take 64 times its own memory
             pixels = torch.from_numpy(frame.astype(np.float32) / 255).permute(2, 0, 1)[None]
             large = degrade.resize(enlarge(layers, pixels), geometry.height, geometry.width, "bicubic")
-            made.append((large[0].clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy())
-    return np.stack(made)
+            frames.append((large[0].clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy())
+    return np.stack(frames)
 
 
 register(RealESRGAN())

@@ -86,10 +86,10 @@ def _tiles() -> tuple[str, ...]:
     return TILES
 
 
-def _text(settings: Settings, name: str, known: tuple[str, ...]) -> Any:
+def _text(settings: Settings, name: str, allowed: tuple[str, ...]) -> Any:
     """The value of a setting that is one of a few words."""
-    if settings[name] not in known:
-        raise did_you_mean(name, str(settings[name]), known)
+    if settings[name] not in allowed:
+        raise did_you_mean(name, str(settings[name]), allowed)
     return settings[name]
 
 
@@ -117,8 +117,8 @@ class Released(System):
     def check(self, settings: Settings, geometry: Geometry) -> None:
         """Sides are multiples of 16 pixels, frames are 4n + 1, words and numbers lie in their ranges."""
         check_geometry(geometry)
-        for name, known in (("dtype", DTYPES), ("device", DEVICES), ("noise", NOISES)):
-            _text(settings, name, known)
+        for name, allowed in (("dtype", DTYPES), ("device", DEVICES), ("noise", NOISES)):
+            _text(settings, name, allowed)
 
     def unavailable(self, settings: Settings, recipes: Mapping[str, Mapping[str, Any]]) -> str:
         """Weights that were not released, or are not on this machine, or no GPU to run them on."""
@@ -141,7 +141,7 @@ class Released(System):
 
     @abstractmethod
     def stage(self, settings: Settings, geometry: Geometry) -> Stage:
-        """Its network's forwards on one clip."""
+        """The evaluations of the system's network on one clip, as the cost model counts them."""
 
     def _pipeline(self, request: Request) -> Any:
         from flashbench.cascade.pipeline import FlashVideoPipeline
@@ -186,19 +186,19 @@ class Stage1Release(Released):
         return int(str(settings["steps"]))
 
     def check(self, settings: Settings, geometry: Geometry) -> None:
-        """As `Released.check`, and a schedule of that many steps."""
+        """Refuse what `Released.check` refuses, and a number of steps that has no schedule."""
         from flashbench.cascade import sampling
 
         super().check(settings, geometry)
         sampling.stage1_schedule(self.evaluations(settings), float(str(settings["guidance"])))
 
     def stage(self, settings: Settings, geometry: Geometry) -> Stage:
-        """Stage I; guidance doubles its forwards."""
+        """Stage I with its evaluations as the cost model counts them; guidance doubles its forwards."""
         size, guided = (geometry.height, geometry.width), settings["guidance"] != 0
         return Stage(STAGE1, size, geometry.frames, self.evaluations(settings), guided)
 
     def make(self, request: Request) -> Clip:
-        """One clip of the case's prompt."""
+        """Generate one clip of the case's prompt."""
         chosen, geometry = request.settings, request.geometry
         pipe = self._pipeline(request)
         shape = latent_shape(geometry.frames, geometry.height, geometry.width)
@@ -248,7 +248,7 @@ class FlashVideoRelease(Released):
         return int(str(settings["nfe"]))
 
     def check(self, settings: Settings, geometry: Geometry) -> None:
-        """As `Released.check`, and settings that the sampler takes."""
+        """Refuse what `Released.check` refuses, and settings that the sampler does not take."""
         from flashbench.cascade import sampling
 
         super().check(settings, geometry)
@@ -259,7 +259,7 @@ class FlashVideoRelease(Released):
             raise UsageError("guidance without a prompt", fix="set prompted: true, or guidance: 1")
 
     def stage(self, settings: Settings, geometry: Geometry) -> Stage:
-        """Stage II; guidance doubles its forwards."""
+        """Stage II with its evaluations as the cost model counts them; guidance doubles its forwards."""
         size, guided = (geometry.height, geometry.width), settings["guidance"] != 1
         return Stage(STAGE2, size, geometry.frames, self.evaluations(settings), guided)
 
@@ -271,12 +271,12 @@ class FlashVideoRelease(Released):
 
         chosen, geometry = request.settings, request.geometry
         pipe = self._pipeline(request)
-        given = inputs.low(request)
-        low = degrade.resize(to_tensor(given).to(str(chosen["device"])), geometry.height, geometry.width)
+        clip = inputs.low(request)
+        low = degrade.resize(to_tensor(clip).to(str(chosen["device"])), geometry.height, geometry.width)
         context = self._context(request, pipe, MOTION)
         if not chosen["prompted"]:
             context = context.zero_()
-        posterior, degrading = self._noises(request, pipe, low, latent_shape(*given.shape[:3]))
+        posterior, degrading = self._noises(request, pipe, low, latent_shape(*clip.shape[:3]))
         scale = pipe.config.stage2_scale
         latent = encode(pipe.vae, low, posterior, scale).to(pipe.stage2.dtype)
         latent = sample_stage2(pipe.stage2, context, latent, degrading, chosen)

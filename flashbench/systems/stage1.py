@@ -49,7 +49,7 @@ class Stage1(System):
         return transformer_cost(recipe, geometry, self.evaluations(settings), guided=guided)
 
     def make(self, request: Request) -> Clip:
-        """Generate from the case's prompt and noise."""
+        """Generate a clip from the case's prompt and noise."""
         from flashbench.cascade.codec import latent_shape
         from flashbench.laptop import stage1
 

@@ -54,7 +54,7 @@ class Vanilla(System):
     def cost(
         self, settings: Settings, geometry: Geometry, recipes: Mapping[str, Mapping[str, Any]]
     ) -> Mapping[str, float]:
-        """TFLOP of its evaluations."""
+        """TFLOP of the network evaluations of one clip."""
         recipe = recipes.get(str(settings["training"]), {})
         if "layers" not in recipe:
             return {}
@@ -70,7 +70,7 @@ class Vanilla(System):
         model, coder = network(request.models[str(chosen["training"])]), codec(request.models["codec"])
         channels = model.config.in_channels // 2  # the other half is the condition
         shape = latent_shape(channels, coder.stride, geometry.frames, *size)
-        made, _ = recipes.enhance_vanilla(
+        frames, _ = recipes.enhance_vanilla(
             model,
             coder,
             inputs.low(request),
@@ -79,7 +79,7 @@ class Vanilla(System):
             noise=inputs.noise(request.case, "degrade", shape),
             shift=float(str(chosen["shift"])),
         )
-        return Clip(made, geometry.fps)
+        return Clip(frames, geometry.fps)
 
 
 register(Vanilla())

@@ -95,26 +95,26 @@ def score_videos(
 ) -> Run:
     """`score` with all that it found out. `workers`: processes that score videos at the same time."""
     asked = wanted(metrics, frames=frames, size=size, device=device, fresh=fresh)
-    label, found = find.find([videos] if isinstance(videos, str | Path) else videos)
+    label, chosen = find.find([videos] if isinstance(videos, str | Path) else videos)
     remarks: list[str] = []
     if prompts is not None:
-        found, remarks = find.prompted(found, prompts)
+        chosen, remarks = find.prompted(chosen, prompts)
     if reference is None and asked.protocol != FRAME_QUALITY and all(m.scope == "pair" for m in asked.metrics):
         what = f"{', '.join(metric.name for metric in asked.metrics)}: compared with a reference, and none is given"
         raise UsageError(what, fix="add --reference DIR, a folder with videos of the same names")
-    beside = find.references(found, Path(reference)) if reference is not None else {}
-    if reference is not None and (alone := [video.case for video in found if video.case not in beside]):
-        remarks.append(f"{len(alone)} of {len(found)} videos have no reference, {alone[0]} among them")
+    beside = find.references(chosen, Path(reference)) if reference is not None else {}
+    if reference is not None and (alone := [video.case for video in chosen if video.case not in beside]):
+        remarks.append(f"{len(alone)} of {len(chosen)} videos have no reference, {alone[0]} among them")
     kept = Store(Path(store) if store is not None else None)
     if out is not None:
-        _writable(Path(out), asked, label, found)
+        _writable(Path(out), asked, label, chosen)
     if workers > 1:
-        _ahead(found, beside, asked, kept, workers)
+        _ahead(chosen, beside, asked, kept, workers)
         asked = replace(asked, fresh=False)  # done by the others
     with nullcontext() if asked.device == CPU else on(asked.device):
-        rows, about = _measured(label, found, beside, asked, kept)
+        rows, about = _measured(label, chosen, beside, asked, kept)
     remarks += _same(about)
-    done = Run(label=label, wanted=asked, videos=found, table=table.table(rows), about=about, remarks=remarks)
+    done = Run(label=label, wanted=asked, videos=chosen, table=table.table(rows), about=about, remarks=remarks)
     if out is not None:
         write(done, Path(out))
     return done
@@ -151,8 +151,8 @@ def _measured(
         for number, video in enumerate(videos, 1):
             opened[video.case] = _open(video.path, asked, store, video.case)
             looking.update(number, video.case)
-        whole = [one for one in opened.values() if isinstance(one, Opened)]
-        bar = progress.add("scoring", sum(one.total for one in whole), "frames")
+        whole = [file for file in opened.values() if isinstance(file, Opened)]
+        bar = progress.add("scoring", sum(file.total for file in whole), "frames")
         done = 0
         for video in videos:
             file, other = opened[video.case], beside.get(video.case)

@@ -127,7 +127,7 @@ def clip(frames: Images, fps: int | float | str | Fraction) -> tuple[Clip, str]:
 def _array(frames: Images) -> Any:
     if not isinstance(frames, Sequence):
         return _array_of(frames)
-    arrays = [_array_of(one) for one in frames]
+    arrays = [_array_of(frame) for frame in frames]
     if len({array.shape for array in arrays}) != 1:
         what = f"frames are of several shapes: {sorted({array.shape for array in arrays})}" if arrays else "no frames"
         raise UsageError(what, fix="give a clip of at least one frame, all of one size")

@@ -88,20 +88,20 @@ def wanted(
         default = _frame_quality()
         names, frames = default["metrics"], default["frames"] if frames == "all" else frames
     else:
-        names = [name for one in ([chosen] if isinstance(chosen, str) else chosen) for name in _all_of(one)]
-    if wrong := [one for one in names if not isinstance(one, str | Metric)]:
+        names = [name for asked in ([chosen] if isinstance(chosen, str) else chosen) for name in _all_of(asked)]
+    if wrong := [name for name in names if not isinstance(name, str | Metric)]:
         raise UsageError(f"{wrong[0]!r} is not a metric", fix="give names, or flashbench.metrics.Metric objects")
-    found = tuple(metrics.get(one) if isinstance(one, str) else one for one in names)
-    if not found:
+    asked_of = tuple(metrics.get(name) if isinstance(name, str) else name for name in names)
+    if not asked_of:
         raise UsageError("no metric is asked for", fix="leave them out for all of adhoc/frame-quality, or name some")
-    labels = [metric.name for metric in found]
+    labels = [metric.name for metric in asked_of]
     if twice := sorted({label for label in labels if labels.count(label) > 1}):
         raise UsageError(f"metric {twice[0]} is asked for twice", fix="name it once")
     protocol = FRAME_QUALITY if chosen is None else CUSTOM
-    unavailable = {metric.name: reason for metric in found if (reason := metric.unavailable)}
+    unavailable = {metric.name: reason for metric in asked_of if (reason := metric.unavailable)}
     return Wanted(
         protocol=protocol,
-        metrics=found,
+        metrics=asked_of,
         frames=_frames(frames),
         size=_size(size),
         device=device if device == CPU else checked(device),
@@ -110,9 +110,9 @@ def wanted(
     )
 
 
-def _all_of(one: str | Metric) -> list[str | Metric]:
+def _all_of(asked: str | Metric) -> list[str | Metric]:
     """A metric; `vbench`, `vbench_long` and `vbench_long_official` are all of VBench's dimensions."""
-    return [f"{one}:{name}" for name in DIMENSIONS] if one in PREFIXES else [one]
+    return [f"{asked}:{name}" for name in DIMENSIONS] if asked in PREFIXES else [asked]
 
 
 def _frame_quality() -> Mapping[str, Any]:

@@ -107,8 +107,8 @@ class EncodedPairs:
         least, most = self.scale_range
         scale = least + (most - least) * float(torch.rand((), generator=draw))
         strong = bool(torch.rand((), generator=draw) < phase.aug_probability) and phase.degradation != "none"
-        kind = self.pixel if strong else degrade.WEAK
-        small = kind(clip.transpose(0, 1), max(1, round(height / scale)), max(1, round(width / scale)), draw)
+        degradation = self.pixel if strong else degrade.WEAK
+        small = degradation(clip.transpose(0, 1), max(1, round(height / scale)), max(1, round(width / scale)), draw)
         return degrade.resize(small, height, width).transpose(0, 1)
 
 
@@ -126,9 +126,9 @@ def check_batch(batch: Any, phase: Phase, config: Any) -> None:
     _check_extent("latents", (shape[1], *shape[3:]), phase, STRIDE)
     if batch.context is not None:
         length, width = config.max_text_seq_length, config.text_embed_dim
-        got = tuple(batch.context.shape)
-        if len(got) != 3 or (got[0], got[2]) != (phase.batch, width) or got[1] > length:
-            what = f"contexts of shape {got} for a batch of {phase.batch} {where}"
+        extent = tuple(batch.context.shape)
+        if len(extent) != 3 or (extent[0], extent[2]) != (phase.batch, width) or extent[1] > length:
+            what = f"contexts of shape {extent} for a batch of {phase.batch} {where}"
             raise UsageError(what, fix=f"give (batch, at most {length}, {width}), as pipeline.encode_prompt does")
     for what, values in zip(("high-quality latents", "low-quality latents", "contexts"), batch, strict=True):
         if values is not None:
@@ -157,14 +157,14 @@ def _check_extent(what: str, extent: tuple[int, ...], phase: Phase, stride: tupl
     """UsageError for (frames, height, width) that contradict what `phase` declares, `stride` pixels to one of them."""
     (frames, *sides), (time, space) = extent, stride
     where = f"in phase {phase.name!r}"
-    if phase.size is not None and sides != (want := [side // space for side in phase.size]):
-        got = f"{what} of {sides[0]}x{sides[1]} {where}, not {want[0]}x{want[1]}"
-        raise UsageError(got, fix=f"make clips of the phase's size {phase.size}, or declare none")
+    if phase.size is not None and sides != (expected := [side // space for side in phase.size]):
+        fault = f"{what} of {sides[0]}x{sides[1]} {where}, not {expected[0]}x{expected[1]}"
+        raise UsageError(fault, fix=f"make clips of the phase's size {phase.size}, or declare none")
     if phase.frames is not None:
         videos = [1 + (phase.frames - 1) // time] if phase.images < 1 else []
-        if frames not in (known := [*videos, *([1] if phase.images else [])]):
-            got = f"{what} of {frames} frames {where}, not {' or '.join(map(str, known))}"
-            raise UsageError(got, fix=f"make clips of the phase's {phase.frames} frames, or declare none")
+        if frames not in (lengths := [*videos, *([1] if phase.images else [])]):
+            fault = f"{what} of {frames} frames {where}, not {' or '.join(map(str, lengths))}"
+            raise UsageError(fault, fix=f"make clips of the phase's {phase.frames} frames, or declare none")
 
 
 def _check_values(what: str, values: Tensor) -> None:

@@ -46,8 +46,8 @@ class _Run:
     ) -> None:  # fmt: skip
         self.network, self.optimizer, self.accelerator = network, optimizer, accelerator
         self.parameters, self.settings, self.fingerprint = parameters, settings, fingerprint
-        kept = parameters if settings.ema else {}
-        self.average = {name: value.detach().clone() for name, value in kept.items()}
+        averaged = parameters if settings.ema else {}
+        self.average = {name: value.detach().clone() for name, value in averaged.items()}
         self.losses: list[float] = []
 
     def step(self, source: Source, seed: int) -> None:
@@ -90,9 +90,9 @@ class _Run:
         part = path.with_suffix(".part")
         try:
             save_file(tensors, part, metadata={"fingerprint": self.fingerprint})
-            with part.open("rb") as written:
+            with part.open("rb") as file:
                 os.fsync(
-                    written.fileno()
+                    file.fileno()
                 )  # renamed before its bytes are on the disk, it could be empty after a power loss
             os.replace(part, path)
             self.log(folder)
@@ -121,8 +121,8 @@ class _Run:
             )
             if other := sorted(name for name in theirs.keys() | ours if theirs.get(name) != ours.get(name)):
                 return f"of another training (other {', '.join(other)})"
-            wanted = {f"{kind}.{name}" for kind in ("weight", "first", "second") for name in self.parameters}
-            if not (wanted | {"losses"} | {f"average.{name}" for name in self.average}) <= set(file.keys()):
+            expected = {f"{part}.{name}" for part in ("weight", "first", "second") for name in self.parameters}
+            if not (expected | {"losses"} | {f"average.{name}" for name in self.average}) <= set(file.keys()):
                 return "damaged"
             self.losses = file.get_tensor("losses").tolist()
             with torch.no_grad():
@@ -210,8 +210,8 @@ def train(
 def _resume(run: _Run, state: Path, report: Report) -> None:
     """Go on from a checkpoint where there is one; only the main process writes."""
     path, main, total = state / "state.safetensors", run.accelerator.is_main_process, run.settings.steps
-    there = path.exists()
-    wrong = run.load(state) if there else ""
+    exists = path.exists()
+    wrong = run.load(state) if exists else ""
     run.accelerator.wait_for_everyone()
     if not main:
         return
@@ -219,9 +219,9 @@ def _resume(run: _Run, state: Path, report: Report) -> None:
         state.mkdir(parents=True, exist_ok=True)
     if wrong:
         names = (state / f"other{number if number > 1 else ''}.safetensors" for number in count(1))
-        kept = path.rename(next(name for name in names if not name.exists()))
-        report(0, total, f"the checkpoint is {wrong}, and kept as {kept.name}: training begins")
-    elif there:
+        renamed = path.rename(next(name for name in names if not name.exists()))
+        report(0, total, f"the checkpoint is {wrong}, and kept as {renamed.name}: training begins")
+    elif exists:
         run.log(state)  # a kill may have come between the checkpoint and its log
         done = len(run.losses)
         end = ", its end: to train anew, give another folder" if done == total else ""
@@ -255,7 +255,7 @@ def _prepared(
     network: Any, settings: Training, accelerator: Accelerator
 ) -> Iterator[tuple[Any, Any, dict[str, nn.Parameter]]]:
     """The network and an optimiser in accelerate's wrapping, which is off the network again at the end."""
-    own = network.__dict__.get("forward")
+    forward = network.__dict__.get("forward")
     if settings.gradient_checkpointing:
         network.enable_gradient_checkpointing()
     parameters = {name: value for name, value in network.named_parameters() if value.requires_grad}
@@ -273,7 +273,7 @@ def _prepared(
         if settings.gradient_checkpointing:
             network.disable_gradient_checkpointing()
         accelerator.unwrap_model(network, keep_fp32_wrapper=False)
-        if own is None:  # accelerate leaves a bound method, which would tie a copy of the network to this one
+        if forward is None:  # accelerate leaves a bound method, which would tie a copy of the network to this one
             network.__dict__.pop("forward", None)
 
 

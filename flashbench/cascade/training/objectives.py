@@ -88,9 +88,9 @@ def drop_text(context: Tensor | None, share: float, draw: torch.Generator) -> Te
     """Contexts (B, L, D) of which each is replaced by zeros, the unconditional one, with probability `share`."""
     if context is None:
         return None
-    kept = torch.rand(len(context), generator=draw) >= share
+    mask = torch.rand(len(context), generator=draw) >= share
     # Chosen and not multiplied, so that an embedding that is not finite does not survive as NaN.
-    return torch.where(kept.to(context.device).reshape(-1, 1, 1), context, torch.zeros_like(context))
+    return torch.where(mask.to(context.device).reshape(-1, 1, 1), context, torch.zeros_like(context))
 
 
 def context_for(network: Any, batch: int) -> Tensor:

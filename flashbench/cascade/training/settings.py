@@ -150,24 +150,24 @@ def _require(right: bool, what: str, fix: str) -> None:
         raise UsageError(what, fix=fix)
 
 
-def _among(kind: str, value: object, known: object) -> None:
-    if value not in get_args(known):
-        raise did_you_mean(kind, str(value), get_args(known))
+def _among(noun: str, value: object, literal: object) -> None:
+    if value not in get_args(literal):
+        raise did_you_mean(noun, str(value), get_args(literal))
 
 
-def _phases(given: Any) -> tuple[Phase, ...]:
+def _phases(phases: Any) -> tuple[Phase, ...]:
     fix = "give Phases in a tuple or list, or mappings of their fields"
-    if isinstance(given, Phase | Mapping):
-        given = (given,)
-    _require(isinstance(given, tuple | list), f"phases is {given!r}", fix)
-    known = {field.name for field in fields(Phase)}
-    for phase in (each for each in given if not isinstance(each, Phase)):
+    if isinstance(phases, Phase | Mapping):
+        phases = (phases,)
+    _require(isinstance(phases, tuple | list), f"phases is {phases!r}", fix)
+    names = {field.name for field in fields(Phase)}
+    for phase in (item for item in phases if not isinstance(item, Phase)):
         _require(isinstance(phase, Mapping), f"a phase is {phase!r}", fix)
         for name in phase:
-            if name not in known:
-                raise did_you_mean("setting of a phase", str(name), known)
+            if name not in names:
+                raise did_you_mean("setting of a phase", str(name), names)
         _require({"name", "steps"} <= phase.keys(), f"a phase is {dict(phase)}", "give it a name and steps")
-    return tuple(each if isinstance(each, Phase) else Phase(**each) for each in given)
+    return tuple(item if isinstance(item, Phase) else Phase(**item) for item in phases)
 
 
 def _whole(value: object) -> bool:
@@ -200,9 +200,9 @@ def _check_types(settings: Phase | Training, where: str) -> None:
         if isinstance(value, list):
             value = tuple(value)
             object.__setattr__(settings, field.name, value)
-        kind, _, optional = str(field.type).partition(" | ")
-        if kind in _TYPES and not (optional and value is None):
-            words, right = _TYPES[kind]
+        annotation, _, optional = str(field.type).partition(" | ")
+        if annotation in _TYPES and not (optional and value is None):
+            words, right = _TYPES[annotation]
             what = f"{field.name} {where} is {value!r}"
             _require(right(value), what, f"give {words}{', or None' if optional else ''}")
 
