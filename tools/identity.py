@@ -28,6 +28,8 @@ Pins: TypeAlias = Mapping[str, Mapping[str, int | str]]
 PINS = Path("tests/contract/code_identity.json")
 """Component → the hash of its closure."""
 
+PIN = "run `.venv/bin/python tools/identity.py pin`"
+
 VERSIONS = Path("versions.yaml")
 """The version of every component, and of those that each protocol uses at each tier."""
 
@@ -137,12 +139,12 @@ def findings(pinned: Pins, now: Pins) -> list[str]:
     lines = []
     for name in sorted(set(pinned) | set(now)):
         if name not in pinned or name not in now:
-            lines.append(f"{name}: {'new' if name in now else 'gone'}; run `python tools/identity.py pin`")
+            lines.append(f"{name}: {'new' if name in now else 'gone'}; {PIN}")
         elif now[name]["version"] != pinned[name]["version"]:
             version = now[name]["version"]
-            lines.append(f"{name}: version {version} is not pinned; run `python tools/identity.py pin`")
+            lines.append(f"{name}: version {version} is not pinned; {PIN}")
         elif now[name]["closure"] != pinned[name]["closure"]:
-            how = "bump the version, or, if no number moved, run `python tools/identity.py pin --no-numbers-moved`"
+            how = f"bump the version, or, if no number moved, {PIN[:-1]} --no-numbers-moved`"
             lines.append(f"{name}: its code changed under version {now[name]['version']}; {how}")
     return lines
 
@@ -168,7 +170,9 @@ def unlike(root: Path = Path()) -> list[str]:
         {tier: used_at(tier) for tier in compose.tiers()},
     )
     differing = sorted(name for name in content.keys() | written.keys() if content.get(name) != written.get(name))
-    words = f"{VERSIONS}: {', '.join(differing)} are not what the code has; run `python tools/identity.py pin`"
+    words = (
+        f"{VERSIONS}: {', '.join(differing)} are not what the code has; run `.venv/bin/python tools/identity.py pin`"
+    )
     return [words] if differing else []
 
 
@@ -188,6 +192,7 @@ def main(arguments: list[str]) -> int:
         print("\n".join(silent), file=sys.stderr)
         return 1
     write(now)
+    print("\n".join([*lines, f"wrote {VERSIONS} and {PINS}"]))
     return 0
 
 

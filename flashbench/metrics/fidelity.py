@@ -82,7 +82,7 @@ def windowed(image: Floats) -> Floats:
     return np.asarray(filtered, np.float64)[inside, inside]
 
 
-def luma(frame: Frames) -> Floats:
+def limited_luma(frame: Frames) -> Floats:
     """Limited-range BT.601 luma, 16 … 235, not rounded: uint8 [H, W, 3] → float64 [H, W].
 
     Y = 16 + (65.481 R + 128.553 G + 24.966 B) / 255 (ITU-R BT.601; MATLAB's rgb2ycbcr before it rounds, and BasicSR's,
@@ -97,7 +97,7 @@ def planes(frame: Frames, channel: str, border: int) -> Floats:
     height, width = frame.shape[:2]
     inside = frame[border : height - border, border : width - border]
     if channel == "y-bt601":
-        return luma(inside)[..., None]
+        return limited_luma(inside)[..., None]
     if channel == "rgb":
         return inside.astype(np.float64)
     raise ValueError(f"channel is rgb or y-bt601, not {channel!r}")

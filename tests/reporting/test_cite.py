@@ -26,7 +26,9 @@ ENTRIES = DATA["entries"]
 @pytest.mark.parametrize("name", metrics.names())
 def test_every_metric_has_a_citation_or_says_that_it_has_none(name: str) -> None:
     found = source(name)
-    assert found is not None, f"add {name} to reporting/citations.yaml"
+    assert found is not None, (
+        f"add {name} to reporting/citations.yaml, as its neighbours stand there; `none` says that it is our own"
+    )
     assert found.cite or found.none
     assert all(key in ENTRIES for key in found.cite)
 
