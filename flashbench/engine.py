@@ -22,7 +22,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, Protocol
 
-from flashbench.errors import FlashBenchError, InvalidError, missing_dependency
+from flashbench.errors import FlashBenchError, InvalidError, UsageError, missing_dependency
 from flashbench.progress import Progress, say
 from flashbench.progress import Task as Bar
 from flashbench.store import Store
@@ -256,6 +256,10 @@ class _Run:
                 worker.pipe.send(task)
             except OSError:  # it died while it was idle
                 self._replace(worker)
+            except Exception as error:  # what cannot travel says so in many ways
+                what = f"{task.label} cannot be sent to a worker process: {error}"
+                fix = "use --workers 1, or define metrics and systems in a module, without lambdas"
+                raise UsageError(what, fix=fix) from error
 
     def _listen(self) -> None:
         active = {worker.pipe: worker for worker in self.workers if worker.task}

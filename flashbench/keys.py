@@ -132,12 +132,15 @@ def _module_file(module: str) -> Path | None:
         spec = importlib.util.find_spec(package)
     except ValueError:
         return None  # a script, which has no spec
-    if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
+    if spec is None:
         return None
-    if not inner:
-        return Path(spec.origin)
-    place = Path(spec.origin).parent.joinpath(*inner)
-    return next((path for path in (place / "__init__.py", place.with_suffix(".py")) if path.is_file()), None)
+    folders = [Path(place) for place in spec.submodule_search_locations or ()]  # several of a namespace package
+    if inner:
+        places = [folder.joinpath(*inner) for folder in folders]
+        files = [path for place in places for path in (place / "__init__.py", place.with_suffix(".py"))]
+    else:
+        files = [Path(spec.origin)] if spec.origin and spec.origin.endswith(".py") else []
+    return next((path for path in files if path.is_file()), None)
 
 
 @lru_cache(maxsize=512)

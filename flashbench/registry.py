@@ -91,17 +91,15 @@ class Registry(Generic[T]):
         """The thing called `name`.
 
         Raises:
-            UsageError: nothing has that name, two have it, or the package that offers it does not lead to such a thing.
+            UsageError: nothing has that name, two packages offer it, or the one that does leads to no such thing.
         """
         self._discover()
         offered = self._offered.get(name, ())
         places = [f"{entry.value} ({_said(entry.dist)})" for entry in offered]
         if name in self._ours:
-            places.insert(0, self._ours[name].place)
+            return self._ours[name].thing  # a package that takes a name which we gave later must not stop its users
         if len(places) > 1:
             raise self._twice(name, *places)
-        if name in self._ours:
-            return self._ours[name].thing
         prefix, colon, _ = name.partition(":")
         if colon and prefix in self._families:
             return self._families[prefix][1](name)
@@ -112,16 +110,19 @@ class Registry(Generic[T]):
     def third_party(self, thing: T) -> dict[str, Any]:
         """What a key holds of code that is not ours, so that other code is another result; empty for ours.
 
-        The source of the module that defines it, with those of its package that this one imports; and the
-        distribution's name and version, where it is installed as a package and not as a folder to be edited.
+        The source of the modules that define it and the classes that it is made of, with those of their packages that
+        these import; and the distribution's name and version, where it is installed as a package and not as a folder to
+        be edited. What a script imports from beside it is not followed.
         """
         entries = () if thing.name in self._ours else self._offered.get(thing.name, ())
-        modules = {type(thing).__module__, *(entry.module for entry in entries)}
-        theirs = tuple(sorted(name for name in modules if _top(name) != _top(__name__)))
+        classes = {_module(kind.__module__) for kind in type(thing).__mro__}
+        modules = {*classes, *(_leads_to(entry) for entry in entries)}
+        known = {_top(__name__), *sys.stdlib_module_names} - {"__main__"}
+        theirs = tuple(sorted(name for name in modules if _top(name) not in known))
         if not theirs:
             return {}
         everything = [entry for offered in self._offered.values() for entry in offered]
-        packages = [entry.dist for entry in everything if entry.dist and _top(entry.module) in map(_top, theirs)]
+        packages = [entry.dist for entry in everything if entry.dist and _top(_leads_to(entry)) in map(_top, theirs)]
         fixed = sorted({_said(package) for package in packages if not _editable(package)})
         return {"third_party": {"distributions": fixed, "source": _source(type(thing), theirs)}}
 
@@ -165,6 +166,16 @@ class Registry(Generic[T]):
 def _top(module: str) -> str:
     """`a` of `a.b.c`."""
     return module.partition(".")[0]
+
+
+def _module(name: str) -> str:
+    """A module by its name in the process that was started: a worker knows the script as `__mp_main__`."""
+    return "__main__" if name == "__mp_main__" else name
+
+
+def _leads_to(entry: EntryPoint) -> str:
+    """The module that an entry point names, well formed or not."""
+    return entry.value.partition(":")[0].strip()
 
 
 def _said(package: Distribution | None) -> str:

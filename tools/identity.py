@@ -66,7 +66,8 @@ def components() -> dict[str, tuple[str, int]]:
 
     things: dict[str, Any] = {f"system {name}": systems.get(name) for name in systems.names()}
     things |= {f"metric {name}": metrics.get(name) for name in metrics.names()}
-    entries = {name: (type(thing).__module__, int(thing.version)) for name, thing in things.items()}
+    ours = {name: thing for name, thing in things.items() if type(thing).__module__.startswith("flashbench.")}
+    entries = {name: (type(thing).__module__, int(thing.version)) for name, thing in ours.items()}
     entries["recipes"] = ("flashbench.laptop.recipes", settings.VERSION)
     entries["material"] = ("flashbench.data.material", material.VERSION)
     entries["noise"] = ("flashbench.systems.inputs", NOISE_RECIPE)

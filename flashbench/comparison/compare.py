@@ -150,6 +150,7 @@ def judge(
     others = [label for label in runs if label != baseline]
     if not others:
         raise UsageError("a comparison needs two runs, and one is given", fix="name at least two")
+    metrics = None if metrics is None else list(metrics)
     named = None if metrics is None else [metric if isinstance(metric, str) else metric.name for metric in metrics]
     own = {metric.name: metric for metric in metrics or () if not isinstance(metric, str)}
     names, notes = _metrics(runs, baseline, named)
@@ -259,7 +260,9 @@ def _same_meaning(first: ScoredRun, second: ScoredRun, names: Sequence[str], lab
 
 def _meaning(record: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
     about = {name: record["metrics"].get(name, {}) for name in names}
-    parts = {name: {key: entry.get(key) for key in ("identity", "assets")} for name, entry in about.items()}
+    parts = {
+        name: {key: entry.get(key) for key in ("identity", "assets", "third_party")} for name, entry in about.items()
+    }
     return {"settings": record["settings"], "numerics": record.get("numerics"), **parts}
 
 

@@ -154,7 +154,7 @@ class Pass:
     def __init__(self, metrics: Sequence[Metric], about: About, failures: dict[str, str] | None = None) -> None:
         self._metrics, self._failures = metrics, failures
         self._sources = list(dict.fromkeys(metric.source for metric in metrics))
-        self._streams = [source.stream(about) for source in self._sources]
+        self._about, self._streams = about, dict[int, Stream]()
         self._ended: dict[int, Measurement] = {}
         self._failing: set[int] = set()
         self._send(None)  # to the first yield
@@ -174,11 +174,13 @@ class Pass:
         return [self._derived(metric, self._ended[place]) for metric, place in zip(self._metrics, places, strict=True)]
 
     def _send(self, pair: Pair | None) -> None:
-        for number, stream in enumerate(self._streams):
+        for number, source in enumerate(self._sources):
             if number in self._ended:
                 continue
             try:
-                stream.send(pair)
+                if number not in self._streams:
+                    self._streams[number] = source.stream(self._about)
+                self._streams[number].send(pair)
             except StopIteration as end:
                 self._ended[number] = end.value
             except FlashBenchError:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from flashbench import keys, metrics
@@ -56,7 +56,7 @@ class Scored:
     metric: Metric
     measurement: Measurement
     key: str = ""
-    """Of the score; empty for what was not asked."""
+    """Of the score; empty for what was not asked, and for an answer that is not `lasting`."""
     failed: bool = False
     """Whether the metric raised an error, so that its answer is not kept."""
 
@@ -87,11 +87,13 @@ class Answers:
         """Take what a pass gave for the metrics that were `absent`, in their order, and keep what is `lasting`."""
         self.digests = digests
         for metric, measurement in zip(self.absent, measurements, strict=True):
-            key = score_key(metric, clip=digests.clip, reference=digests.reference, prompt=self.question.prompt)
-            scored = Scored(metric=metric, measurement=measurement, key=key, failed=metric.name in failures)
+            scored = Scored(metric=metric, measurement=measurement, failed=metric.name in failures)
+            if lasting(scored):
+                key = score_key(metric, clip=digests.clip, reference=digests.reference, prompt=self.question.prompt)
+                scored = replace(scored, key=key)
+                if self._store is not None:
+                    self._store.put_score(key, measurement, {"metric": metric.name, "clip": digests.clip})
             self._scored[metric.name] = scored
-            if self._store is not None and lasting(scored):
-                self._store.put_score(key, measurement, {"metric": metric.name, "clip": digests.clip})
 
     def all(self) -> list[Scored]:
         """Every metric's answer, in their order."""
@@ -99,16 +101,31 @@ class Answers:
 
 
 def known(question: Question, store: Store | None) -> dict[str, Scored]:
-    """Metric → its answer, of those that need no pass: what is not asked, and what the store has."""
-    answers, digests = {}, question.digests
+    """Metric → its answer, of those that need no pass: what the store has, and what is not asked.
+
+    A score that was kept holds on a machine that cannot measure it now: its key names all that it was made with.
+    """
+    answers = {}
     for metric in question.metrics:
-        if reason := question.reason(metric):
+        if (kept := _kept(metric, question, store)) is not None:
+            answers[metric.name] = kept
+        elif reason := question.reason(metric):
             answers[metric.name] = Scored(metric=metric, measurement=Measurement.missing(reason))
-        elif store is not None and digests is not None and not question.fresh:
-            key = score_key(metric, clip=digests.clip, reference=digests.reference, prompt=question.prompt)
-            if (kept := store.score(key)) is not None:
-                answers[metric.name] = Scored(metric=metric, measurement=kept, key=key)
     return answers
+
+
+def _kept(metric: Metric, question: Question, store: Store | None) -> Scored | None:
+    """A metric's answer in the store; None without one, or where it is to be measured again."""
+    digests = question.digests
+    if store is None or digests is None or question.fresh or (metric.scope == "pair" and question.unpaired):
+        return None
+    if metric.assets and not set(metric.assets) <= set(registry.current().names()):
+        return None  # of another registry: no key can be made here
+    key = score_key(metric, clip=digests.clip, reference=digests.reference, prompt=question.prompt)
+    if (measurement := store.score(key)) is None:
+        return None
+    scored = Scored(metric=metric, measurement=measurement, key=key)
+    return scored if lasting(scored) else None
 
 
 def lasting(scored: Scored) -> bool:

@@ -23,7 +23,7 @@ from flashbench.metrics.device import CPU, on
 from flashbench.progress import Progress
 from flashbench.progress import Task as Bar
 from flashbench.scores import table
-from flashbench.scores.measure import NO_REFERENCE, Scored
+from flashbench.scores.measure import NO_REFERENCE, Scored, lasting
 from flashbench.store import Store
 from flashbench.types import Measurement
 from flashbench.videos import find
@@ -108,11 +108,9 @@ def score_videos(
     kept = Store(Path(store) if store is not None else None)
     if out is not None:
         _writable(Path(out), asked, label, chosen)
-    if workers > 1:
-        _ahead(chosen, beside, asked, kept, workers)
-        asked = replace(asked, fresh=False)  # done by the others
+    done_by_others = _ahead(chosen, beside, asked, kept, workers) if workers > 1 else frozenset()
     with nullcontext() if asked.device == CPU else on(asked.device):
-        rows, about = _measured(label, chosen, beside, asked, kept)
+        rows, about = _measured(label, chosen, beside, asked, kept, done_by_others)
     remarks += _same(about)
     done = Run(label=label, wanted=asked, videos=chosen, table=table.table(rows), about=about, remarks=remarks)
     if out is not None:
@@ -141,15 +139,21 @@ def _writable(out: Path, asked: Wanted, label: str, videos: Sequence[Video]) -> 
 
 
 def _measured(
-    label: str, videos: Sequence[Video], beside: Mapping[str, Path], asked: Wanted, store: Store
+    label: str,
+    videos: Sequence[Video],
+    beside: Mapping[str, Path],
+    asked: Wanted,
+    store: Store,
+    done_by_others: frozenset[str],
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Rows, and what is known of each video."""
+    """Rows, and what is known of each video; of those `done_by_others` everything is in the store, fresh or not."""
     opened: dict[str, Opened | Unreadable] = {}
     rows, about = list[dict[str, Any]](), list[dict[str, Any]]()
     with Progress() as progress:
         looking = progress.add("looking at videos", len(videos), "videos")
         for number, video in enumerate(videos, 1):
-            opened[video.case] = _open(video.path, asked, store, video.case)
+            mine = replace(asked, fresh=False) if video.case in done_by_others else asked
+            opened[video.case] = _open(video.path, mine, store, video.case)
             looking.update(number, video.case)
         whole = [file for file in opened.values() if isinstance(file, Opened)]
         bar = progress.add("scoring", sum(file.total for file in whole), "frames")
@@ -248,19 +252,22 @@ def _same(about: Sequence[Mapping[str, Any]]) -> list[str]:
     return [f"{len(again)} of {len(about)} videos are the same clip as another ({which}): intervals are too narrow"]
 
 
-def _ahead(videos: Sequence[Video], beside: Mapping[str, Path], asked: Wanted, store: Store, workers: int) -> None:
-    """Score in several processes; what they could not is tried again, and told, by this one."""
-    tasks = [
-        Task(
+def _ahead(
+    videos: Sequence[Video], beside: Mapping[str, Path], asked: Wanted, store: Store, workers: int
+) -> frozenset[str]:
+    """Score in several processes; returns the cases that they did whole. This one tries the others again, and tells."""
+    tasks = {
+        video.case: Task(
             key=keys.key("videos", path=str(video.path.absolute()), prompt=video.prompt, protocol=asked.hash),
             label=video.case,
             function="flashbench.videos.score:work",
             arguments={"asked": asked, "reference": beside.get(video.case), "video": video},
         )
         for video in videos
-    ]
+    }
     with LocalEngine(workers=workers, threads=_threads(asked)) as engine:
-        engine.run(tasks, store=store, title="scoring", unit="videos")
+        done = engine.run(list(tasks.values()), store=store, title="scoring", unit="videos")
+    return frozenset(case for case, task in tasks.items() if done[task.key]["whole"])
 
 
 def _threads(asked: Wanted) -> int:
@@ -277,5 +284,5 @@ def work(
 ) -> Mapping[str, Any]:
     """Task: score one video into the store; a video that cannot be read is left to the process that asked."""
     with on(asked.device):
-        _one(_open(video.path, asked, store), reference, video, asked, store)
-    return {}
+        result, reason = _one(_open(video.path, asked, store), reference, video, asked, store)
+    return {"whole": result is not None and not reason and all(map(lasting, result.answers))}

@@ -66,7 +66,10 @@ class Wanted:
     @property
     def hash(self) -> str:
         """The protocol's hash: metrics by their identity, weights, frames, size."""
-        about = {name: {**entry, "obstacle": ""} for name, entry in self.about_metrics().items()}
+        about = {
+            name: {**{field: value for field, value in entry.items() if field != "third_party"}, "obstacle": ""}
+            for name, entry in self.about_metrics().items()
+        }
         return keys.key("adhoc", metrics=about, **self.settings)
 
 

@@ -141,3 +141,58 @@ def test_metrics_travel_to_workers_as_objects(tmp_path: Path) -> None:
     records = [json.loads(path.read_text()) for path in (tmp_path / "apart").rglob("*.json")]
     assert sum("metric" in record.get("body", record) for record in records) >= 1
     assert np.isfinite(both["value"]).sum() >= 1
+
+
+def test_what_the_store_has_holds_on_a_machine_that_cannot_measure_it(tmp_path: Path) -> None:
+    store, clip = Store(), Clip(made.frames(), 8)
+    metric, digests = Flaky(first="works"), Digests(clip.digest, None)
+    answers = Answers(Question(metrics=[metric], digests=digests), store)
+    answers.add([Measurement(value=3.0)], digests, {})
+    (scored,) = Answers(
+        Question(metrics=[metric], digests=digests, unavailable={"flaky": "weights not present"}), store
+    ).all()
+    assert scored.measurement.value == 3.0 and scored.key
+    wrong = Flaky(first="missing", name="flickering")
+    store.put_score(answers.all()[0].key, Measurement.missing("the network was away"), {})
+    assert Answers(Question(metrics=[wrong], digests=digests), store).absent == [wrong], "kept by mistake once"
+
+
+class Eager(Flaky):
+    """Raises before it has seen a frame."""
+
+    def stream(self, about: About) -> Stream:
+        raise LookupError("no table")
+
+
+def test_a_metric_that_raises_at_once_is_a_row_too(tmp_path: Path) -> None:
+    row = through_videos(tmp_path)(Eager())
+    assert row["reason"] == "failed: LookupError: no table" and row["key"] == ""
+
+
+def test_fresh_in_workers_does_not_fall_back_on_an_older_answer(tmp_path: Path) -> None:
+    from flashbench.videos.score import score_videos
+
+    video, good = made.lossless(tmp_path / "clip.mkv", made.frames()), metrics.get("laplacian_variance")
+    before = score_videos(video, [good]).table
+    for workers in (1, 2):
+        after = score_videos(video, [good], fresh=True, workers=workers).table
+        assert after["value"].equals(before["value"])
+    failing = Eager(name="eager")
+    key = Flaky(name="eager")
+    Answers(Question(metrics=[key], digests=Digests(before["clip"][0], None)), Store()).add(
+        [Measurement(value=2.0)], Digests(before["clip"][0], None), {}
+    )
+    found = score_videos(video, [failing], fresh=True, workers=2)
+    assert found.unreadable and math.isnan(found.table["value"][0])
+
+
+def test_a_metric_that_cannot_travel_says_what_to_do(tmp_path: Path) -> None:
+    from flashbench.errors import UsageError
+    from flashbench.videos.score import score_videos
+
+    class Local(Flaky):
+        pass
+
+    video = made.lossless(tmp_path / "clip.mkv", made.frames())
+    with pytest.raises(UsageError, match="cannot be sent to a worker process"):
+        score_videos(video, [Local()], workers=2)
