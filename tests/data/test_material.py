@@ -245,10 +245,10 @@ def test_a_large_video_is_kept_small(shelf: Shelf, tmp_path: Path) -> None:
 
 def test_what_cannot_be_decoded_is_an_invalid_error(shelf: Shelf, tmp_path: Path) -> None:
     film_bytes = lossless_video(np.zeros((10, 64, 64, 3), np.uint8), tmp_path / "film.mkv")
-    shelf.put("image", b"no image", ".png")
+    shelf.put("image", b"not an image", ".png")
     shelf.put("video", b"no video", ".mkv", kind="video", frames=[0, 9])
     shelf.put("short", film_bytes, ".mkv", kind="video", frames=[5, 11])
-    for name, words in (("image", "no image"), ("video", "cannot be decoded"), ("short", "no frames 5 to 11")):
+    for name, words in (("image", "not an image"), ("video", "cannot be decoded"), ("short", "no frames 5 to 11")):
         with pytest.raises(InvalidError, match=words):
             material.case_clip(name, 0, 3, 32, 32)
 
