@@ -56,7 +56,8 @@ def lines() -> list[Line]:
 def rescored(manifest: list[Line], folder: Path) -> Path:
     """Results of a manifest's clips, scored by the real metrics."""
     with LocalEngine(workers=0) as engine:
-        return keep(score(options().protocol("nfe"), manifest, store=Store(), engine=engine), folder)
+        table, _ = score(options().protocol("nfe"), manifest, store=Store(), engine=engine)
+        return keep(table, folder)
 
 
 def remade(**settings: int) -> Callable[[Line], Clip]:
