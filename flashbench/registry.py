@@ -94,12 +94,11 @@ class Registry(Generic[T]):
             UsageError: nothing has that name, two packages offer it, or the one that does leads to no such thing.
         """
         self._discover()
-        offered = self._offered.get(name, ())
-        places = [f"{entry.value} ({_said(entry.dist)})" for entry in offered]
         if name in self._ours:
             return self._ours[name].thing  # a package that takes a name which we gave later must not stop its users
-        if len(places) > 1:
-            raise self._twice(name, *places)
+        offered = self._offered.get(name, ())
+        if len(offered) > 1:
+            raise self._twice(name, *(f"{entry.value} ({_said(entry.dist)})" for entry in offered))
         prefix, colon, _ = name.partition(":")
         if colon and prefix in self._families:
             return self._families[prefix][1](name)
@@ -114,6 +113,8 @@ class Registry(Generic[T]):
         these import; and the distribution's name and version, where it is installed as a package and not as a folder to
         be edited. What a script imports from beside it is not followed.
         """
+        if thing.name in self._ours and _top(type(thing).__module__) == _top(__name__):
+            return {}  # of ours no more is asked, for every score's key does
         entries = () if thing.name in self._ours else self._offered.get(thing.name, ())
         classes = {_module(kind.__module__) for kind in type(thing).__mro__}
         modules = {*classes, *(_leads_to(entry) for entry in entries)}

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from flashbench.metrics.base import FrameMetric, Metric, Pair, PairMetric, SetMetric
 from flashbench.metrics.registry import GROUP, families, get, names, third_party
-from flashbench.vbench.long import PREFIXES
 
 __all__ = [
     "GROUP",
-    "PREFIXES",
     "FrameMetric",
     "Metric",
     "Pair",

@@ -20,8 +20,6 @@ from flashbench.store import Store
 from flashbench.systems.base import Request, counted_evaluations
 from flashbench.types import Clip
 
-# --- training ---------------------------------------------------------------------------------------------------
-
 
 @dataclass(frozen=True)
 class PlannedClip:

@@ -14,8 +14,8 @@ from flashbench.engine import Engine, LocalEngine
 from flashbench.errors import InvalidError, UsageError, did_you_mean, on_disk
 from flashbench.protocol.compose import trials
 from flashbench.protocol.types import Protocol
-from flashbench.run import files, generate
-from flashbench.run.files import read_manifest, write
+from flashbench.run.files import manifest, read_manifest, write
+from flashbench.run.generate import generate
 from flashbench.run.inputs import ensure_assets
 from flashbench.run.options import Options, results_folder
 from flashbench.run.render import write_tables
@@ -70,13 +70,13 @@ def run_protocols(names: Sequence[str], phases: Sequence[Phase] = PHASES, option
 
 def _generate(protocol: Protocol, store: Store, options: Options, engine: Engine) -> None:
     wanted = trials(protocol, replicas=options.replicas)
-    lines = generate.generate(protocol, wanted, store=store, engine=engine)
-    write(options.root / protocol.name / "clips.jsonl", files.manifest(lines))
+    lines = generate(protocol, wanted, store=store, engine=engine)
+    write(options.root / protocol.name / "clips.jsonl", manifest(lines))
 
 
 def _score(protocol: Protocol, store: Store, options: Options, engine: Engine) -> list[str]:
-    manifest = read_manifest(options.root / protocol.name / "clips.jsonl")
-    table, failed = score(protocol, manifest, store=store, engine=engine, fresh=options.fresh)
-    content = to_parquet(table, protocol.hash, numerics(protocol, manifest))
+    lines = read_manifest(options.root / protocol.name / "clips.jsonl")
+    table, failed = score(protocol, lines, store=store, engine=engine, fresh=options.fresh)
+    content = to_parquet(table, protocol.hash, numerics(protocol, lines))
     write(options.root / protocol.name / "scores.parquet", content)
     return failed

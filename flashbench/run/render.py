@@ -8,15 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from flashbench.progress import say
 from flashbench.protocol.types import Protocol
-from flashbench.run.files import read_manifest
+from flashbench.run.files import read_manifest, write
+from flashbench.run.options import Options
 from flashbench.scores.table import read_scores
 from flashbench.store import Store
 from flashbench.types import Case
 
 if TYPE_CHECKING:
     import pandas as pd
-from flashbench.run.files import write
-from flashbench.run.options import Options
 
 SHEET_CASES, SHEET_PROMPTS = 4, 12
 """Cases on a contact sheet; more where they are prompts, whose clips are small and have no reference beside them."""

@@ -61,7 +61,8 @@ def score(
     Without a clip: NaN with the line's reason. A metric that fails on a clip is NaN with its error, and is measured
     again the next time, as everything is with `fresh`.
     """
-    questions = _questions(protocol, manifest, fresh=fresh)
+    wished = asked(protocol)
+    questions = _questions(protocol, manifest, wished, fresh=fresh)
     tasks = dict[str, Task]()
     for line, question in zip(manifest, questions, strict=True):
         answers = known(question, store)
@@ -77,7 +78,7 @@ def score(
         done = engine.run(list(tasks.values()), store=store, title=f"{protocol.name}: scores", unit="clips")
         records = {clip: done[task.key] for clip, task in tasks.items()}
     frames = {case.id: part.geometry.frames for part in protocol.parts for case in part.cases}
-    rows, failed, wished = list[dict[str, Any]](), list[str](), asked(protocol)
+    rows, failed = list[dict[str, Any]](), list[str]()
     for line, question in zip(manifest, questions, strict=True):
         record = records.get(line["key"], {"reasons": {}, "failed": ()})
         where, reasons = f"{line['row']} · {line['case']}", record["reasons"]
@@ -89,12 +90,18 @@ def score(
     return table(rows).sort_values(ORDER, kind="stable", ignore_index=True), failed
 
 
-def _questions(protocol: Protocol, manifest: Sequence[Mapping[str, Any]], *, fresh: bool) -> list[Question]:
+def _questions(
+    protocol: Protocol,
+    manifest: Sequence[Mapping[str, Any]],
+    wished: Mapping[str, Sequence[Metric]],
+    *,
+    fresh: bool,
+) -> list[Question]:
     """What is asked of each line's clip: nothing of what the manifest itself says, nothing where no clip was made."""
     unavailable = {
         metric.name: why for part in protocol.parts for metric in part.metrics if (why := metric.unavailable)
     }
-    wished, questions = asked(protocol), []
+    questions = []
     for line in manifest:
         if line["case"] not in wished:
             fix = "run `flashbench run PROTOCOL --phase generate` with the same options"
