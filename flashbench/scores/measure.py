@@ -43,6 +43,9 @@ class Question:
     """Metric → why it is not asked: it cannot run on this machine, or the clip has no numbers."""
     fresh: bool = False
     """Measure again what the store has."""
+    recall: bool = True
+    """Look up the kept scores of `unavailable` metrics, too. Their keys name torch's threads, and importing torch takes
+    longer than a second `flashbench score`: a stranger without weights has none of them."""
 
     def reason(self, metric: Metric) -> str:
         """Why `metric` is not asked; empty if it is."""
@@ -118,6 +121,8 @@ def _kept(metric: Metric, question: Question, store: Store | None) -> Scored | N
     """A metric's answer in the store; None without one, or where it is to be measured again."""
     digests = question.digests
     if store is None or digests is None or question.fresh or (metric.scope == "pair" and question.unpaired):
+        return None
+    if not question.recall and metric.name in question.unavailable:
         return None
     if metric.assets and not set(metric.assets) <= set(registry.current().names()):
         return None  # of another registry: no key can be made here

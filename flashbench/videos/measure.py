@@ -144,6 +144,7 @@ def measure_file(
         unpaired=unpaired if paired is None else "",
         unavailable=wanted.unavailable,
         fresh=wanted.fresh,
+        recall=False,
     )
 
     answers = Answers(question, store)

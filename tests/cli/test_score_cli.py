@@ -172,6 +172,17 @@ def test_learned_metrics_from_end_to_end(shelf: Shelf, tmp_path: Path, monkeypat
     video_quality._network.cache_clear()
 
 
+def test_without_weights_nothing_imports_torch(tmp_path: Path) -> None:
+    """Its import takes longer than the rest of a second run."""
+    path = made.write(tmp_path / "a.mp4", made.frames(3, 96, 96))
+    program = "import sys\nfrom flashbench.cli.program import app\ntry: app(sys.argv[1:])\nexcept SystemExit: pass\n"
+    program += "print(*sorted({'torch', 'scipy'} & set(sys.modules)))"
+    for _ in range(2):
+        command = [sys.executable, "-c", program, "score", path, "-m", "niqe,musiq"]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert "not present" in done.stdout and done.stdout.splitlines()[-1] == "scipy", done.stdout + done.stderr
+
+
 @pytest.mark.slow
 @pytest.mark.isolated
 def test_a_second_run_takes_under_a_tenth(tmp_path: Path) -> None:
@@ -188,7 +199,7 @@ def test_a_second_run_takes_under_a_tenth(tmp_path: Path) -> None:
 
 PEAK = """
 import re, sys
-from flashbench.cli import app
+from flashbench.cli.program import app
 try:
     app(["score", *sys.argv[1:]])
 except SystemExit as end:

@@ -152,6 +152,9 @@ def test_what_the_store_has_holds_on_a_machine_that_cannot_measure_it(tmp_path: 
         Question(metrics=[metric], digests=digests, unavailable={"flaky": "weights not present"}), store
     ).all()
     assert scored.measurement.value == 3.0 and scored.key
+    quick = Question(metrics=[metric], digests=digests, unavailable={"flaky": "weights not present"}, recall=False)
+    (scored,) = Answers(quick, store).all()
+    assert scored.measurement.reason == "weights not present" and not scored.key
     wrong = Flaky(first="missing", name="flickering")
     store.put_score(answers.all()[0].key, Measurement.missing("the network was away"), {})
     assert Answers(Question(metrics=[wrong], digests=digests), store).absent == [wrong], "kept by mistake once"

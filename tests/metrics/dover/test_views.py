@@ -302,8 +302,8 @@ def test_the_spread_is_the_deviation_over_repeats() -> None:
 STREAM = """
 import sys, torch, numpy as np
 from safetensors.torch import load_file
-from flashbench.metrics import dover, dover_scores
-model = dover.load(load_file(sys.argv[1]))
+from flashbench.metrics.dover import network, scores
+model = network.load(load_file(sys.argv[1]))
 
 def resident(peak):  # not getrusage's maximum, which a child inherits from the process that started it
     with open("/proc/self/status") as status:
@@ -312,7 +312,7 @@ def resident(peak):  # not getrusage's maximum, which a child inherits from the 
 before = resident("VmRSS")
 draw = np.random.default_rng(0)
 frames = (draw.integers(0, 256, (1080, 1920, 3), dtype=np.uint8) for _ in range(49))
-raw = dover_scores.score(model, frames, torch.Generator().manual_seed(0), antialias=True, count=49, repeats=2)
+raw = scores.score(model, frames, torch.Generator().manual_seed(0), antialias=True, count=49, repeats=2)
 assert np.isfinite(raw.technical).all() and np.isfinite(raw.aesthetic).all()
 print(resident("VmHWM") - before)
 """
