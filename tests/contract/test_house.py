@@ -24,7 +24,8 @@ ORDER = """
 types version
 errors
 paths progress
-keys video
+keys decoding
+video
 assets registry store vbench cascade
 engine data
 metrics
