@@ -45,7 +45,9 @@ class Task:
     def __init__(self, owner: Progress, name: str, total: int | None, unit: str, done: int, now: float) -> None:
         self._owner = owner
         self._history: deque[tuple[float, int]] = deque([(now, done)], maxlen=WINDOW)
-        self.name, self.total, self.unit = name, total, unit
+        self.name, self.unit = name, unit
+        self.total = total
+        """May be set anew where the work turns out to be more or less; the next update shows it."""
         self.done, self.text = done, ""
         self.began = self.shown = now
         """When it was added, and when a plain line of it was last printed (the clock's seconds)."""
@@ -171,7 +173,7 @@ class Progress:
     def _show(self, task: Task, now: float, note: str = "") -> None:
         numbers = "  ".join(filter(None, [task.numbers(now), note]))
         if self._bars is not None and task.bar is not None:
-            self._bars.update(task.bar, completed=task.done, numbers=numbers)
+            self._bars.update(task.bar, completed=task.done, total=task.total, numbers=numbers)
         else:
             task.shown = now
             print(f"{task.name}  {numbers}", file=self._stream, flush=True)

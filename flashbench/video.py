@@ -1,4 +1,4 @@
-"""Clips to files and back: lossless FFV1 for what we make, and a plain reader for anybody's video.
+"""Clips to files and back: lossless FFV1 for what we make, and anybody's video as a clip in memory.
 
 FFV1 in Matroska with pixel format bgr0 (RGB matrix, full range) returns every byte; yuv444p is off by up to 2
 levels, and the encoder refuses gbrp and rgb24.
@@ -11,9 +11,11 @@ from pathlib import Path
 
 import av
 import numpy as np
-from av.error import FFmpegError
 from av.video.reformatter import ColorRange
 
+from flashbench.decoding.container import Unreadable
+from flashbench.decoding.frames import pictures
+from flashbench.decoding.source import probe
 from flashbench.errors import InvalidError
 from flashbench.types import Clip
 
@@ -43,20 +45,13 @@ def write_lossless(path: Path, clip: Clip) -> None:
 
 
 def read(path: Path, *, fps: Fraction | None = None) -> Clip:
-    """Decode a whole video to RGB; `fps` overrides the container's (average) rate.
+    """Decode a whole video to RGB by the rules of `flashbench.decoding`; `fps` overrides the container's (average) rate.
 
     Raises:
-        InvalidError: the file is missing, is no video, is cut short or holds no frame.
+        InvalidError: the file is missing, is no video, is cut short or damaged, or holds no frame.
     """
     try:
-        with av.open(str(path)) as container:
-            if not container.streams.video:
-                raise InvalidError(f"{path.name} holds no video stream", fix="give a video file")
-            stream = container.streams.video[0]
-            rate = fps or stream.average_rate or stream.guessed_rate or Fraction(8)
-            frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(stream)]
-    except (FFmpegError, OSError) as error:
-        raise InvalidError(f"{path} cannot be decoded: {error}", fix="check that the file is a whole video") from error
-    if not frames:
-        raise InvalidError(f"{path} holds no frame", fix="check that the file is a whole video")
-    return Clip(np.stack(frames), Fraction(rate))
+        frames = [picture.frame for picture in pictures(path)]
+        return Clip(np.stack(frames), fps or probe(path)[0].fps)
+    except Unreadable as error:
+        raise InvalidError(f"{path} {error.what}", fix=error.fix) from error

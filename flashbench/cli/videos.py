@@ -50,6 +50,9 @@ def score(
     ] = None,
     frames: Annotated[str, typer.Option("--frames", help="all, or N evenly spaced ones.")] = "all",
     size: Annotated[str, typer.Option("--size", help="native, or HEIGHTxWIDTH.")] = "native",
+    fps: Annotated[
+        str | None, typer.Option("--fps", help="Take the pictures nearest in time at N a second; all by default.")
+    ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Folder for scores.parquet, scores.csv, scores.md, run.json.")
     ] = None,
@@ -68,8 +71,8 @@ def score(
 
     names = _names(metrics)
     done = score_videos(
-        videos, names, prompts, reference=reference, frames=frames, size=size, out=out, device=device, workers=workers,
-        fresh=fresh,
+        videos, names, prompts, reference=reference, frames=frames, size=size, fps=fps, out=out, device=device,
+        workers=workers, fresh=fresh,
     )  # fmt: skip
     show(blocks(done, every_video=out is None and len(done.videos) <= 5))
     if out is not None:
@@ -95,6 +98,7 @@ def compare(
     reference: Annotated[Path | None, typer.Option("--reference", help="As in score.")] = None,
     frames: Annotated[str, typer.Option("--frames", help="As in score.")] = "all",
     size: Annotated[str, typer.Option("--size", help="As in score.")] = "native",
+    fps: Annotated[str | None, typer.Option("--fps", help="As in score.")] = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Folder for compare.md, compare.tex, compare.csv.")
     ] = None,
@@ -110,7 +114,7 @@ def compare(
     names = _names(metrics)
     comparison = comparing.compare_runs(
         [("", text) for text in runs], baseline=baseline, margin=comparing.parse_margins(margin or ()), metrics=names,
-        pairs=pairs, prompts=prompts, reference=reference, frames=frames, size=size,
+        pairs=pairs, prompts=prompts, reference=reference, frames=frames, size=size, fps=fps,
     )  # fmt: skip
     show(blocks(comparison))
     if out is not None:

@@ -18,7 +18,7 @@ from flashbench.videos.find import SUFFIXES
 
 EVERY = "*"
 """In a mapping of margins: all metrics that it does not name."""
-_SCORING: Mapping[str, Any] = {"prompts": None, "reference": None, "frames": "all", "size": "native"}
+_SCORING: Mapping[str, Any] = {"prompts": None, "reference": None, "frames": "all", "size": "native", "fps": None}
 """Options of scoring and their defaults: for sources that are videos."""
 
 

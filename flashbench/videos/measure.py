@@ -6,19 +6,23 @@ digest, which only decoding tells; so what a file decodes to is kept under the f
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from flashbench import keys
+from flashbench.decoding.container import Unreadable
+from flashbench.decoding.source import Source, Times, times_of
 from flashbench.metrics.base import About, Metric, Pair, Pass
 from flashbench.progress import Task
 from flashbench.scores.measure import NO_REFERENCE, Answers, Digests, Question, Scored
 from flashbench.store import Store
 from flashbench.types import Frames, Measurement, clip_hash
 from flashbench.videos import read
-from flashbench.videos.read import Unreadable
 from flashbench.videos.settings import Wanted
 
 
@@ -41,31 +45,66 @@ class Opened:
         known = store.facts(self.key)
         self.digest: str | None = known["digest"] if known else None
         """Of the clip that metrics see, if it was decoded before."""
-        self.source = read.Source.from_json(known["source"]) if known else read.probe(path)
-        self.total: int = known["frames"] if known else self.source.frames
-        """Frames of the file: what the container says until it was decoded."""
+        self._times: Times | None = None
+        if known:
+            self.source = Source.from_json(known["source"])
+            self.length, self.fps = int(known["frames"]), Fraction(known["fps"])
+        else:
+            self.source, self._times = read.probe(path)
+            self._count()
+
+    length: int
+    """Frames that metrics see."""
+    fps: Fraction
+    """Their rate."""
 
     def unchanged(self) -> bool:
         """Whether the file is still the one that was hashed, as far as its size and times tell."""
         return read.stamp(self.path) == self._stamp
 
+    def settle(self, passed: Passing) -> bool:
+        """Take what decoding showed in place of what the container said; returns whether that had been right."""
+        before = (self.source.frames, list(self.taken()))
+        facts = {"frames": passed.decoded, "repeated": passed.repeated, "transparent": passed.transparent}
+        self.source = replace(self.source, **facts)
+        self._times = times_of(passed.shown, self.source.fps)
+        self._count()
+        return before == (self.source.frames, list(self.taken()))
+
     def keep(self, passed: Passing, store: Store) -> None:
         """Keep what it decodes to."""
-        store.put_facts(self.key, {"digest": passed.digest, "frames": passed.decoded, "source": self.source.to_json()})
+        facts = {"digest": passed.digest, "frames": self.length, "fps": str(self.fps), "source": self.source.to_json()}
+        store.put_facts(self.key, facts)
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """Frames, height, width that metrics see."""
-        chosen = read.chosen(self.total, self.wanted.frames)
-        return (
-            self.total if chosen is None else len(chosen),
-            *(self.wanted.size or (self.source.height, self.source.width)),
-        )
+        return self.length, *(self.wanted.size or (self.source.height, self.source.width))
 
-    @property
-    def fps(self) -> Fraction:
-        """Rate of the frames that metrics see."""
-        return self.source.fps * self.shape[0] / self.total if self.total else self.source.fps
+    def resampled(self) -> Sequence[int]:
+        """Numbers of the pictures that are there to choose from: all, or at `--fps` those nearest in time."""
+        if self.wanted.fps is None:
+            return range(self.source.frames)
+        if self._times is None:
+            self._times = read.probe(self.path)[1]
+        return self._times.nearest(self.wanted.fps)
+
+    def taken(self) -> Sequence[int]:
+        """Numbers of the pictures that metrics see, in order; one that stays longer than a frame comes again."""
+        return read.chosen(self.resampled(), self.wanted.frames)
+
+    def _count(self) -> None:
+        there, taken = len(self.resampled()), len(self.taken())
+        self.length, self.fps = taken, self.wanted.fps or self.source.fps
+        if there and taken < there:
+            self.fps = self.fps * taken / there
+
+    def too_slow(self) -> str:
+        """Why metrics over time are not asked at `--fps`: pictures would repeat; empty if they are."""
+        if self.wanted.fps is None or self.wanted.fps <= self.source.lowest_fps:
+            return ""
+        shown, asked = f"{float(self.source.lowest_fps):.4g}", f"{float(self.wanted.fps):.4g}"
+        return f"--fps {asked} is above the {shown} pictures a second that it has: they would repeat"
 
     def passing(self) -> Passing:
         """A pass over its frames."""
@@ -78,21 +117,43 @@ class Passing:
     def __init__(self, opened: Opened) -> None:
         self._opened = opened
         self._hash = clip_hash(opened.shape, opened.fps)
-        self.decoded = 0
+        self.shown: list[tuple[Fraction | None, Fraction]] = []
+        """(start, duration) in seconds of every picture of the file."""
+        self.repeated = 0
+        """Pictures that are the one before, byte for byte."""
+        self.transparent = False
 
     def __iter__(self) -> Iterator[Frames]:
-        chosen = read.chosen(self._opened.total, self._opened.wanted.frames)
-        for number, frame in enumerate(read.frames(self._opened.path)):
-            self.decoded += 1
-            if chosen is None or number in chosen:
-                seen = read.resized(frame, self._opened.wanted.size)
+        taken = iter(self._opened.taken())
+        due = next(taken, None)
+        before = None
+        for number, picture in enumerate(read.pictures(self._opened.path)):
+            self.shown.append((picture.start, picture.duration))
+            self.repeated += before is not None and _equal(before, picture.frame)
+            self.transparent |= picture.transparent
+            before = picture.frame
+            if due != number:
+                continue
+            seen = read.resized(picture.frame, self._opened.wanted.size)
+            while due == number:
                 self._hash.update(seen.data)
                 yield seen
+                due = next(taken, None)
+
+    @property
+    def decoded(self) -> int:
+        """Pictures of the file that went by."""
+        return len(self.shown)
 
     @property
     def digest(self) -> str:
         """`Clip.digest` of what went by."""
         return self._hash.hexdigest()
+
+
+def _equal(first: Frames, second: Frames) -> bool:
+    # A few lines tell most pictures apart, thirty times faster than all.
+    return np.array_equal(first[::32], second[::32]) and np.array_equal(first, second)
 
 
 class BadReference(Unreadable):
@@ -108,6 +169,8 @@ class Measured:
     fps: Fraction
     answers: tuple[Scored, ...]
     """In the order of the metrics."""
+    reference: Mapping[str, Any] | None
+    """What the reference's file is, as JSON data; None without one."""
 
     @property
     def failed(self) -> bool:
@@ -134,15 +197,16 @@ def measure_file(
     """
     wanted = opened.wanted
     paired = reference if any(metric.scope == "pair" for metric in wanted.metrics) else None
-    if paired is not None and wanted.frames != "all" and paired.total != opened.total:
+    if paired is not None and wanted.frames != "all" and len(opened.resampled()) != len(paired.resampled()):
         # The frames chosen of each would be of other moments.
-        unpaired, paired = f"clip has {opened.total} frames, its reference {paired.total}", None
+        unpaired = f"clip has {len(opened.resampled())} frames, its reference {len(paired.resampled())}"
+        paired = None
     question = Question(
         metrics=wanted.metrics,
         digests=_known_digests(opened, paired),
         prompt=prompt,
         unpaired=unpaired if paired is None else "",
-        unavailable=wanted.unavailable,
+        unavailable={**_refused(opened, paired), **wanted.unavailable},
         fresh=wanted.fresh,
         recall=False,
     )
@@ -155,7 +219,13 @@ def measure_file(
         )
         answers.add(measurements, digests, failures)
     assert answers.digests is not None
-    return Measured(digests=answers.digests, shape=opened.shape, fps=opened.fps, answers=tuple(answers.all()))
+    return Measured(
+        digests=answers.digests,
+        shape=opened.shape,
+        fps=opened.fps,
+        answers=tuple(answers.all()),
+        reference=paired.source.to_json() if paired is not None else None,
+    )
 
 
 def _known_digests(opened: Opened, reference: Opened | None) -> Digests | None:
@@ -176,6 +246,7 @@ def _pass(
     failures: dict[str, str],
 ) -> tuple[list[Measurement], Digests]:
     """Decode a file beside its reference once for `metrics`; what they decode to is kept in the store."""
+    began = bar.done if bar is not None else 0
     while True:
         clip, other = opened.passing(), reference.passing() if reference else None
         failures.clear()
@@ -189,16 +260,26 @@ def _pass(
                 bar.advance(opened.label)
         measurements = whole.end()
         passes = [(opened, clip)] + ([(reference, other)] if reference and other else [])
-        if all(file.total == by.decoded for file, by in passes):
+        said = opened.length
+        if all([file.settle(by) for file, by in passes]):
             break
-        for file, by in passes:
-            file.total = by.decoded  # the container was wrong, and what it said is part of the digest
+        if bar is not None:  # the container was wrong, and what it said is part of the digest: once more
+            bar.total = (bar.total or 0) + opened.length - said
+            bar.update(began, opened.label)
     for file, by in passes:
         if not file.unchanged():
             changed = Unreadable if file is opened else BadReference
             raise changed("changed while it was being scored", fix="score it again when it is finished")
         file.keep(by, store)
     return measurements, Digests(clip.digest, other.digest if other else None)
+
+
+def _refused(opened: Opened, reference: Opened | None) -> Mapping[str, str]:
+    """Metric over time → why its value would tell of repeated pictures, where `--fps` asks for more than there are."""
+    reason = opened.too_slow()
+    if not reason and reference is not None and reference.too_slow():
+        reason = f"its reference: {reference.too_slow()}"
+    return {metric.name: reason for metric in opened.wanted.metrics if metric.over_time} if reason else {}
 
 
 def _pairs(clip: Passing, reference: Passing | None) -> Iterator[Pair]:

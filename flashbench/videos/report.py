@@ -122,7 +122,8 @@ def _footer(done: Run) -> str:
     unit = "prompt" if any(video.prompt for video in done.videos) else "video"
     settings: dict[str, Any] = done.wanted.settings
     text = f"Protocol `{done.wanted.protocol}`, hash `{done.wanted.hash}` · frames {settings['frames']}, "
-    text += f"size {settings['size']} · intervals: Student's t over {unit}s; set metrics: "
+    text += f"size {settings['size']}, " + (f"{settings['fps']} frames a second, " if "fps" in settings else "")
+    text = text.removesuffix(", ") + f" · intervals: Student's t over {unit}s; set metrics: "
     text += f"jackknife-t over {unit}s."
     if any(entry.get("clip") and entry["frames"] < entry["source"]["frames"] for entry in done.about):
         text += " Metrics over time compare the frames that were taken, which are not neighbours."

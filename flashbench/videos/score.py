@@ -11,11 +11,13 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
+from fractions import Fraction
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flashbench import keys
+from flashbench.decoding.container import Unreadable
 from flashbench.engine import LocalEngine, Report, Task
 from flashbench.errors import UsageError, on_disk
 from flashbench.metrics.base import Metric
@@ -26,10 +28,9 @@ from flashbench.scores import table
 from flashbench.scores.measure import NO_REFERENCE, Scored, lasting
 from flashbench.store import Store
 from flashbench.types import Measurement
-from flashbench.videos import find
+from flashbench.videos import find, remarks
 from flashbench.videos.find import Video
 from flashbench.videos.measure import BadReference, Measured, Opened, measure_file
-from flashbench.videos.read import Unreadable
 from flashbench.videos.report import write
 from flashbench.videos.result import RECORD, Run
 from flashbench.videos.settings import FRAME_QUALITY, Wanted, wanted
@@ -46,6 +47,7 @@ def score(
     reference: str | Path | None = None,
     frames: int | str = "all",
     size: str = "native",
+    fps: int | float | str | Fraction | None = None,
     out: str | Path | None = None,
     store: str | Path | None = None,
     device: str = "cpu",
@@ -61,6 +63,8 @@ def score(
         reference: folder with videos of the same names, for metrics of a pair.
         frames: `all`, or a number: the middles of as many equal parts of each video.
         size: `native`, or `HEIGHTxWIDTH` in pixels to which every frame is resized.
+        fps: frames a second: the pictures nearest in time to every 1/fps, of a reference too; all pictures if not
+            given. Nothing is interpolated; metrics over time refuse a rate above a video's own.
         out: folder for scores.parquet, scores.csv, scores.md and run.json; nothing is written if not given.
         store: folder of the store; `$FLASHBENCH_STORE` or `.flashbench/store` if not given.
         device: where trained networks run: `cpu`, `cuda` or `cuda:N`.
@@ -73,8 +77,8 @@ def score(
         InvalidError: the store or `out` cannot be written.
     """
     done = score_videos(
-        videos, metrics, prompts, reference=reference, frames=frames, size=size, out=out, store=store, device=device,
-        fresh=fresh,
+        videos, metrics, prompts, reference=reference, frames=frames, size=size, fps=fps, out=out, store=store,
+        device=device, fresh=fresh,
     )  # fmt: skip
     return done.table
 
@@ -87,6 +91,7 @@ def score_videos(
     reference: str | Path | None = None,
     frames: int | str = "all",
     size: str = "native",
+    fps: int | float | str | Fraction | None = None,
     out: str | Path | None = None,
     store: str | Path | None = None,
     device: str = "cpu",
@@ -94,25 +99,25 @@ def score_videos(
     fresh: bool = False,
 ) -> Run:
     """`score` with all that it found out. `workers`: processes that score videos at the same time."""
-    asked = wanted(metrics, frames=frames, size=size, device=device, fresh=fresh)
+    asked = wanted(metrics, frames=frames, size=size, fps=fps, device=device, fresh=fresh)
     label, chosen = find.find([videos] if isinstance(videos, str | Path) else videos)
-    remarks: list[str] = []
+    notes: list[str] = []
     if prompts is not None:
-        chosen, remarks = find.prompted(chosen, prompts)
+        chosen, notes = find.prompted(chosen, prompts)
     if reference is None and asked.protocol != FRAME_QUALITY and all(m.scope == "pair" for m in asked.metrics):
         what = f"{', '.join(metric.name for metric in asked.metrics)}: compared with a reference, and none is given"
         raise UsageError(what, fix="add --reference DIR, a folder with videos of the same names")
     beside = find.references(chosen, Path(reference)) if reference is not None else {}
     if reference is not None and (alone := [video.case for video in chosen if video.case not in beside]):
-        remarks.append(f"{len(alone)} of {len(chosen)} videos have no reference, {alone[0]} among them")
+        notes.append(f"{len(alone)} of {len(chosen)} videos have no reference, {alone[0]} among them")
     kept = Store(Path(store) if store is not None else None)
     if out is not None:
         _writable(Path(out), asked, label, chosen)
     done_by_others = _ahead(chosen, beside, asked, kept, workers) if workers > 1 else frozenset()
     with nullcontext() if asked.device == CPU else on(asked.device):
         rows, about = _measured(label, chosen, beside, asked, kept, done_by_others)
-    remarks += _same(about)
-    done = Run(label=label, wanted=asked, videos=chosen, table=table.table(rows), about=about, remarks=remarks)
+    notes += _told(about, asked)
+    done = Run(label=label, wanted=asked, videos=chosen, table=table.table(rows), about=about, remarks=notes)
     if out is not None:
         write(done, Path(out))
     return done
@@ -156,14 +161,14 @@ def _measured(
             opened[video.case] = _open(video.path, mine, store, video.case)
             looking.update(number, video.case)
         whole = [file for file in opened.values() if isinstance(file, Opened)]
-        bar = progress.add("scoring", sum(file.total for file in whole), "frames")
+        bar = progress.add("scoring", sum(file.length for file in whole), "frames")
         done = 0
         for video in videos:
             file, other = opened[video.case], beside.get(video.case)
             result, reason = _one(file, other, video, asked, store, bar)
             rows += _rows(label, video, asked, result, reason)
             about.append(_about(video, file, other, result, reason))
-            done += file.total if isinstance(file, Opened) else 0
+            done += file.length if isinstance(file, Opened) else 0
             bar.update(min(done, bar.total or 0), video.case)
     return rows, about
 
@@ -222,7 +227,7 @@ def _about(
     if result is not None:
         frames, height, width = result.shape
         rate = f"{result.fps.numerator}/{result.fps.denominator}"
-        beside = other and {"file": _posix(other), "clip": result.digests.reference}
+        beside = other and {"file": _posix(other), "clip": result.digests.reference, "source": result.reference}
         entry |= {
             "reference": beside if result.digests.reference else None,
             "clip": result.digests.clip,
@@ -236,6 +241,18 @@ def _about(
 
 def _posix(path: Path) -> str:
     return path.as_posix().encode("utf-8", "backslashreplace").decode()
+
+
+def _told(about: Sequence[Mapping[str, Any]], asked: Wanted) -> list[str]:
+    """Remarks on what the files are, on pairs whose files differ, and on videos that are one clip."""
+    sources = remarks.sources_of(about)
+    references = {e["case"]: e["reference"]["source"] for e in about if e.get("reference")}
+    pairs = [(case, sources[case], references[case]) for case in references if case in sources]
+    return [
+        *remarks.of_videos(sources),
+        *remarks.of_pairs(pairs, "its reference", rates=asked.fps is None),
+        *_same(about),
+    ]
 
 
 def _same(about: Sequence[Mapping[str, Any]]) -> list[str]:

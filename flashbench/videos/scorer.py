@@ -14,7 +14,7 @@ from flashbench.metrics.device import on
 from flashbench.scores.measure import NO_REFERENCE, Answers, Digests, Question
 from flashbench.scores.table import lines, table
 from flashbench.types import Clip
-from flashbench.videos.settings import wanted
+from flashbench.videos.settings import rate, wanted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -121,7 +121,7 @@ def clip(frames: Images, fps: int | float | str | Fraction) -> tuple[Clip, str]:
         array = np.rint(np.clip(array, 0, 1) * 255).astype(np.uint8)
     if array.dtype != np.uint8:
         raise UsageError(f"frames are {array.dtype}, not uint8 or floats", fix="give uint8 0 … 255 or floats 0 … 1")
-    return Clip(np.ascontiguousarray(array), _rate(fps)), reason
+    return Clip(np.ascontiguousarray(array), rate(fps)), reason
 
 
 def _array(frames: Images) -> Any:
@@ -141,16 +141,3 @@ def _array_of(image: Any) -> Any:
     if hasattr(image, "convert"):  # a PIL image
         image = image.convert("RGB")
     return np.asarray(image)
-
-
-def _rate(fps: int | float | str | Fraction) -> Fraction:
-    try:
-        rate = Fraction(fps)
-    except (ValueError, OverflowError, ZeroDivisionError, TypeError) as error:
-        raise UsageError(f"invalid frame rate {fps!r}", fix="write 24, 23.976 or '24000/1001'") from error
-    if isinstance(fps, float):
-        film = Fraction(1000 * round(fps), 1001)  # 23.976 and 29.97 stand for these
-        rate = film if abs(film - rate) < Fraction(1, 1000) else rate.limit_denominator(1001)
-    if rate <= 0:
-        raise UsageError(f"invalid frame rate {fps!r}", fix="write a number above 0")
-    return rate

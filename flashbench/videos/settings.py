@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Any
 
 from flashbench import keys, metrics
@@ -33,6 +34,8 @@ class Wanted:
     """`all`, or how many: the middles of as many equal parts of the video."""
     size: tuple[int, int] | None = None
     """Height, width; None: as it is."""
+    fps: Fraction | None = None
+    """Frames a second at which a video is looked at, before `frames` are chosen; None: all its pictures."""
     device: str = "cpu"
     """Where networks run."""
     unavailable: Mapping[str, str] = field(default_factory=dict)
@@ -42,8 +45,9 @@ class Wanted:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Frames and size as they are written down."""
-        return {"frames": self.frames, "size": "native" if self.size is None else f"{self.size[0]}x{self.size[1]}"}
+        """Frames, size and rate as they are written down; a rate only where one is asked for."""
+        size = "native" if self.size is None else f"{self.size[0]}x{self.size[1]}"
+        return {"frames": self.frames, "size": size, **({} if self.fps is None else {"fps": str(self.fps)})}
 
     @property
     def libraries(self) -> tuple[str, ...]:
@@ -78,6 +82,7 @@ def wanted(
     *,
     frames: int | str = "all",
     size: str = "native",
+    fps: int | float | str | Fraction | None = None,
     device: str = "cpu",
     fresh: bool = False,
 ) -> Wanted:
@@ -107,6 +112,7 @@ def wanted(
         metrics=asked_of,
         frames=_frames(frames),
         size=_size(size),
+        fps=None if fps is None else rate(fps),
         device=device if device == CPU else checked(device),
         unavailable=unavailable,
         fresh=fresh,
@@ -141,6 +147,24 @@ def _size(text: str) -> tuple[int, int] | None:
         fix = f"write native, or HEIGHTxWIDTH such as 1080x1920, at most {LARGEST} each"
         raise UsageError(f"invalid --size {text!r}", fix=fix)
     return size
+
+
+def rate(fps: int | float | str | Fraction) -> Fraction:
+    """A frame rate as people write it; 23.976 and 29.97 stand for 24000/1001 and 30000/1001.
+
+    Raises:
+        UsageError: it is no number above 0.
+    """
+    try:
+        rate = Fraction(fps)
+    except (ValueError, OverflowError, ZeroDivisionError, TypeError) as error:
+        raise UsageError(f"invalid frame rate {fps!r}", fix="write 24, 23.976 or '24000/1001'") from error
+    if isinstance(fps, float):
+        film = Fraction(1000 * round(fps), 1001)  # 23.976 and 29.97 stand for these
+        rate = film if abs(film - rate) < Fraction(1, 1000) else rate.limit_denominator(1001)
+    if rate <= 0:
+        raise UsageError(f"invalid frame rate {fps!r}", fix="write a number above 0")
+    return rate
 
 
 def _sha256(asset: str) -> str:

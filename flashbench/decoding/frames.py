@@ -1,0 +1,55 @@
+"""The pictures of a video file, decoded once and never held whole: 8-bit RGB, turned as they are shown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from flashbench.decoding.container import opened, readable
+from flashbench.decoding.damage import watch
+from flashbench.decoding.source import turn
+from flashbench.types import Frames
+
+
+class Picture(NamedTuple):
+    """A picture uint8 [H, W, 3] in RGB, and when it is shown."""
+
+    frame: Frames
+    start: Fraction | None
+    """Seconds; None where the file has no times."""
+    duration: Fraction
+    """Seconds; 0 where the file does not say."""
+    transparent: bool = False
+    """Whether black shows through."""
+
+
+def pictures(path: Path) -> Iterator[Picture]:
+    """Every picture that is shown, in order.
+
+    Raises:
+        Unreadable: it cannot be decoded to its end, is damaged, or changes its size.
+    """
+    with readable(path), opened(path) as (container, stream), watch(path) as damage:
+        shape, number = None, 0
+        unit = stream.time_base or Fraction(1, 1000)
+        for packet in container.demux(stream):
+            if packet.is_corrupt and packet.size:
+                raise ValueError("it is cut short or damaged: a packet is not whole")
+            for frame in packet.decode():
+                damage.check()
+                if frame.is_corrupt:
+                    raise ValueError(f"frame {number} is damaged")
+                rotation, mirrored = turn(frame)
+                turned = np.rot90(frame.to_ndarray(format="rgb24"), rotation // 90)
+                shown: Frames = np.ascontiguousarray(turned[:, ::-1] if mirrored else turned, np.uint8)
+                if shape not in (None, shown.shape):
+                    raise ValueError(f"frame {number} is {shown.shape[0]}×{shown.shape[1]}, unlike those before it")
+                shape, number = shown.shape, number + 1
+                yield Picture(shown, None if frame.pts is None else frame.pts * unit, (frame.duration or 0) * unit)
+        damage.check()
+        if shape is None:
+            raise ValueError("no frame in it")

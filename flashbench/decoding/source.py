@@ -1,0 +1,178 @@
+"""What a video file says of its pictures, found without decoding more than the first: their size, number and times."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from av.sidedata.sidedata import Type
+
+from flashbench.decoding.container import opened, readable
+
+UNTIMED = Fraction(8)
+"""Rate of what states none, like a folder of pictures: FlashVideo's."""
+MATRICES = {0: "rgb", 1: "bt709", 2: "untagged", 5: "bt470bg", 6: "smpte170m", 7: "smpte240m", 9: "bt2020nc"}
+"""FFmpeg's numbers of YUV matrices (ITU-T H.273, table 4); untagged video is read as BT.601."""
+_TURNS = {
+    (1, 0, 0, 1): (0, False),
+    (0, -1, 1, 0): (90, False),
+    (-1, 0, 0, -1): (180, False),
+    (0, 1, -1, 0): (270, False),
+    (-1, 0, 0, 1): (0, True),
+    (0, -1, -1, 0): (90, True),
+    (1, 0, 0, -1): (180, True),
+    (0, 1, 1, 0): (270, True),
+}
+"""Display matrix (a, b, c, d), which puts a pixel at x' = ax + cy, y' = bx + dy → (rotation, mirrored) of `Source`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """What a container says of its video."""
+
+    height: int
+    width: int
+    fps: Fraction
+    """The average rate."""
+    frames: int
+    """Pictures that are shown: by the container's word until they have been decoded, then as decoded."""
+    container: str
+    codec: str
+    pixel_format: str
+    matrix: str
+    """Of the tags, as in `MATRICES`."""
+    rotation: int = 0
+    """Degrees by which its pictures are turned to the left to be shown."""
+    mirrored: bool = False
+    """Whether left and right change places after that."""
+    variable_rate: bool = False
+    longest: float = 0.0
+    """Seconds for which the longest picture but the last is shown; 0 where a file has no times."""
+
+    repeated: int | None = None
+    """Pictures that are the one before, byte for byte; None until they have been decoded."""
+    transparent: bool = False
+    """Whether black shows through any picture; told once they have been decoded."""
+
+    @property
+    def lowest_fps(self) -> Fraction:
+        """The rate, or of a variable one the rate where it is lowest."""
+        return 1 / Fraction(self.longest).limit_denominator(100_000) if self.variable_rate else self.fps
+
+    def to_json(self) -> dict[str, Any]:
+        """The source's fields as JSON data."""
+        return {**asdict(self), "fps": f"{self.fps.numerator}/{self.fps.denominator}"}
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> Source:
+        """The source of which `to_json` wrote the fields."""
+        return cls(**{**fields, "fps": Fraction(fields["fps"])})
+
+
+@dataclass(frozen=True)
+class Times:
+    """When the pictures of a video are shown."""
+
+    starts: tuple[Fraction, ...]
+    """Seconds, in order; one for each picture."""
+    last: Fraction
+    """Seconds for which the last one is shown."""
+
+    def steps(self) -> tuple[Fraction, ...]:
+        """Seconds from each picture to the next."""
+        return tuple(after - before for before, after in zip(self.starts, self.starts[1:], strict=False))
+
+    def nearest(self, fps: Fraction) -> list[int]:
+        """Numbers of the pictures nearest in time to the instants 0, 1/fps, 2/fps … from the first; ties: the earlier.
+
+        There are as many instants as begin before the last picture ends. Pictures may be left out, or repeat.
+        """
+        if not self.starts:
+            return []
+        first = self.starts[0]
+        count = -((first - self.starts[-1] - self.last) * fps // 1)
+        starts = np.array([float(start - first) for start in self.starts])
+        middles = (starts[:-1] + starts[1:]) / 2
+        # An instant within rounding of a middle belongs to the earlier picture.
+        return [int(at) for at in np.searchsorted(middles + 1e-9, np.arange(count) / float(fps), side="left")]
+
+
+def probe(path: Path) -> tuple[Source, Times]:
+    """What a video file is, and when its pictures are shown.
+
+    The number and the times follow from its packets: almost always those of the pictures that decoding shows.
+
+    Raises:
+        Unreadable: it cannot be opened, holds no video, or is cut short.
+    """
+    with readable(path):
+        with opened(path) as (container, stream):
+            first = next(container.decode(stream), None)
+            if first is None:
+                raise ValueError("no frame in it")
+            rotation, mirrored = turn(first)
+            height, width = (first.width, first.height) if rotation in (90, 270) else (first.height, first.width)
+            about: dict[str, Any] = {
+                "height": height,
+                "width": width,
+                "container": container.format.name,
+                "codec": stream.codec_context.name,
+                "pixel_format": first.format.name,
+                "matrix": MATRICES.get(int(first.colorspace), str(int(first.colorspace))),
+                "rotation": rotation,
+                "mirrored": mirrored,
+            }
+        times, rate, unit = _times(path)
+        steps = times.steps() or (Fraction(0),)
+        # Times that differ by one of the container's units are equal but for its rounding.
+        varies = max(steps) - min(steps) > unit
+        return Source(
+            **about, fps=rate, frames=len(times.starts), variable_rate=varies, longest=float(max(steps))
+        ), times
+
+
+def _times(path: Path) -> tuple[Times, Fraction, Fraction]:
+    """When pictures are shown by the times of their packets; the rate that the container states, and its unit (s)."""
+    with opened(path) as (container, stream):
+        shown, unit = list[tuple[int | None, int]](), stream.time_base or Fraction(1, 1000)
+        for packet in container.demux(stream):
+            if packet.is_corrupt and packet.size:
+                raise ValueError("it is cut short or damaged: a packet is not whole")
+            if packet.size and not packet.is_discard:
+                shown.append((packet.pts, packet.duration or 0))
+        rate = Fraction(stream.average_rate or stream.guessed_rate or UNTIMED)
+    return times_of([(None if pts is None else pts * unit, length * unit) for pts, length in shown], rate), rate, unit
+
+
+def times_of(shown: list[tuple[Fraction | None, Fraction]], rate: Fraction) -> Times:
+    """`Times` of pictures with their (start, duration); at a steady `rate` where one of them has no start."""
+    starts = [start for start, _ in shown if start is not None]
+    if len(starts) < len(shown) or len(set(starts)) < len(starts):
+        return Times(tuple(number / rate for number in range(len(shown))), 1 / rate)
+    ordered = sorted((start, length) for start, length in shown if start is not None)
+    return Times(tuple(start for start, _ in ordered), (ordered[-1][1] if ordered else Fraction(0)) or 1 / rate)
+
+
+def turn(frame: av.VideoFrame) -> tuple[int, bool]:
+    """(rotation, mirrored) of a frame's display matrix: 3×3 int32, two columns of 16.16 and one of 2.30 bits.
+
+    Not `frame.rotation`, which takes a mirrored picture for one that stands on its head.
+
+    Raises:
+        ValueError: the matrix turns by no quarter.
+    """
+    data = frame.side_data.get(Type.DISPLAYMATRIX)
+    if data is None:
+        return 0, False
+    a, b, u, c, d, v, _, _, w = struct.unpack("=9i", bytes(data))
+    parts = [divmod(number, 1 << 16) for number in (a, b, c, d)]
+    quarter = _TURNS.get((parts[0][0], parts[1][0], parts[2][0], parts[3][0]))
+    if quarter is None or any(rest for _, rest in parts) or (u, v, w) != (0, 0, 1 << 30):
+        raise ValueError("its display matrix is not a quarter turn")
+    return quarter
