@@ -45,7 +45,7 @@ def write_lossless(path: Path, clip: Clip) -> None:
 
 
 def read(path: Path, *, fps: Fraction | None = None) -> Clip:
-    """Decode a whole video to RGB by the rules of `flashbench.decoding`; `fps` overrides the container's (average) rate.
+    """Decode a whole video by the rules of `flashbench.decoding`; `fps` overrides the container's (average) rate.
 
     Raises:
         InvalidError: the file is missing, is no video, is cut short or damaged, or holds no frame.

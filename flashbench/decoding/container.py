@@ -35,6 +35,10 @@ def readable(path: Path) -> Iterator[None]:
     try:
         regular(path)
         yield
+    except Unreadable:
+        raise
+    except InvalidError as error:
+        raise Unreadable(f"cannot be read: {error.what}", fix=error.fix) from error
     except (FFmpegError, OSError) as error:
         raise Unreadable(f"cannot be read: {error.strerror or error}", fix=FIX) from error
     except (ValueError, IndexError, OverflowError, ZeroDivisionError, struct.error, MemoryError) as error:

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from av.video.reformatter import VideoReformatter
 
+from flashbench.decoding.colour import shown
 from flashbench.decoding.container import opened, readable
 from flashbench.decoding.damage import watch
 from flashbench.decoding.source import turn
@@ -34,7 +36,7 @@ def pictures(path: Path) -> Iterator[Picture]:
         Unreadable: it cannot be decoded to its end, is damaged, or changes its size.
     """
     with readable(path), opened(path) as (container, stream), watch(path) as damage:
-        shape, number = None, 0
+        shape, number, convert = None, 0, VideoReformatter()
         unit = stream.time_base or Fraction(1, 1000)
         for packet in container.demux(stream):
             if packet.is_corrupt and packet.size:
@@ -44,12 +46,14 @@ def pictures(path: Path) -> Iterator[Picture]:
                 if frame.is_corrupt:
                     raise ValueError(f"frame {number} is damaged")
                 rotation, mirrored = turn(frame)
-                turned = np.rot90(frame.to_ndarray(format="rgb24"), rotation // 90)
-                shown: Frames = np.ascontiguousarray(turned[:, ::-1] if mirrored else turned, np.uint8)
-                if shape not in (None, shown.shape):
-                    raise ValueError(f"frame {number} is {shown.shape[0]}×{shown.shape[1]}, unlike those before it")
-                shape, number = shown.shape, number + 1
-                yield Picture(shown, None if frame.pts is None else frame.pts * unit, (frame.duration or 0) * unit)
+                rgb, transparent = shown(frame, convert)
+                turned = np.rot90(rgb, rotation // 90)
+                upright: Frames = np.ascontiguousarray(turned[:, ::-1] if mirrored else turned, np.uint8)
+                if shape not in (None, upright.shape):
+                    raise ValueError(f"frame {number} is {upright.shape[0]}×{upright.shape[1]}, unlike those before it")
+                shape, number = upright.shape, number + 1
+                start = None if frame.pts is None else frame.pts * unit
+                yield Picture(upright, start, (frame.duration or 0) * unit, transparent)
         damage.check()
         if shape is None:
             raise ValueError("no frame in it")

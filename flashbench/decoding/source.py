@@ -7,18 +7,17 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import av
 import numpy as np
 from av.sidedata.sidedata import Type
 
-from flashbench.decoding.container import opened, readable
+from flashbench.decoding.colour import Colour, describe, hdr_reason
+from flashbench.decoding.container import Unreadable, opened, readable
 
 UNTIMED = Fraction(8)
 """Rate of what states none, like a folder of pictures: FlashVideo's."""
-MATRICES = {0: "rgb", 1: "bt709", 2: "untagged", 5: "bt470bg", 6: "smpte170m", 7: "smpte240m", 9: "bt2020nc"}
-"""FFmpeg's numbers of YUV matrices (ITU-T H.273, table 4); untagged video is read as BT.601."""
 _TURNS = {
     (1, 0, 0, 1): (0, False),
     (0, -1, 1, 0): (90, False),
@@ -33,8 +32,8 @@ _TURNS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Source:
-    """What a container says of its video."""
+class Source(Colour):
+    """What a container says of its video, and of its light."""
 
     height: int
     width: int
@@ -44,9 +43,6 @@ class Source:
     """Pictures that are shown: by the container's word until they have been decoded, then as decoded."""
     container: str
     codec: str
-    pixel_format: str
-    matrix: str
-    """Of the tags, as in `MATRICES`."""
     rotation: int = 0
     """Degrees by which its pictures are turned to the left to be shown."""
     mirrored: bool = False
@@ -116,6 +112,9 @@ def probe(path: Path) -> tuple[Source, Times]:
             first = next(container.decode(stream), None)
             if first is None:
                 raise ValueError("no frame in it")
+            colour = describe(first, stream)
+            if reason := hdr_reason(colour):
+                raise Unreadable(f"is not measured: {reason}", fix="give it in SDR")
             rotation, mirrored = turn(first)
             height, width = (first.width, first.height) if rotation in (90, 270) else (first.height, first.width)
             about: dict[str, Any] = {
@@ -123,8 +122,7 @@ def probe(path: Path) -> tuple[Source, Times]:
                 "width": width,
                 "container": container.format.name,
                 "codec": stream.codec_context.name,
-                "pixel_format": first.format.name,
-                "matrix": MATRICES.get(int(first.colorspace), str(int(first.colorspace))),
+                **colour.to_json(),
                 "rotation": rotation,
                 "mirrored": mirrored,
             }
@@ -167,7 +165,7 @@ def turn(frame: av.VideoFrame) -> tuple[int, bool]:
     Raises:
         ValueError: the matrix turns by no quarter.
     """
-    data = frame.side_data.get(Type.DISPLAYMATRIX)
+    data: Any = cast(Any, frame.side_data).get(Type.DISPLAYMATRIX)
     if data is None:
         return 0, False
     a, b, u, c, d, v, _, _, w = struct.unpack("=9i", bytes(data))

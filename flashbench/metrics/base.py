@@ -119,6 +119,11 @@ class Metric(ABC):
         return bool(self.assets) and "torch" in self.libraries
 
     @property
+    def over_time(self) -> bool:
+        """Whether its value depends on the rate or on a frame's neighbours in time."""
+        return False
+
+    @property
     def fallible(self) -> bool:
         """Whether a missing value may be the machine's fault (a network, another process), so that it is not kept."""
         return False

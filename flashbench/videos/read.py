@@ -132,6 +132,14 @@ def _probe_pictures(path: Path) -> Source:
         codec=names[0].suffix.lower().lstrip("."),
         pixel_format="rgb24",
         matrix="rgb",
+        range="full",
+        primaries="untagged",
+        transfer="untagged",
+        depth=8,
+        chroma="rgb",
+        field_order="progressive",
+        pixel_aspect="1/1",
+        alpha=False,
     )
 
 

@@ -27,7 +27,7 @@ _KINDS: tuple[tuple[Callable[[Facts], str], str], ...] = (
         "repeat pictures exactly ({}): metrics over time see no change there",
     ),
     (
-        lambda source: source["chroma"] if untagged(source) else "",
+        lambda source: source["pixel_format"] if untagged(source) else "",
         "name no colour matrix ({}): read as BT.601, FFmpeg's default",
     ),
     (
@@ -41,8 +41,8 @@ _KINDS: tuple[tuple[Callable[[Facts], str], str], ...] = (
 )
 """What marks a kind (empty: not of it), and what is said of it; the first video's mark stands in the brackets."""
 _BT601 = "BT.601"
-_SAME = {"untagged": _BT601, "bt470bg": _BT601, "smpte170m": _BT601}
-_SDR = {"smpte170m": "bt709", "bt2020-10": "bt709", "bt2020-12": "bt709"}
+_SAME: Mapping[str, str] = {"untagged": _BT601, "bt470bg": _BT601, "smpte170m": _BT601}
+_SDR: Mapping[str, str] = {"smpte170m": "bt709", "bt2020-10": "bt709", "bt2020-12": "bt709"}
 """Transfers of one function (ITU-T H.273, table 3)."""
 
 
@@ -52,7 +52,7 @@ def of_videos(sources: Mapping[str, Facts]) -> list[str]:
     for mark, said in _KINDS:
         if marked := {case: text for case, source in sources.items() if (text := mark(source))}:
             first, text = next(iter(marked.items()))
-            remarks.append(f"{len(marked)} of {_counted(len(sources))} {said.format(f'{first}: {text}')}")
+            remarks.append(f"{len(marked)} of {len(sources)} videos {said.format(f'{first}: {text}')}")
     return remarks
 
 
@@ -77,8 +77,8 @@ def of_pairs(pairs: Iterable[tuple[str, Facts, Facts]], other: str, *, rates: bo
         if differing:
             case, own, its = differing[0]
             remarks.append(
-                f"{len(differing)} of {_counted(len(kept), 'pair')} differ in {name} ({case}: {own}, {other} {its}):"
-                " part of the difference in values may be theirs"
+                f"{len(differing)} of {len(kept)} pairs differ in {name} ({case}: {own}, {other} {its}):"
+                " that alone can move values"
             )
     return remarks
 
@@ -88,16 +88,12 @@ def untagged(source: Facts) -> bool:
     return source["matrix"] == "untagged" and source["chroma"] not in ("rgb", "gray")
 
 
-def _counted(number: int, noun: str = "video") -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
 def _of_yuv(source: Facts, text: str) -> str:
     return "" if source["chroma"] in ("rgb", "gray") else text
 
 
 def _matrix(source: Facts) -> str:
-    return _of_yuv(source, _SAME.get(source["matrix"], source["matrix"]))
+    return _of_yuv(source, _SAME.get(matrix := str(source["matrix"]), matrix))
 
 
 def _range(source: Facts) -> str:
@@ -109,7 +105,7 @@ def _primaries(source: Facts) -> str:
 
 
 def _transfer(source: Facts) -> str:
-    return "" if source["transfer"] == "untagged" else _SDR.get(source["transfer"], source["transfer"])
+    return "" if source["transfer"] == "untagged" else _SDR.get(transfer := str(source["transfer"]), transfer)
 
 
 def _depth(source: Facts) -> str:
