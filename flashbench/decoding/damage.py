@@ -24,7 +24,8 @@ Message: TypeAlias = tuple[int, str, str]
 
 _WARNINGS = re.compile("overread|mismatch|bits left|damage|corrupt|truncat", re.IGNORECASE)
 """What warnings about a broken picture say; other warnings are about style. Errors always count."""
-_NOT_OF_PICTURES = ("swscaler",)
+_BOOKKEEPING = re.compile("mmco: unref short failure")
+"""An error that says nothing of a picture: a file that was cut without encoding it anew releases what it never had."""
 
 
 class _Listener:
@@ -86,7 +87,7 @@ def watch(path: Path) -> Iterator[Watch]:
 
 def _speaks_of_damage(message: Message) -> bool:
     level, name, text = message
-    if name in _NOT_OF_PICTURES:
+    if name == "swscaler" or _BOOKKEEPING.search(text):
         return False
     return level <= av.logging.ERROR or (level <= av.logging.WARNING and bool(_WARNINGS.search(text)))
 
