@@ -23,7 +23,6 @@ from flashbench.metrics.dover import network, scores
 from flashbench.metrics.dover import views as dover_views
 from flashbench.metrics.pyiqa import metric as learned
 from flashbench.metrics.pyiqa import networks as pyiqa_networks
-from flashbench.videos import read
 
 
 def call(*arguments: str | Path, **environment: str | Path) -> subprocess.CompletedProcess[str]:
@@ -148,7 +147,7 @@ def test_learned_metrics_from_end_to_end(shelf: Shelf, tmp_path: Path, monkeypat
     once = {**video_quality.RAW.preprocessing, "repeats": 1}  # five draws take minutes
     chosen = [*networks, *(replace(metric, preprocessing=once) for metric in video_quality.DOVER[:3])]
     table = flashbench.score(path, chosen).set_index("metric")
-    clip = np.stack(list(read.frames(path)))
+    clip = np.stack(made.decoded(path))
     for name, own in networks.items():
         with torch.inference_mode():
             one = (

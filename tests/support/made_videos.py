@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from flashbench.types import Frames
+from flashbench.videos import read
 
 
 def frames(count: int = 5, height: int = 96, width: int = 192, seed: int = 0) -> Frames:
@@ -40,6 +41,11 @@ def write(
 def lossless(path: Path, clip: Frames) -> Path:
     """FFV1: reading it gives the same bytes."""
     return write(path, clip, codec="ffv1", pixels="bgr0")
+
+
+def decoded(path: Path) -> list[Frames]:
+    """The frames of a video or of a folder of pictures, as `score` reads them."""
+    return [picture.frame for picture in read.pictures(path)]
 
 
 def variable(path: Path, clip: Frames) -> Path:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from support import made_videos as made
 
 import flashbench
 from flashbench import metrics, stats
+from flashbench.decoding.source import Source, Times
 from flashbench.errors import InvalidError, UsageError
 from flashbench.metrics.base import FrameMetric, Pair
 from flashbench.scores.table import COLUMNS, read_scores
@@ -90,8 +92,8 @@ def test_the_same_rows_by_any_way(folder: Path, tmp_path: Path) -> None:
 def test_nothing_is_decoded_twice(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = flashbench.score(folder, FAST[:1])
     decoded: list[str] = []
-    frames = read.frames
-    monkeypatch.setattr(read, "frames", lambda path: decoded.append(path.name) or frames(path))
+    pictures = read.pictures
+    monkeypatch.setattr(read, "pictures", lambda path: decoded.append(path.name) or pictures(path))
     again = flashbench.score(folder, FAST[:1])
     pd.testing.assert_frame_equal(again, first)
     (renamed := tmp_path / "other name.mkv").write_bytes((folder / "clip0.mkv").read_bytes())
@@ -106,8 +108,8 @@ def test_frames_and_size_are_what_metrics_see(folder: Path) -> None:
     table = flashbench.score(folder / "clip0.mkv", FAST[:2], frames=2, size="48x96")
     clip = made.frames(seed=0)[[1, 3]]
     seen = np.stack([read.resized(frame, (48, 96)) for frame in clip])
-    assert set(table["clip"]) == {Clip(seen, read.Fraction(16, 5)).digest}
-    assert value(table, FAST[0]) == metrics.get(FAST[0]).measure(Clip(seen, read.Fraction(8))).value
+    assert set(table["clip"]) == {Clip(seen, Fraction(16, 5)).digest}
+    assert value(table, FAST[0]) == metrics.get(FAST[0]).measure(Clip(seen, Fraction(8))).value
     assert set(table["frames"]) == {2}
     whole = flashbench.score(folder / "clip0.mkv", FAST[:2])
     assert set(whole["clip"]) != set(table["clip"])
@@ -136,8 +138,9 @@ def test_a_container_that_lies_about_its_frames(folder: Path, monkeypatch: pytes
     honest = flashbench.score(folder / "clip0.mkv", FAST[:2], store=folder.parent / "honest")
     probe = read.probe
 
-    def lying(path: Path) -> read.Source:
-        return read.Source.from_json(probe(path).to_json() | {"frames": 8})
+    def lying(path: Path) -> tuple[Source, Times]:
+        source, times = probe(path)
+        return replace(source, frames=8), times
 
     monkeypatch.setattr(read, "probe", lying)
     pd.testing.assert_frame_equal(flashbench.score(folder / "clip0.mkv", FAST[:2]), honest)
@@ -246,8 +249,8 @@ def test_interrupted_scoring_goes_on(folder: Path, monkeypatch: pytest.MonkeyPat
         patch.setattr(score, "measure_file", breaking)
         flashbench.score(folder, FAST)
     decoded: list[str] = []
-    frames = read.frames
-    monkeypatch.setattr(read, "frames", lambda path: decoded.append(path.name) or frames(path))
+    pictures = read.pictures
+    monkeypatch.setattr(read, "pictures", lambda path: decoded.append(path.name) or pictures(path))
     flashbench.score(folder, FAST)
     assert decoded == ["clip2.mkv", "clip3.mkv"]
 
