@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import platform
 import re
+import threading
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from typing import Any, NamedTuple, cast
@@ -123,6 +124,7 @@ _TWINS = {
 
 Those that only hardware gives (y210, x2rgb10, xv30 …) go to swscale as they are.
 """
+_KEPT = threading.local()
 
 
 class Shown(NamedTuple):
@@ -170,20 +172,17 @@ def swscale() -> str:
     return f"libswscale {'.'.join(map(str, av.library_versions['libswscale']))} ({platform.machine()})"
 
 
-def to_rgb(frame: av.VideoFrame, reformatter: VideoReformatter | None = None) -> Frames:
+def to_rgb(frame: av.VideoFrame) -> Frames:
     """The frame's picture uint8 [H, W, 3] by this module's rule; transparency on black.
 
     Raises:
         InvalidError: see `shown`.
     """
-    return shown(frame, reformatter).rgb
+    return shown(frame).rgb
 
 
-def shown(frame: av.VideoFrame, reformatter: VideoReformatter | None = None) -> Shown:
+def shown(frame: av.VideoFrame) -> Shown:
     """The frame as it is measured, and whether black shows through it.
-
-    One `reformatter` for all frames of a video saves building swscale's tables for each; the bytes are the same. It
-    must not be used by two threads at once.
 
     Raises:
         InvalidError: the pixel format is floating point, or swscale knows no way from its format or matrix to RGB.
@@ -191,10 +190,9 @@ def shown(frame: av.VideoFrame, reformatter: VideoReformatter | None = None) -> 
     if _FLOAT.fullmatch(frame.format.name):
         what = f"its samples are floating point ({frame.format.name}), whose range nothing tells"
         raise InvalidError(what, fix="convert it to integers first, e.g. ffmpeg -i IN -pix_fmt gbrp16le OUT")
-    convert = VideoReformatter() if reformatter is None else reformatter
     try:
-        small = _of_eight_bits(frame, convert)
-        rgb = np.asarray(_reformat(convert, small, "rgb24").to_ndarray(), np.uint8)
+        small = _of_eight_bits(frame)
+        rgb = np.asarray(_reformat(small, "rgb24").to_ndarray(), np.uint8)
     except FFmpegError as error:
         raise _no_rule(frame) from error
     alpha = _alpha(small)
@@ -238,7 +236,10 @@ def hdr_reason(colour: Colour) -> str:
     return ""
 
 
-def _reformat(convert: VideoReformatter, frame: av.VideoFrame, layout: str) -> av.VideoFrame:
+def _reformat(frame: av.VideoFrame, layout: str) -> av.VideoFrame:
+    # Kept by the thread: swscale's tables cost more than a small frame.
+    if (convert := getattr(_KEPT, "reformatter", None)) is None:
+        convert = _KEPT.reformatter = VideoReformatter()
     # One thread: the demosaicing of raw sensor data depends on where a picture is cut for several.
     return convert.reformat(frame, format=layout, interpolation=Interpolation.BILINEAR, threads=1)
 
@@ -260,7 +261,7 @@ def _twin(layout: av.VideoFormat) -> tuple[str, int] | None:
     return None if twin is None else (twin, 0)
 
 
-def _of_eight_bits(frame: av.VideoFrame, convert: VideoReformatter) -> av.VideoFrame:
+def _of_eight_bits(frame: av.VideoFrame) -> av.VideoFrame:
     """The frame, its samples reduced to 8 bits where they have more."""
     if (twin := _twin(frame.format)) is None:
         return frame
@@ -268,22 +269,28 @@ def _of_eight_bits(frame: av.VideoFrame, convert: VideoReformatter) -> av.VideoF
     bits = frame.format.components[0].bits
     full = frame.format.is_rgb or int(frame.color_range) == 2
     # Through swscale for all that only FFmpeg can copy: tags, the chroma's place. Its samples are then replaced.
-    small = _reformat(convert, frame, layout)
+    small = _reformat(frame, layout)
     word = ">u2" if frame.format.is_big_endian else "<u2"
     for number, (source, target) in enumerate(zip(frame.planes, small.planes, strict=True)):
-        samples = _rows(source, frame.format, number, word) >> spare
-        _rows(target, small.format, number, "u1")[:] = _reduced(samples, bits, full)
+        samples = _rows(source, frame.format, number, word)
+        _reduce(samples >> spare if spare else samples, bits, full, _rows(target, small.format, number, "u1"))
     return small
 
 
-def _reduced(samples: npt.NDArray[Any], bits: int, full: bool) -> npt.NDArray[Any]:
+def _reduce(samples: npt.NDArray[Any], bits: int, full: bool, out: npt.NDArray[Any]) -> None:
     """Samples of `bits` bits at 8: the nearest to 255 · x / (2^bits − 1) if `full`, to x / 2^(bits − 8) otherwise."""
+    levels: npt.NDArray[Any]
     if full:
-        top = np.uint32((1 << bits) - 1)
-        levels = (samples * np.uint32(255) + top // 2) // top
+        levels = samples * np.uint32(255)
+        levels += np.uint32((1 << bits) // 2 - 1)
+        levels //= np.uint32((1 << bits) - 1)
     else:
-        levels = (samples >> bits - 8) + (samples >> bits - 9 & 1)  # no sum that leaves 16 bits
-    return np.asarray(np.minimum(levels, 255))
+        # Half upwards, and 256 is 255; no sum leaves 16 bits, and each step is a fast one of numpy's.
+        levels = samples >> bits - 9
+        levels += 1
+        levels >>= 1
+        levels -= levels >> 8
+    np.copyto(out, levels, casting="unsafe")
 
 
 def _rows(plane: Any, layout: av.VideoFormat, number: int, word: str) -> npt.NDArray[Any]:
