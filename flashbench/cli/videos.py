@@ -69,10 +69,9 @@ def score(
     from flashbench.videos.report import blocks
     from flashbench.videos.score import score_videos
 
-    names = _names(metrics)
     done = score_videos(
-        videos, names, prompts, reference=reference, frames=frames, size=size, fps=fps, out=out, device=device,
-        workers=workers, fresh=fresh,
+        videos, metrics or None, prompts, reference=reference, frames=frames, size=size, fps=fps, out=out,
+        device=device, workers=workers, fresh=fresh,
     )  # fmt: skip
     show(blocks(done, every_video=out is None and len(done.videos) <= 5))
     if out is not None:
@@ -111,10 +110,10 @@ def compare(
     from flashbench.comparison.report import blocks, write
     from flashbench.reporting.document import show
 
-    names = _names(metrics)
     comparison = comparing.compare_runs(
-        [("", text) for text in runs], baseline=baseline, margin=comparing.parse_margins(margin or ()), metrics=names,
-        pairs=pairs, prompts=prompts, reference=reference, frames=frames, size=size, fps=fps,
+        [("", text) for text in runs], baseline=baseline, margin=comparing.parse_margins(margin or ()),
+        metrics=metrics or None, pairs=pairs, prompts=prompts, reference=reference, frames=frames, size=size,
+        fps=fps,
     )  # fmt: skip
     show(blocks(comparison))
     if out is not None:
@@ -173,7 +172,3 @@ def vbench_name(
         for remark in [entry.reason] if entry.reason else hazards(entry.prompt):
             typer.echo(f"{entry.file}: {remark}")
     typer.echo(f"{len(entries)} videos and manifest.jsonl in {folder}")
-
-
-def _names(metrics: list[str] | None) -> list[str] | None:
-    return [name.strip() for text in metrics for name in text.split(",") if name.strip()] if metrics else None

@@ -26,6 +26,7 @@ from flashbench.errors import InvalidError, UsageError, did_you_mean
 from flashbench.metrics.base import Metric
 from flashbench.reporting.numbers import counted, plain
 from flashbench.scores.runs import ScoredRun, chosen, is_run, read_run, split_row
+from flashbench.videos.settings import listed
 
 Source: TypeAlias = str | Path | pd.DataFrame | ScoredRun
 """Videos, a scored run, `FOLDER:ROW` of a protocol's results, or a table of scores."""
@@ -52,7 +53,8 @@ def compare(
         b: what is compared with it: one such source, several, or a mapping of label to source.
         margin: how much worse still counts as no worse, in each metric's unit: a number for all metrics, or a mapping
             of metric to number (`*` for all others).
-        metrics: names or `Metric`s; all that the runs share if not given. Holm's family is all of them times the runs.
+        metrics: names (`a,b`, or a list) or `Metric`s; all that the runs share if not given. Holm's family is all of
+            them times the runs.
         pairs: `auto` (names if any are shared, else prompts), `name`, `prompt`, or a CSV or JSONL with a column for
             each run.
         prompts, reference, frames, size: as in `flashbench.score`, for sources that are videos.
@@ -88,7 +90,7 @@ def compare_runs(
     Args:
         baseline: a label, or a source as it was written; the first source if empty.
     """
-    asked = None if metrics is None else [metrics] if isinstance(metrics, str) else list(metrics)
+    asked = None if metrics is None else listed(metrics)
     names = [label or (preflight.path(source) if isinstance(source, str | Path) else "") for label, source in sources]
     notes = preflight.check(sources, names, baseline, margin=margin, metrics=asked, pairs=pairs, scoring=scoring)
     runs = labelled([load(source, label, metrics=asked, **scoring) for label, source in sources], names)

@@ -104,6 +104,15 @@ class Metric(ABC):
         return self.scope == "prompt"
 
     @property
+    def over_time(self) -> bool:
+        """Whether the value depends on the frame rate or on which frames are neighbours, and not on single frames.
+
+        The same scene at another rate, or with frames repeated, then has another value. False where a metric looks at
+        frames alone, or at places that are parts of the clip's whole length.
+        """
+        return False
+
+    @property
     def binary(self) -> bool:
         """Whether a clip's value is 1 or 0, so that a row's is a share."""
         return False
@@ -117,11 +126,6 @@ class Metric(ABC):
     def learned(self) -> bool:
         """Whether its values come from a trained network, so that somebody has to compare them with published ones."""
         return bool(self.assets) and "torch" in self.libraries
-
-    @property
-    def over_time(self) -> bool:
-        """Whether its value depends on the rate or on a frame's neighbours in time."""
-        return False
 
     @property
     def fallible(self) -> bool:

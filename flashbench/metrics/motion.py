@@ -140,6 +140,11 @@ class Transitions(Metric):
         """The value of two neighbouring frames; NaN if they have none."""
 
     @property
+    def over_time(self) -> bool:
+        """Whether the value depends on the rate or on neighbours in time: always, for it compares neighbours."""
+        return True
+
+    @property
     def undefined_frame(self) -> str:
         """What the reason of a measurement says that a pair of frames without a value lacks."""
         return f"no {self.name}"

@@ -57,7 +57,7 @@ def score(
 
     Args:
         videos: files, folders, globs, folders of png.
-        metrics: names or `Metric`s; all of the protocol `adhoc/frame-quality` if not given.
+        metrics: names (`a,b`, or a list) or `Metric`s; all of the protocol `adhoc/frame-quality` if not given.
         prompts: CSV or JSONL file with path, prompt, seed; VBench's JSON of file to prompt, or such a mapping;
             `vbench` reads them from names `{prompt}-{index}.mp4`.
         reference: folder with videos of the same names, for metrics of a pair.

@@ -27,7 +27,7 @@ class Scorer:
     """Metrics, ready to score clips in memory. Networks are loaded once, on first use.
 
     Args:
-        metrics: names or `Metric`s; all of `adhoc/frame-quality` if not given.
+        metrics: names (`a,b`, or a list) or `Metric`s; all of `adhoc/frame-quality` if not given.
         device: where trained networks run: `cpu`, `cuda` or `cuda:N`, wherever the frames are.
 
     Raises:

@@ -78,7 +78,7 @@ class Wanted:
 
 
 def wanted(
-    chosen: Iterable[str | Metric] | str | None = None,
+    chosen: Iterable[str | Metric] | str | Metric | None = None,
     *,
     frames: int | str = "all",
     size: str = "native",
@@ -86,19 +86,17 @@ def wanted(
     device: str = "cpu",
     fresh: bool = False,
 ) -> Wanted:
-    """Metrics by name (None: the protocol `adhoc/frame-quality`) and settings as a user writes them.
+    """Metrics by name (`listed`; None: the protocol `adhoc/frame-quality`) and settings as a user writes them.
 
     Raises:
-        UsageError: no such metric, number of frames, size or device; a metric twice.
+        UsageError: no such metric, an empty name, number of frames, size or device; a metric twice.
     """
     names: Sequence[str | Metric]
     if chosen is None:
         default = _frame_quality()
         names, frames = default["metrics"], default["frames"] if frames == "all" else frames
     else:
-        names = [name for asked in ([chosen] if isinstance(chosen, str) else chosen) for name in _all_of(asked)]
-    if wrong := [name for name in names if not isinstance(name, str | Metric)]:
-        raise UsageError(f"{wrong[0]!r} is not a metric", fix="give names, or flashbench.metrics.Metric objects")
+        names = [name for asked in listed(chosen) for name in _all_of(asked)]
     asked_of = tuple(metrics.get(name) if isinstance(name, str) else name for name in names)
     if not asked_of:
         raise UsageError("no metric is asked for", fix="leave them out for all of adhoc/frame-quality, or name some")
@@ -117,6 +115,37 @@ def wanted(
         unavailable=unavailable,
         fresh=fresh,
     )
+
+
+def listed(chosen: Iterable[str | Metric] | str | Metric) -> list[str | Metric]:
+    """Metrics one by one, as the command line and Python write them: `a,b`, a list, a list with `a,b` in it, objects.
+
+    Names are not looked up; blanks around them do not count, and `vbench:scene` is one name.
+
+    Raises:
+        UsageError: a name is empty, or something is neither a name nor a `Metric`.
+    """
+    each: list[str | Metric] = []
+    try:
+        given = [chosen] if isinstance(chosen, str | Metric) else list(chosen)
+    except TypeError as error:
+        raise _no_metric(chosen) from error
+    for asked in given:
+        if isinstance(asked, str):
+            parts = [part.strip() for part in asked.split(",")]
+            if not all(parts):
+                what = f"an empty name among the metrics {asked!r}"
+                raise UsageError(what, fix="write names with one comma between, as in psnr,ssim")
+            each += parts
+        elif isinstance(asked, Metric):
+            each.append(asked)
+        else:
+            raise _no_metric(asked)
+    return each
+
+
+def _no_metric(thing: object) -> UsageError:
+    return UsageError(f"{thing!r} is not a metric", fix="give names, or flashbench.metrics.Metric objects")
 
 
 def _all_of(asked: str | Metric) -> list[str | Metric]:

@@ -55,6 +55,14 @@ class DoverRaw(Metric):
         """The distributions that DOVER computes with: torch, for the network is our own."""
         return ("torch",)
 
+    @property
+    def over_time(self) -> bool:
+        """Whether the value depends on the rate or on neighbours in time: always.
+
+        Both networks read clips of 32 frames that are chosen by number, the technical ones every second frame.
+        """
+        return True
+
     def stream(self, about: About) -> Stream:
         """DOVER's raw scores of a clip.
 
@@ -104,6 +112,11 @@ class DoverScore(Metric):
     def libraries(self) -> tuple[str, ...]:
         """The distributions behind the raw scores, which this score is derived from."""
         return self.source.libraries
+
+    @property
+    def over_time(self) -> bool:
+        """Whether the value depends on the rate or on neighbours in time: as the raw scores do."""
+        return self.source.over_time
 
     @property
     def source(self) -> Metric:

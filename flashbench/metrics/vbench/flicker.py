@@ -85,6 +85,11 @@ def score_file(path: Path) -> Measurement:
 class TemporalFlickering(Metric):
     """VBench's temporal_flickering of a clip's frames (`score`)."""
 
+    @property
+    def over_time(self) -> bool:
+        """Whether the value depends on the rate or on neighbours in time: always, for it compares neighbours."""
+        return True
+
     def stream(self, about: About) -> Stream:
         """Mean over the clip's pairs of consecutive frames; NaN: a single frame."""
         values: list[float] = []

@@ -43,6 +43,16 @@ SUITE = "vbench-full-info"
 TIMEOUT, START_TIMEOUT = 7200.0, 600.0
 """Seconds for an answer, for which weights of up to 4.5 GB may have to come first; seconds until VBench is imported."""
 FAST = "fast:"
+OVER_TIME = frozenset(
+    {
+        "subject_consistency",
+        "background_consistency",
+        "temporal_flickering",
+        "motion_smoothness",
+        "dynamic_degree",
+    }
+)
+"""Dimensions that compare neighbouring frames; the others look at single frames, or at parts of the clip's length."""
 _ABSENT = "VBench's environment is not here: flashbench assets pull vbench"
 _NO_SUITE = f"VBench's prompts are not here: flashbench assets pull {SUITE}"
 
@@ -73,6 +83,11 @@ class ThroughVBench(Metric):
         """Whether the value depends on the prompt: the dimension reads it, or it decides how long the clips are."""
         dimension = dimensions.dimension(self.dimension)
         return dimension.reads != "video" or self.how == "official"
+
+    @property
+    def over_time(self) -> bool:
+        """Whether the value depends on the rate or on neighbours in time: of some dimensions (`OVER_TIME`)."""
+        return self.dimension in OVER_TIME
 
     @property
     def fallible(self) -> bool:
