@@ -8,7 +8,6 @@ damaged is refused whole: half a video would be another clip under the same name
 from __future__ import annotations
 
 import hashlib
-import os
 import stat
 import struct
 from collections.abc import Iterator, Mapping
@@ -24,12 +23,13 @@ import numpy as np
 from av.error import FFmpegError
 from av.sidedata.sidedata import Type
 
+from flashbench.decoding import webp
 from flashbench.errors import InvalidError
 from flashbench.keys import file_sha256
 from flashbench.types import Frames
-from flashbench.videos.find import pictures
+from flashbench.videos import pictures
 
-READER = 2
+READER = 3
 """Version of what turns a file into frames: raised whenever a frame or a choice of frames changes."""
 PICTURES_FPS = Fraction(8)
 """Rate of a folder of pictures, which states none: FlashVideo's."""
@@ -73,6 +73,8 @@ class Source:
     mirrored: bool = False
     """Whether left and right change places after that."""
     variable_rate: bool = False
+    alpha: bool = False
+    """Whether pixels are not opaque: they are measured as they show on black."""
 
     def to_json(self) -> dict[str, Any]:
         """The source's fields as JSON data."""
@@ -94,7 +96,7 @@ def content_hash(path: Path) -> str:
         if not path.is_dir():
             return file_sha256(path)
         state = hashlib.sha256()
-        for picture in _names(path):
+        for picture in pictures.sequence(path):
             state.update(f"{picture.name}\0{file_sha256(picture)}\n".encode("utf-8", "surrogateescape"))
         return state.hexdigest()
 
@@ -107,7 +109,7 @@ def stamp(path: Path) -> tuple[Any, ...]:
     """
     with _readable(path):
         if path.is_dir():
-            return tuple((picture.name, *stamp(picture)) for picture in _names(path))
+            return tuple((picture.name, *stamp(picture)) for picture in pictures.sequence(path))
         about = path.stat()
         return about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns
 
@@ -119,7 +121,7 @@ def probe(path: Path) -> Source:
         Unreadable: it cannot be opened, holds no video, or is cut short.
     """
     with _readable(path):
-        return _probe_pictures(path) if path.is_dir() else _probe_file(path)
+        return _probe_pictures(path) if path.is_dir() else _probe_webp(path) if _animated(path) else _probe_file(path)
 
 
 def frames(path: Path) -> Iterator[Frames]:
@@ -130,7 +132,7 @@ def frames(path: Path) -> Iterator[Frames]:
     """
     with _readable(path):
         shape = None
-        for number, frame in enumerate(_pictures(path) if path.is_dir() else _decoded(path)):
+        for number, frame in enumerate(_shown(path)):
             if shape not in (None, frame.shape):
                 raise ValueError(f"frame {number} is {frame.shape[0]}×{frame.shape[1]}, unlike those before it")
             shape = frame.shape
@@ -159,6 +161,12 @@ def resized(frame: Frames, size: tuple[int, int] | None) -> Frames:
     except (cv2.error, MemoryError) as error:
         what = f"cannot be resized to {size[0]}×{size[1]}: {str(error).strip() or 'out of memory'}"
         raise Unreadable(what, fix="ask for a smaller size") from error
+
+
+def _shown(path: Path) -> Iterator[Frames]:
+    if path.is_dir():
+        return pictures.frames(path)
+    return iter(webp.animation(path).frames) if _animated(path) else _decoded(path)
 
 
 @contextmanager
@@ -255,40 +263,40 @@ def _turn(frame: Any) -> tuple[int, bool]:
     return turn
 
 
-def _names(path: Path) -> list[Path]:
-    if not (names := pictures(path)):
-        raise ValueError("it holds no picture")
-    for name in names:
-        _regular(name)
-    return names
-
-
 def _probe_pictures(path: Path) -> Source:
-    names = _names(path)
-    first = _picture(names[0])
+    look = pictures.look(path)
     return Source(
-        height=first.shape[0],
-        width=first.shape[1],
+        height=look.height,
+        width=look.width,
         fps=PICTURES_FPS,
-        frames=len(names),
+        frames=look.frames,
         container="folder",
-        codec=names[0].suffix.lower().lstrip("."),
-        pixel_format="rgb24",
+        codec=look.format,
+        pixel_format="rgba" if look.alpha else "rgb24",
         matrix="rgb",
+        alpha=look.alpha,
     )
 
 
-def _pictures(path: Path) -> Iterator[Frames]:
-    yield from map(_picture, _names(path))
+def _animated(path: Path) -> bool:
+    return webp.pictures(path) > 1
 
 
-def _picture(path: Path) -> Frames:
-    # Not imread, which knows no names outside the locale and says nothing where it fails.
-    content = np.frombuffer(path.read_bytes(), np.uint8)
-    picture = cv2.imdecode(content, cv2.IMREAD_COLOR) if content.size else None
-    if picture is None:
-        raise ValueError(f"{os.fsencode(path.name).decode('utf-8', 'backslashreplace')} is not a picture")
-    return np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), np.uint8)
+def _probe_webp(path: Path) -> Source:
+    shown = webp.animation(path)
+    height, width, _ = shown.frames[0].shape
+    return Source(
+        height=height,
+        width=width,
+        fps=Fraction(1000 * len(shown.frames), sum(shown.durations)) if sum(shown.durations) else PICTURES_FPS,
+        frames=len(shown.frames),
+        container="webp",
+        codec="webp",
+        pixel_format="rgba" if shown.alpha else "rgb24",
+        matrix="rgb",
+        variable_rate=max(shown.durations) - min(shown.durations) > 1,
+        alpha=shown.alpha,
+    )
 
 
 def _matroska_length(path: Path) -> int:
