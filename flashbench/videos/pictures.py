@@ -3,8 +3,8 @@
 A number is what differs between names that are otherwise the same: `frame9.png`, `0001.jpg`, `out_0.25_v2.png`. It may
 begin anywhere, be padded or not, and have a fraction (times). The steps between numbers are all the same: 1, but also
 5, as when every fifth picture was kept, for then the pictures are as evenly spaced in time as those of a video; a
-picture that is missing from such a sequence is a gap like any other. Steps that differ by one unit of the last digit
-and no more are the rounding of an even step (0.033, 0.067, 0.100).
+picture that is missing from such a sequence is a gap like any other. Steps that differ from the most common one by one
+unit of the last digit are its rounding (0.033, 0.067, 0.100), but steps of 1 and 2 are a sequence with gaps.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 
@@ -187,7 +188,7 @@ class _Reading:
     strange: tuple[str, ...]
     """Names of another form."""
 
-    @property
+    @cached_property
     def digits(self) -> int:
         """Behind the point, at most."""
         return max((len(text.partition(".")[2]) for text in self.numbers.values()), default=0)
@@ -224,44 +225,57 @@ class _Reading:
             return f"{_some(other)} {_have(other)} another format than the others, which are {common}"
         return self._gap(names)
 
-    def _gap(self, names: list[str]) -> str:
-        """What is missing between names in order."""
-        values = [self.units(self.numbers[name]) for name in names]
+    @cached_property
+    def steps(self) -> tuple[list[int], int]:
+        """From each number to the next in order, and the usual one: the most common, of several the smallest."""
+        values = [self.units(self.numbers[name]) for name in self.in_order()]
         steps = [after - before for before, after in pairwise(values)]
-        if len(set(steps)) == 1 or (max(steps) - min(steps) == 1 and min(steps) > 1):
-            return ""
         counts = Counter(steps)
-        usual = min(counts, key=lambda step: (-counts[step], step))
-        times = [round(step / usual) for step in steps]
-        rest = [abs(step - usual * n) for step, n in zip(steps, times, strict=True)]
-        slack = any(rest) and usual > 1  # of rounded steps
-        wrong = [at for at, n in enumerate(times) if n < 1 or rest[at] > (n if slack else 0)]
-        if wrong:
-            first, second = names[wrong[0]], names[wrong[0] + 1]
-            apart = f"{self._written(steps[wrong[0]], 0)} apart, most are {self._written(usual, 0)}"
-            return f"{shown(first)} and {shown(second)} are {apart}"
-        at = next(at for at, n in enumerate(times) if n > 1)
-        absent = sum(n - 1 for n in times)
-        width = len(self.numbers[names[at]].partition(".")[0])
-        number = self._written(values[at] + usual, width)
-        name = f"{self.before}{number}{self.after}{os.path.splitext(names[at])[1]}"
-        return f"{shown(name)} is missing" + (f", and {absent - 1} more" if absent > 1 else "")
+        return steps, min(counts, key=lambda step: (-counts[step], step), default=1)
 
-    def _written(self, units: int, width: int) -> str:
+    @property
+    def absent(self) -> int:
+        """Numbers that are missing."""
+        steps, usual = self.steps
+        return sum(max(0, round(step / usual) - 1) for step in steps if step - usual > self.slack) if usual else 0
+
+    @cached_property
+    def slack(self) -> int:
+        """By how many units a step may differ from the usual one: by rounding, and from 1 to 2 it is no rounding."""
+        steps, usual = self.steps
+        return 1 if min(steps, default=0) >= max(2, usual - 1) else 0
+
+    def _gap(self, names: list[str]) -> str:
+        """What is missing between names in order, or where they are unevenly spaced."""
+        steps, usual = self.steps
+        for (name, after), step in zip(pairwise(names), steps, strict=True):
+            if abs(step - usual) <= self.slack:
+                continue
+            times = max(1, round(step / usual))
+            if abs(step - usual * times) > self.slack * times:
+                apart = f"{self._written(step)} apart, most are {self._written(usual)}"
+                return f"{shown(name)} and {shown(after)} are {apart}"
+            width = len(self.numbers[name].partition(".")[0])
+            number = self._written(self.units(self.numbers[name]) + round(step / times), width)
+            missing = f"{self.before}{number}{self.after}{os.path.splitext(name)[1]}"
+            return f"{shown(missing)} is missing" + (f", and {self.absent - 1} more" if self.absent > 1 else "")
+        return ""
+
+    def _written(self, units: int, width: int = 1) -> str:
         whole, part = divmod(units, 10**self.digits)
         return f"{whole:0{width}d}" + (f".{part:0{self.digits}d}" if self.digits else "")
 
 
 def _best(names: Sequence[str]) -> _Reading:
-    """The reading without a fault, or the one that most names have, with fewer double numbers."""
+    """The reading without a fault, or the one that most names have, with the fewest double and missing numbers."""
     readings = [_reading(names, number) for number in _NUMBERS]
     whole = next((reading for reading in readings if not reading.fault()), None)
-    return whole or max(readings, key=lambda reading: (len(reading.numbers), -len(reading.double)))
+    return whole or max(readings, key=lambda reading: (len(reading.numbers), -len(reading.double), -reading.absent))
 
 
 def _reading(names: Sequence[str], number: re.Pattern[str]) -> _Reading:
     forms: dict[tuple[str, str], dict[str, str]] = {}
-    for name in names:
+    for name in sorted(names):
         stem = unicodedata.normalize("NFC", os.path.splitext(name)[0])
         for found in number.finditer(stem):
             forms.setdefault((stem[: found.start()], stem[found.end() :]), {})[name] = found[0]
