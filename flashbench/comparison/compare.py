@@ -26,6 +26,7 @@ from flashbench.errors import InvalidError, UsageError, did_you_mean
 from flashbench.metrics.base import Metric
 from flashbench.reporting.numbers import counted, plain
 from flashbench.scores.runs import ScoredRun, chosen, is_run, read_run, split_row
+from flashbench.videos.find import composed
 from flashbench.videos.settings import listed
 
 Source: TypeAlias = str | Path | pd.DataFrame | ScoredRun
@@ -94,8 +95,10 @@ def compare_runs(
     names = [label or (preflight.path(source) if isinstance(source, str | Path) else "") for label, source in sources]
     notes = preflight.check(sources, names, baseline, margin=margin, metrics=asked, pairs=pairs, scoring=scoring)
     runs = labelled([load(source, label, metrics=asked, **scoring) for label, source in sources], names)
-    written = {name: label for name, label in zip(names, runs, strict=True) if name}
-    first = written.get(baseline) or written.get(preflight.path(baseline)) or plain(baseline) or next(iter(runs), "")
+    written = {composed(label): label for label in runs}
+    written |= {composed(name): label for name, label in zip(names, runs, strict=True) if name}
+    asked_for = [composed(name) for name in (baseline, preflight.path(baseline), plain(baseline))]
+    first = next((written[name] for name in asked_for if name in written), plain(baseline) or next(iter(runs), ""))
     compared = judge(runs, first, margin=margin, metrics=asked, pairs=pairs)
     return replace(compared, notes=(*notes, *compared.notes))
 

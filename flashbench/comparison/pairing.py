@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from flashbench.errors import InvalidError, UsageError, on_disk
+from flashbench.data import records
+from flashbench.errors import InvalidError, UsageError
 from flashbench.reporting.numbers import counted, plain
-from flashbench.videos.find import stem
+from flashbench.videos.find import composed, stem
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,7 +48,8 @@ def pair(first: pd.DataFrame, second: pd.DataFrame, way: str, labels: tuple[str,
     """Pair the clips of two tables of scores.
 
     `auto` pairs by name if any name is shared, otherwise by prompt and seed. Names are paths below the folder that was
-    scored; names that differ only in their suffix pair where that leads to one file on each side.
+    scored; names that differ only in their suffix, or in how Unicode writes them (composed or not), pair where that
+    leads to one file on each side.
 
     Raises:
         UsageError: no such way.
@@ -97,15 +96,15 @@ def manifest(path: Path, tables: Mapping[str, pd.DataFrame]) -> dict[str, dict[i
         InvalidError: the file cannot be read, has other columns, or names a video that a run does not have, or twice.
     """
     lines = _lines(path)
-    columns = [name for name in lines[0] if name is not None] if lines else []  # None: cells without a head
+    columns = list(lines[0]) if lines else []
     labels = list(tables)
-    if not all(label in columns for label in labels):
+    if not all(composed(label) in columns for label in labels):
         if len(columns) != len(labels):
             what = f"{path} has the columns {', '.join(columns) or '(none)'}; the runs are {', '.join(labels)}"
             raise InvalidError(what, fix=_MANIFEST)
         column_of = dict(zip(labels, columns, strict=True))
     else:
-        column_of = {label: label for label in labels}
+        column_of = {label: composed(label) for label in labels}
     clips_by_run: dict[str, dict[int, Clip]] = {}
     for label, column in column_of.items():
         clips_by_text = _ways(clips(tables[label]))
@@ -113,7 +112,7 @@ def manifest(path: Path, tables: Mapping[str, pd.DataFrame]) -> dict[str, dict[i
         for number, line in enumerate(lines):
             if not (text := str(line.get(column) or "").strip()):
                 continue
-            matches = clips_by_text.get(text.replace("\\", "/").removeprefix("./"), ())
+            matches = clips_by_text.get(composed(text.replace("\\", "/").removeprefix("./")), ())
             if len(matches) != 1:
                 what = f"{path}: {text!r} leads to {len(matches) or 'no'} video{'s' * (len(matches) > 1)} of {label!r}"
                 raise InvalidError(what, fix="write the path below the folder that was scored")
@@ -125,17 +124,18 @@ def manifest(path: Path, tables: Mapping[str, pd.DataFrame]) -> dict[str, dict[i
 
 
 def _by_name(first: list[Clip], second: list[Clip], labels: tuple[str, str]) -> list[tuple[Clip, Clip]]:
-    """Pairs of equal names; then, of what is left, of names equal but for the suffix."""
+    """Pairs of equal names; of what is left, those equal in composed form; then those equal but for the suffix."""
     # A case with several seeds (a protocol's) pairs seed by seed; else seeds only say which prompt line a file answers.
     several = any(len({case for case, _ in side}) < len(side) for side in (first, second))
     pairs: list[tuple[Clip, Clip]] = []
-    for name in (str, stem):
+    for name in (str, composed, stem):
         left = _grouped(first, name, several, {a for a, _ in pairs})
         right = _grouped(second, name, several, {b for _, b in pairs})
         for key in left.keys() & right.keys():
             for label, group in zip(labels, (left[key], right[key]), strict=True):
                 if len(group) > 1:
-                    what = f"{group[0][0]!r} and {group[1][0]!r} of {label!r} differ only in their suffix"
+                    alike = "in their suffix" if name is stem else "in how Unicode writes them"
+                    what = f"{group[0][0]!r} and {group[1][0]!r} of {label!r} differ only {alike}"
                     raise InvalidError(what, fix="rename one, or say what pairs in a manifest (--pairs FILE)")
             pairs.append((left[key][0], right[key][0]))
     return pairs
@@ -161,7 +161,7 @@ def _answers(table: pd.DataFrame, label: str) -> dict[tuple[str, int], Clip]:
     unique = table[["cluster", "case", "seed"]].drop_duplicates().sort_values(["cluster", "seed", "case"])
     answers: dict[tuple[str, int], Clip] = {}
     for cluster, case, seed in unique.itertuples(index=False):
-        key, clip = (str(cluster), int(seed)), (str(case), int(seed))
+        key, clip = (composed(str(cluster)), int(seed)), (str(case), int(seed))
         if answers.setdefault(key, clip) != clip:
             what = f"{answers[key][0]!r} and {case!r} of {label!r} both answer {str(cluster)[:60]!r} with seed {seed}"
             raise InvalidError(what, fix="give each its seed (score --prompts), pair by name, or write a manifest")
@@ -175,10 +175,11 @@ def _prompts(table: pd.DataFrame) -> bool:
 
 def _ways(side: list[Clip]) -> dict[str, list[Clip]]:
     """What a manifest may write → the clips that it leads to: the case, without suffix, or the ends of its path."""
-    exact = {case: [(case, seed)] for case, seed in side}
+    exact: dict[str, list[Clip]] = {}
     ways: dict[str, list[Clip]] = {}
     for case, seed in side:
-        parts = case.split("/")
+        exact.setdefault(composed(case), []).append((case, seed))
+        parts = composed(case).split("/")
         tails = ["/".join(parts[start:]) for start in range(len(parts))]
         for name in {*tails, *map(stem, tails)}:
             ways.setdefault(name, []).append((case, seed))
@@ -186,15 +187,6 @@ def _ways(side: list[Clip]) -> dict[str, list[Clip]]:
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:
-    with on_disk(f"the manifest {path} cannot be read", fix=_MANIFEST):
-        content = path.read_bytes()
-    try:
-        text = content.decode("utf-8-sig")
-        if path.suffix.lower() == ".csv":
-            return list(csv.DictReader(io.StringIO(text, newline=""), strict=True))
-        lines = [json.loads(line) for line in text.split("\n") if line.strip()]
-    except (ValueError, csv.Error) as error:
-        raise InvalidError(f"{path} is not a manifest: {error}", fix=_MANIFEST) from error
-    if not all(isinstance(line, dict) for line in lines):
-        raise InvalidError(f"{path} is not a manifest: a line is not an object", fix=_MANIFEST)
-    return lines
+    table = path.suffix.lower() in records.TABLES
+    lines = records.read(path, records.table if table else records.objects, kind="a manifest", fix=_MANIFEST)
+    return [{composed(str(name).strip()): value for name, value in line.fields.items()} for line in lines]

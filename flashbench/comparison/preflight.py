@@ -14,7 +14,7 @@ from flashbench.metrics.base import Metric
 from flashbench.reporting.numbers import plain
 from flashbench.scores.runs import SCORES, is_run, split_row
 from flashbench.videos import find
-from flashbench.videos.find import SUFFIXES
+from flashbench.videos.media import Kind, kind
 
 EVERY = "*"
 """In a mapping of margins: all metrics that it does not name."""
@@ -41,10 +41,11 @@ def check(
     if len(sources) < 2:
         raise UsageError("a comparison needs two runs, and one is given", fix="name at least two")
     videos = [source for _, source in sources if _is_videos(source)]
-    for source in videos:
-        find.find([source])
+    found = [find.find([source]) for source in videos]
+    notes = [f"`{plain(one.label)}`: {plain(remark)}." for one in found for remark in one.remarks]
     labels = {label for label, _ in sources if label} | {plain(os.path.basename(name)) for name in names}
-    if videos and baseline and not {baseline, path(baseline)} & {*labels, *names}:
+    known_names = {find.composed(name) for name in {*labels, *names}}
+    if videos and baseline and not {find.composed(baseline), find.composed(path(baseline))} & known_names:
         raise did_you_mean("baseline", baseline, [name for name in names if name])
     known = [metric if isinstance(metric, str) else metric.name for metric in metrics or ()]
     for name in known if metrics and not any(isinstance(metric, Metric) for metric in metrics) else ():
@@ -58,7 +59,7 @@ def check(
         )
     if pairs == "prompt" and len(videos) == len(sources) and scoring.get("prompts") is None:
         raise UsageError("videos without prompts do not pair by prompt", fix="add --prompts")
-    return _idle(sources, scoring)
+    return notes + _idle(sources, scoring)
 
 
 def path(text: str | Path) -> str:
@@ -96,6 +97,6 @@ def only_scores(folder: Path) -> None:
     Raises:
         UsageError: it does.
     """
-    if folder.is_dir() and any(x.suffix.lower() in SUFFIXES and x.name[:2] != "._" for x in folder.rglob("*")):
+    if folder.is_dir() and any(kind(x) is Kind.VIDEO for x in folder.rglob("*")):
         fix = f"give the --out folder apart, or {folder / SCORES} itself to use its scores"
         raise UsageError(f"{folder} holds videos and a {SCORES}, which may be older", fix=fix)

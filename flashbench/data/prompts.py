@@ -7,11 +7,8 @@ Unicode's composed form, so that neither case nor a file system's spelling makes
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import json
-import stat
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -21,8 +18,9 @@ from types import MappingProxyType
 from typing import Any, TypeVar
 
 from flashbench.assets import registry
-from flashbench.data import scenes
-from flashbench.errors import InvalidError, MissingAsset, UsageError, did_you_mean, on_disk
+from flashbench.data import records, scenes
+from flashbench.data.records import Record
+from flashbench.errors import InvalidError, MissingAsset, UsageError, did_you_mean
 from flashbench.types import Case, Prompt
 
 _T = TypeVar("_T")
@@ -40,7 +38,7 @@ LAPTOP: Mapping[str, str] = MappingProxyType({"laptop": "test", "laptop-dev": "d
 """The laptop's suites → their split of `flashbench.data.scenes`."""
 FLICKERING = "temporal_flickering"
 NATIVE_FLICKERING = "vbench_temporal_flickering"
-FILES = (".txt", ".csv", ".jsonl", ".json")
+FILES = (".txt", ".csv", ".tsv", ".jsonl", ".json")
 """A suite whose name ends so is a user's file."""
 _FIX = "write one prompt a line (.txt), or CSV or JSONL with `prompt` and perhaps `original`, the text to score against"
 
@@ -125,40 +123,80 @@ def serves(case: Case, metric: str) -> bool:
     return not served or dimension_of(metric) in ("", *served)
 
 
-def read(path: Path, pick: Callable[[Any], _T], *, fix: str = _FIX) -> list[_T]:
-    """`pick` of every entry of a CSV or JSONL, or of a JSON object of paths to prompts, as mappings.
+def read(path: Path, pick: Callable[[Mapping[str, Any]], _T], *, fix: str = _FIX) -> list[_T]:
+    """`pick` of every entry of a file of prompts, as a mapping whose names are in small letters.
+
+    The file is a table (`records.TABLES`), JSON lines, a JSON list of objects, pandas' JSON by columns or by lines, a
+    JSON object of paths to prompts (or to objects with a prompt), or text with a prompt a line.
 
     Raises:
-        InvalidError: the file cannot be read, is of no such form, or `pick` finds a field missing or of no use.
+        InvalidError: the file cannot be read, is of no such form, or `pick` finds a field missing (KeyError) or of no
+            use (ValueError).
     """
-    with on_disk(f"the prompts {path} cannot be read", fix=fix):
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise InvalidError(f"the prompts {path}: is not a regular file", fix=fix)
-        content = path.read_bytes()
-    try:
-        text = content.decode("utf-8-sig")
-        if path.suffix.lower() == ".csv":
-            lines: list[Any] = list(csv.DictReader(io.StringIO(text, newline=""), strict=True))
-        elif path.suffix.lower() == ".txt" and not text.lstrip().startswith("{"):
-            lines = [{"prompt": line.strip()} for line in text.split("\n") if line.strip()]
-        elif (whole := _json(text)) and not {"path", "prompt"} & whole.keys():
-            lines = [{"path": name, "prompt": prompt} for name, prompt in whole.items()]
-        else:
-            lines = [json.loads(line) for line in text.split("\n") if line.strip()]
-        if any(None in line for line in lines):
-            raise ValueError("a line has more fields than the first; a prompt with commas needs quotes")
-        return [pick(line) for line in lines]
-    except (ValueError, KeyError, TypeError, AttributeError, csv.Error, RecursionError) as error:
-        raise InvalidError(f"{path} is not a file of prompts: {error!r}", fix=fix) from error
+
+    def parse(text: str) -> list[_T]:
+        return [_picked(pick, record) for record in _records(path.suffix.lower(), text)]
+
+    return records.read(path, parse, kind="a file of prompts", fix=fix)
 
 
-def _json(text: str) -> dict[str, Any]:
-    """The object that a text is; empty if it is none, say JSON lines."""
+def _picked(pick: Callable[[Mapping[str, Any]], _T], record: Record) -> _T:
     try:
-        whole = json.loads(text) if text.lstrip().startswith("{") else {}
-    except ValueError:
-        return {}
-    return whole if isinstance(whole, dict) else {}
+        return pick(record.fields)
+    except KeyError as error:
+        named = ", ".join(map(str, record.fields)) or "none"
+        raise ValueError(f"{record.place} has no {error.args[0]}; it has {records.excerpt(named)}") from error
+    except ValueError as error:
+        raise ValueError(f"{record.place}: {error}") from error
+
+
+def _records(suffix: str, text: str) -> list[Record]:
+    """The entries of a file of prompts by its suffix and text, their names in small letters.
+
+    Raises:
+        ValueError: the text is of another form.
+    """
+    if suffix in records.TABLES or (suffix == ".txt" and _is_table(text)):
+        return [_lowered(record) for record in records.table(text)]
+    if suffix == ".txt" and not text.lstrip().startswith(("{", "[{")):
+        lines = enumerate(text.split("\n"), 1)
+        return [Record(f"line {number}", {"prompt": line.strip()}) for number, line in lines if line.strip()]
+    found = records.objects(text)
+    if len(found) == 1 and found[0].place == "entry 1" and text.lstrip().startswith("{"):
+        return _of_object(found[0])
+    return [_lowered(record) for record in found]
+
+
+def _of_object(whole: Record) -> list[Record]:
+    """The entries of a JSON object: its columns', its lines', those of its paths, or itself as one entry."""
+    lowered = _lowered(whole)
+    if {"path", "prompt"} & lowered.fields.keys():
+        columns = {n: dict(enumerate(x)) if isinstance(x, list) else x for n, x in lowered.fields.items()}
+        if not all(isinstance(column, Mapping) for column in columns.values()):
+            return [lowered]
+        lines = dict.fromkeys(line for column in columns.values() for line in column)
+        entries = {str(line): {name: column.get(line) for name, column in columns.items()} for line in lines}
+        found = [Record(f"entry {name}", fields) for name, fields in entries.items()]
+    else:
+        found = []
+        for name, value in whole.fields.items():
+            place = f"the entry of {records.excerpt(name)}"
+            about = _lowered(Record(place, value)).fields if isinstance(value, Mapping) else {"prompt": value}
+            found.append(Record(place, {"path": name, **about}))
+    return [record for record in found if not record.empty]
+
+
+def _lowered(record: Record) -> Record:
+    names = [name.strip().lower() for name in record.fields]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f"{record.place} has two fields called {records.excerpt(twice[0])}")
+    return Record(record.place, dict(zip(names, record.fields.values(), strict=True)))
+
+
+def _is_table(text: str) -> bool:
+    """Whether a text is what spreadsheets call `Unicode text`: separated by tabs, the columns named first."""
+    head = [name.strip().lower() for name in text.lstrip().split("\n", 1)[0].split("\t")]
+    return len(head) > 1 and "prompt" in head
 
 
 def _vbench(rewrite: str | None) -> tuple[Prompt, ...]:

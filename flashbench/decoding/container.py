@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import av
+import cv2
 from av.container import InputContainer
 from av.error import FFmpegError
 from av.stream import Disposition
@@ -41,7 +42,7 @@ def readable(path: Path) -> Iterator[None]:
         raise Unreadable(f"cannot be read: {error.what}", fix=error.fix) from error
     except (FFmpegError, OSError) as error:
         raise Unreadable(f"cannot be read: {error.strerror or error}", fix=FIX) from error
-    except (ValueError, IndexError, OverflowError, ZeroDivisionError, struct.error, MemoryError) as error:
+    except (ValueError, IndexError, OverflowError, ZeroDivisionError, struct.error, cv2.error, MemoryError) as error:
         raise Unreadable(f"cannot be read: {error}", fix=FIX) from error
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from av.video.reformatter import VideoReformatter
 
 from flashbench.decoding.colour import shown
 from flashbench.decoding.container import opened, readable
@@ -36,7 +35,7 @@ def pictures(path: Path) -> Iterator[Picture]:
         Unreadable: it cannot be decoded to its end, is damaged, or changes its size.
     """
     with readable(path), opened(path) as (container, stream), watch(path) as damage:
-        shape, number, convert = None, 0, VideoReformatter()
+        shape, number = None, 0
         unit = stream.time_base or Fraction(1, 1000)
         for packet in container.demux(stream):
             if packet.is_corrupt and packet.size:
@@ -46,7 +45,7 @@ def pictures(path: Path) -> Iterator[Picture]:
                 if frame.is_corrupt:
                     raise ValueError(f"frame {number} is damaged")
                 rotation, mirrored = turn(frame)
-                rgb, transparent = shown(frame, convert)
+                rgb, transparent = shown(frame)
                 turned = np.rot90(rgb, rotation // 90)
                 upright: Frames = np.ascontiguousarray(turned[:, ::-1] if mirrored else turned, np.uint8)
                 if shape not in (None, upright.shape):

@@ -1,6 +1,7 @@
 """Which videos: files, folders, globs and folders of pictures, each with its name, its prompt and its reference.
 
 A video's name (its `case`) is its path below what was asked for, so that the same name in two folders is the same case.
+Names are text in Unicode's composed form (NFC), whichever a file system keeps; a path keeps its own bytes.
 """
 
 from __future__ import annotations
@@ -12,18 +13,17 @@ import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from flashbench.data.prompts import read
+from flashbench.data.records import excerpt
 from flashbench.errors import InvalidError, UsageError, on_disk
+from flashbench.videos import pictures
+from flashbench.videos.media import PICTURES, VIDEOS
 
-SUFFIXES = (".mp4", ".mkv", ".webm", ".mov", ".avi", ".gif", ".m4v", ".mpg", ".mpeg", ".ts", ".y4m")
-"""Of videos that are looked for in folders; a file that is named may have any."""
-PICTURES = (".png", ".jpg", ".jpeg")
-"""A folder that holds such files and no video is a video itself: its files, in their numbers' order, are the frames."""
 BY_NAME = "vbench"
 """In place of a file of prompts: they are read from VBench's file names, `{prompt}-{index}.mp4`."""
-_FIX = "give a CSV or JSONL with path, prompt and perhaps seed, VBench's JSON of file to prompt, or `vbench`"
+_FIX = "give a CSV, JSON or JSONL with path, prompt and perhaps seed, VBench's JSON of file to prompt, or `vbench`"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,52 +43,53 @@ class Video:
         return self.prompt or self.case
 
 
-def find(asked: Sequence[str | Path]) -> tuple[str, list[Video]]:
-    """(label, videos) of what was asked for: files, folders (and all below them), globs. Sorted by name.
+class Found(NamedTuple):
+    """What a search found."""
 
-    The label is the name of the folder that holds them all.
+    label: str
+    """The name of the folder that holds all of them."""
+    videos: list[Video]
+    """Sorted by name."""
+    remarks: list[str]
+    """On files that look like videos or pictures and were left out."""
+
+
+def find(asked: Sequence[str | Path]) -> Found:
+    """The videos of what was asked for: files, folders (and all below them), globs.
+
+    Of two paths whose names are written alike, one has `~2` behind its name.
 
     Raises:
         UsageError: something is not there, or holds no video.
     """
-    roots: list[tuple[Path, list[Path]]] = []
+    roots, below = list[Path](), list[_Below]()
     for item in asked:
         for path in _expanded(item):
-            roots.append((path if path.is_dir() and not pictures(path) else path.parent, _below(path)))
+            roots.append(path if path.is_dir() and not pictures.pictures(path) else path.parent)
+            below.append(_below(path))
     if not roots:
         raise UsageError("no video was asked for", fix="name files, folders or globs")
-    above = Path(os.path.commonpath([root for root, _ in roots]))
-    unique = {path for _, paths in roots for path in paths}
+    above = Path(os.path.commonpath(roots))
+    unique = {path for here in below for path in here.videos}
     named: dict[str, Path] = {}
-    for path in sorted(unique, key=os.fsencode):
+    for path in sorted(unique, key=lambda path: (not _is_composed(path), os.fsencode(path))):
         case = _text(path.relative_to(above))
-        while case in named:  # two names whose odd bytes are written alike
+        while case in named:
             case += "~2"
         named[case] = path
-    return _text(Path(above.name)) or "videos", [Video(case=case, path=named[case]) for case in sorted(named)]
-
-
-def pictures(folder: Path) -> list[Path]:
-    """The frames of a folder of pictures in order (their numbers count as numbers); empty if it is none.
-
-    A folder whose sub-folder holds a video or a picture is none; other sub-folders (say, of scores) do not matter.
-    """
-    names, folders = _listed(folder)
-    if any(name.lower().endswith(SUFFIXES) for name in names):
-        return []
-    frames = [name for name in names if name.lower().endswith(PICTURES)]
-    if frames and any(name.lower().endswith(SUFFIXES + PICTURES) for below in folders for name in _listed(below)[0]):
-        return []
-    return [folder / name for name in sorted(frames, key=_natural)]
+    videos = [Video(case=case, path=named[case]) for case in sorted(named)]
+    unread = {path for here in below for path in here.unread} - unique
+    left = {path for here in below for path in here.pictures} - unique
+    return Found(_text(Path(above.name)) or "videos", videos, _left_out(unread, left, above))
 
 
 def prompted(videos: Sequence[Video], prompts: str | Path | Mapping[str, str]) -> tuple[list[Video], list[str]]:
     """The videos with their prompts and seeds, and remarks: videos without a prompt, prompts without a video.
 
-    `prompts` is a CSV or JSONL with path, prompt and perhaps seed (or index), a JSON object or a mapping of file to
-    prompt, or `BY_NAME`. A path leads to the video of that name, or the only one whose name ends in it or equals it but
-    for the suffix, or the one that lies there: by its whole path or the end of it, or seen from the working directory
-    or the folder of the prompts. A seed is an integer of 64 bits.
+    `prompts` is a CSV, JSON or JSONL with path, prompt and perhaps seed (or index), a JSON object or a mapping of file
+    to prompt, or `BY_NAME`. A path leads to the video of that name, or the only one whose name ends in it or equals it
+    but for the suffix, or the one that lies there: by its whole path or the end of it, or seen from the working
+    directory or the folder of the prompts. A seed is an integer of 64 bits.
 
     Raises:
         InvalidError: the file cannot be read, or is of no such form.
@@ -99,7 +100,7 @@ def prompted(videos: Sequence[Video], prompts: str | Path | Mapping[str, str]) -
         unused: list[str] = []
     else:
         if isinstance(prompts, Mapping):
-            entries, beside = _checked("the mapping", [(str(k), v, 0) for k, v in prompts.items()]), Path()
+            entries, beside = _of_mapping(prompts), Path()
         else:
             entries, beside = _entries(Path(prompts)), Path(prompts).parent
         matches, unused = _matched(videos, entries, beside)
@@ -120,7 +121,7 @@ def references(videos: Sequence[Video], folder: Path) -> dict[str, Path]:
         raise UsageError(
             f"--reference {folder} is not a folder", fix="give the folder that holds videos of the same names"
         )
-    known = {video.case: video.path for video in find([folder])[1]}
+    known = {video.case: video.path for video in find([folder]).videos}
     bare: dict[str, list[Path]] = {}
     for case, path in known.items():
         bare.setdefault(stem(case), []).append(path)
@@ -134,9 +135,14 @@ def references(videos: Sequence[Video], folder: Path) -> dict[str, Path]:
 
 
 def stem(case: str) -> str:
-    """A case without its video suffix."""
-    base, dot, suffix = case.rpartition(".")
-    return base if dot and f".{suffix.lower()}" in SUFFIXES and base else case
+    """A case without its video suffix, in its composed form."""
+    base, dot, suffix = (whole := composed(case)).rpartition(".")
+    return base if dot and f".{suffix.lower()}" in VIDEOS and base else whole
+
+
+def composed(name: str) -> str:
+    """A name in Unicode's composed form (NFC), in which names are compared: macOS may keep `é` as two characters."""
+    return unicodedata.normalize("NFC", name)
 
 
 def _expanded(item: str | Path) -> list[Path]:
@@ -160,15 +166,28 @@ def _normal(path: Path) -> Path:
     return Path(os.path.realpath(path)) if path.name == ".." else Path(os.path.realpath(path.parent)) / path.name
 
 
-def _below(path: Path) -> list[Path]:
-    """The videos of a path: itself, or all below a folder, each folder once even if links lead to it again."""
-    if not path.is_dir() or pictures(path):
-        return [path]
-    paths = list[Path]()
+class _Below(NamedTuple):
+    """What a path holds: its videos, files that look like such and are not read, pictures that are part of no video."""
+
+    videos: list[Path]
+    unread: list[Path]
+    pictures: list[Path]
+
+
+def _below(path: Path) -> _Below:
+    """A path itself, or all below a folder, each folder once even if links lead to it again.
+
+    Raises:
+        UsageError: it holds no video.
+    """
+    found = _Below([], [], [])
+    if not path.is_dir() or pictures.pictures(path):
+        found.videos.append(path)
+        return found
     seen = set[tuple[int, int]]()
     pending = [path]  # then the folders that links lead to: a folder's own name goes before a link's
     for start in pending:
-        for where, folders, names in os.walk(start, onerror=_unreadable):
+        for where, folders, _ in os.walk(start, onerror=_unreadable):
             folder = Path(where)
             with on_disk(f"{_text(folder)} cannot be read", fix="check its permissions"):
                 about = folder.stat()
@@ -177,25 +196,30 @@ def _below(path: Path) -> list[Path]:
                 continue
             seen.add((about.st_dev, about.st_ino))
             pending += [folder / name for name in sorted(folders) if (folder / name).is_symlink()]
-            videos = [folder / name for name in names if name.lower().endswith(SUFFIXES) and not name.startswith("._")]
-            paths += videos or ([folder] if pictures(folder) else [])
-    if not paths:
-        raise UsageError(
-            f"{_text(path)} holds no video", fix=f"videos end in {', '.join(SUFFIXES)}, or are folders of png"
-        )
-    return paths
+            here = pictures.listed(folder)
+            whole = pictures.frames_of(here)
+            found.videos.extend(here.videos or ([folder] if whole else []))
+            found.unread.extend(here.unread)
+            found.pictures.extend(() if whole else here.pictures)
+    if not found.videos:
+        also = "".join(f"; {remark}" for remark in _left_out(found.unread, found.pictures, path))
+        fix = f"videos end in {', '.join(VIDEOS)}, or are folders of {', '.join(PICTURES)}"
+        raise UsageError(f"{_text(path)} holds no video{also}", fix=fix)
+    return found
 
 
-def _listed(folder: Path) -> tuple[list[str], list[Path]]:
-    """Names of the files of a folder, and its sub-folders; without hidden ones."""
-    with on_disk(f"{_text(folder)} cannot be read", fix="check its permissions"), os.scandir(folder) as entries:
-        here = [(entry.name, _is_folder(entry)) for entry in entries if not entry.name.startswith(".")]
-    return [name for name, is_folder in here if not is_folder], [folder / name for name, is_folder in here if is_folder]
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    # A link that leads to itself is none; `entry.is_dir()` fails on it.
-    return os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir()
+def _left_out(unread: Iterable[Path], left: Iterable[Path], above: Path) -> list[str]:
+    """Remarks on what was left out, named below the folder `above`."""
+    remarks = []
+    for paths, one, several in (
+        (unread, "file looks like video or a picture and was", "files look like video or pictures and were"),
+        (left, "picture stands beside videos and was", "pictures stand beside videos and were"),
+    ):
+        if names := sorted(_text(path.relative_to(above)) for path in paths):
+            alone, done = len(names) == 1, "not read" if paths is unread else "left out"
+            which = names[0] if alone else f"{names[0]} among them"
+            remarks.append(f"{len(names)} {one if alone else several} {done}: {which}")
+    return remarks
 
 
 def _unreadable(error: OSError) -> None:
@@ -207,17 +231,16 @@ def _unreadable(error: OSError) -> None:
 def _text(path: Path) -> str:
     # Names are bytes: what is no UTF-8 is written out, for tables hold text; so is what would break a table's lines or
     # speak to a terminal.
-    text = os.fsencode(path.as_posix()).decode("utf-8", "backslashreplace")
+    text = composed(os.fsencode(path.as_posix()).decode("utf-8", "backslashreplace"))
     return "".join(_escaped(mark) if unicodedata.category(mark) in ("Cc", "Zl", "Zp") else mark for mark in text)
+
+
+def _is_composed(path: Path) -> bool:
+    return unicodedata.is_normalized("NFC", str(path))
 
 
 def _escaped(mark: str) -> str:
     return f"\\x{ord(mark):02x}" if ord(mark) < 256 else f"\\u{ord(mark):04x}"
-
-
-def _natural(name: str) -> list[tuple[bool, int, str]]:
-    parts = re.split(r"([0-9]+)", name)  # text and numbers take turns
-    return [(at % 2 == 0, int(part) if at % 2 else 0, part) for at, part in enumerate(parts)]
 
 
 def _by_name(path: Path) -> tuple[str, int] | None:
@@ -227,27 +250,37 @@ def _by_name(path: Path) -> tuple[str, int] | None:
 
 def _entries(path: Path) -> list[tuple[str, str, int]]:
     """(path, prompt, seed) of every entry of a file of prompts."""
-    return _checked(str(path), read(path, lambda line: (line["path"], line["prompt"], _seed(line)), fix=_FIX))
+    return read(path, lambda entry: _entry(entry["path"], entry["prompt"], _seed(entry)), fix=_FIX)
 
 
-def _checked(source: str, entries: list[tuple[Any, Any, int]]) -> list[tuple[str, str, int]]:
-    """The entries, whose paths may be any file's and whose prompts are Unicode (JSON can write what is not)."""
-    for path, prompt, _ in entries:
-        if not all(isinstance(text, str) and text.strip() for text in (path, prompt)):
-            raise InvalidError(f"{source}: a path or a prompt is empty or no text", fix=_FIX)
-        try:
-            os.fsencode(path)
-            prompt.encode()
-        except UnicodeEncodeError as error:
-            raise InvalidError(f"{source}: a path or a prompt is not Unicode: {error}", fix=_FIX) from error
-    return entries
+def _of_mapping(prompts: Mapping[str, str]) -> list[tuple[str, str, int]]:
+    try:
+        return [_entry(str(path), prompt, 0) for path, prompt in prompts.items()]
+    except ValueError as error:
+        raise InvalidError(f"the mapping: {error}", fix=_FIX) from error
 
 
-def _seed(line: Mapping[str, Any]) -> int:
-    given = next((line[name] for name in ("seed", "index") if line.get(name) not in (None, "")), 0)
-    seed = int(given) if isinstance(given, str) or (isinstance(given, float) and given.is_integer()) else given
+def _entry(path: Any, prompt: Any, seed: int) -> tuple[str, str, int]:
+    """An entry whose path may be any file's and whose prompt is Unicode (JSON can write what is not)."""
+    for name, text in (("path", path), ("prompt", prompt)):
+        if not isinstance(text, str) or not text.strip():
+            raise ValueError(f"its {name} is empty or no text")
+    try:
+        os.fsencode(path)
+        prompt.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"its path or its prompt is not Unicode: {error.reason}") from error
+    return path, composed(prompt), seed
+
+
+def _seed(entry: Mapping[str, Any]) -> int:
+    given = next((entry[name] for name in ("seed", "index") if entry.get(name) not in (None, "")), 0)
+    # Spreadsheets and pandas write whole numbers beside holes as 0.0.
+    if isinstance(given, str) and (digits := re.fullmatch(r"([+-]?[0-9]+)(?:[.,]0*)?", given.strip())):
+        given = int(digits[1])
+    seed = int(given) if isinstance(given, float) and given.is_integer() else given
     if type(seed) is not int or not -(2**63) <= seed < 2**63:
-        raise ValueError(f"a seed is an integer of 64 bits, not {str(given)[:40]}")
+        raise ValueError(f"a seed is an integer of 64 bits, not {excerpt(given)}")
     return seed
 
 

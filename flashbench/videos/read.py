@@ -7,9 +7,9 @@ nearest in time). What is cut short or damaged is refused whole: half a video wo
 from __future__ import annotations
 
 import hashlib
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +17,23 @@ import cv2
 import numpy as np
 
 from flashbench.decoding import frames as decoding
-from flashbench.decoding import source
-from flashbench.decoding.container import Unreadable, readable, regular
+from flashbench.decoding import source, webp
+from flashbench.decoding.container import Unreadable, readable
 from flashbench.decoding.frames import Picture
-from flashbench.decoding.source import UNTIMED, Source, Times
+from flashbench.decoding.source import UNTIMED, Source, Times, times_of
 from flashbench.keys import file_sha256
 from flashbench.types import Frames
-from flashbench.videos.find import pictures as pictures_of
+from flashbench.videos import pictures as folders
 
 READER = 3
 """Version of what turns a file into frames: raised whenever a frame or a choice of frames changes."""
+
+
+_PICTURES: Mapping[str, Any] = {
+    **{"matrix": "rgb", "range": "full", "primaries": "untagged", "transfer": "untagged", "depth": 8, "chroma": "rgb"},
+    **{"field_order": "progressive", "pixel_aspect": "1/1"},
+}
+"""Light and time of pictures that are decoded to 8-bit RGB."""
 
 
 def content_hash(path: Path) -> str:
@@ -39,7 +46,7 @@ def content_hash(path: Path) -> str:
         if not path.is_dir():
             return file_sha256(path)
         state = hashlib.sha256()
-        for picture in _names(path):
+        for picture in folders.sequence(path):
             state.update(f"{picture.name}\0{file_sha256(picture)}\n".encode("utf-8", "surrogateescape"))
         return state.hexdigest()
 
@@ -52,22 +59,21 @@ def stamp(path: Path) -> tuple[Any, ...]:
     """
     with readable(path):
         if path.is_dir():
-            return tuple((picture.name, *stamp(picture)) for picture in _names(path))
+            return tuple((picture.name, *stamp(picture)) for picture in folders.sequence(path))
         about = path.stat()
         return about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns
 
 
 def probe(path: Path) -> tuple[Source, Times]:
-    """What a video is, and when its pictures are shown, without decoding more than the first.
+    """What a video is, and when its pictures are shown.
 
     Raises:
         Unreadable: it cannot be opened, holds no video, or is cut short.
     """
-    if not path.is_dir():
-        return source.probe(path)
     with readable(path):
-        about = _probe_pictures(path)
-    return about, source.times_of([(None, Fraction(0))] * about.frames, about.fps)
+        if path.is_dir():
+            return _folder(path)
+        return _webp(path) if webp.pictures(path) > 1 else source.probe(path)
 
 
 def pictures(path: Path) -> Iterator[Picture]:
@@ -76,16 +82,8 @@ def pictures(path: Path) -> Iterator[Picture]:
     Raises:
         Unreadable: it cannot be decoded to its end, is damaged, or changes its size.
     """
-    if not path.is_dir():
-        yield from decoding.pictures(path)
-        return
     with readable(path):
-        shape = None
-        for number, frame in enumerate(_pictures(path)):
-            if shape not in (None, frame.shape):
-                raise ValueError(f"frame {number} is {frame.shape[0]}×{frame.shape[1]}, unlike those before it")
-            shape = frame.shape
-            yield Picture(frame, None, Fraction(0))
+        yield from _shown(path) if path.is_dir() or webp.pictures(path) > 1 else decoding.pictures(path)
 
 
 def chosen(numbers: Sequence[int], wanted: str | int) -> Sequence[int]:
@@ -112,45 +110,54 @@ def resized(frame: Frames, size: tuple[int, int] | None) -> Frames:
         raise Unreadable(what, fix="ask for a smaller size") from error
 
 
-def _names(path: Path) -> list[Path]:
-    if not (names := pictures_of(path)):
-        raise ValueError("it holds no picture")
-    for name in names:
-        regular(name)
-    return names
-
-
-def _probe_pictures(path: Path) -> Source:
-    names = _names(path)
-    first = _picture(names[0])
-    return Source(
-        height=first.shape[0],
-        width=first.shape[1],
-        fps=UNTIMED,
-        frames=len(names),
-        container="folder",
-        codec=names[0].suffix.lower().lstrip("."),
-        pixel_format="rgb24",
-        matrix="rgb",
-        range="full",
-        primaries="untagged",
-        transfer="untagged",
-        depth=8,
-        chroma="rgb",
-        field_order="progressive",
-        pixel_aspect="1/1",
-        alpha=False,
+def _shown(path: Path) -> Iterator[Picture]:
+    """The pictures of what FFmpeg does not read: a folder, or an animated WebP."""
+    if path.is_dir():
+        return (Picture(frame, None, Fraction(0)) for frame in folders.frames(path))
+    shown = webp.animation(path)
+    ends = [Fraction(end, 1000) for end in accumulate(shown.durations)]
+    lengths = [Fraction(length, 1000) for length in shown.durations]
+    return (
+        Picture(frame, end - length, length) for frame, end, length in zip(shown.frames, ends, lengths, strict=True)
     )
 
 
-def _pictures(path: Path) -> Iterator[Frames]:
-    yield from map(_picture, _names(path))
+def _folder(path: Path) -> tuple[Source, Times]:
+    look = folders.look(path)
+    about = Source(
+        **_PICTURES,
+        height=look.height,
+        width=look.width,
+        fps=UNTIMED,
+        frames=look.frames,
+        container="folder",
+        codec=look.format,
+        pixel_format="rgba" if look.alpha else "rgb24",
+        alpha=look.alpha,
+        transparent=look.alpha,
+    )
+    return about, times_of([(None, Fraction(0))] * about.frames, about.fps)
 
 
-def _picture(path: Path) -> Frames:
-    # Not imread, which knows no names outside the locale and says nothing where it fails.
-    content = np.frombuffer(path.read_bytes(), np.uint8)
-    picture = cv2.imdecode(content, cv2.IMREAD_COLOR) if content.size else None
-    if picture is None:
-        raise ValueError(f"{os.fsencode(path.name).decode('utf-8', 'backslashreplace')} is not a picture")
-    return np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), np.uint8)
+def _webp(path: Path) -> tuple[Source, Times]:
+    shown = webp.animation(path)
+    height, width, _ = shown.frames[0].shape
+    total = Fraction(sum(shown.durations), 1000)
+    rate = len(shown.frames) / total if total else UNTIMED
+    times = times_of([(picture.start, picture.duration) for picture in _shown(path)], rate)
+    steps = times.steps() or (Fraction(0),)
+    about = Source(
+        **_PICTURES,
+        height=height,
+        width=width,
+        fps=rate,
+        frames=len(shown.frames),
+        container="webp",
+        codec="webp",
+        pixel_format="rgba" if shown.alpha else "rgb24",
+        alpha=shown.alpha,
+        transparent=shown.alpha,
+        variable_rate=max(steps) - min(steps) > Fraction(1, 1000),
+        longest=float(max(steps)),
+    )
+    return about, times

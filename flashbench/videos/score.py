@@ -100,10 +100,10 @@ def score_videos(
 ) -> Run:
     """`score` with all that it found out. `workers`: processes that score videos at the same time."""
     asked = wanted(metrics, frames=frames, size=size, fps=fps, device=device, fresh=fresh)
-    label, chosen = find.find([videos] if isinstance(videos, str | Path) else videos)
-    notes: list[str] = []
+    label, chosen, notes = find.find([videos] if isinstance(videos, str | Path) else videos)
     if prompts is not None:
-        chosen, notes = find.prompted(chosen, prompts)
+        chosen, unmatched = find.prompted(chosen, prompts)
+        notes += unmatched
     if reference is None and asked.protocol != FRAME_QUALITY and all(m.scope == "pair" for m in asked.metrics):
         what = f"{', '.join(metric.name for metric in asked.metrics)}: compared with a reference, and none is given"
         raise UsageError(what, fix="add --reference DIR, a folder with videos of the same names")
@@ -138,7 +138,8 @@ def _writable(out: Path, asked: Wanted, label: str, videos: Sequence[Video]) -> 
         (probe := out / ".flashbench").write_bytes(b"")
         probe.unlink()
         before = json.loads((out / RECORD).read_bytes()) if (out / RECORD).is_file() else None
-    if isinstance(before, dict) and (before.get("protocol_hash"), before.get("row")) != (asked.hash, label):
+    row = find.composed(str(before.get("row"))) if isinstance(before, dict) else label
+    if isinstance(before, dict) and (before.get("protocol_hash"), row) != (asked.hash, label):
         what = f"--out {out} holds another run: {len(before.get('metrics', ()))} metrics on {before.get('row')}"
         raise UsageError(what, fix="give another folder, or remove that one")
 

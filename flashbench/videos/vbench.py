@@ -145,7 +145,7 @@ def name(
     Raises:
         UsageError: a video has no prompt.
     """
-    prompted, _ = find.prompted(find.find(list(videos))[1], prompts)
+    prompted, _ = find.prompted(find.find(list(videos)).videos, prompts)
     if alone := [video.case for video in prompted if video.prompt is None]:
         raise UsageError(f"{len(alone)} videos have no prompt, {alone[0]} among them", fix="add them to the prompts")
     limit = naming.NAME_MAX - (naming.LONG_ROOM if long else 0)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from flashbench.errors import InvalidError, UsageError
-from flashbench.videos import find
+from flashbench.videos import find, pictures
 
 
 def folder(root: Path, *names: str) -> Path:
@@ -20,17 +20,17 @@ def folder(root: Path, *names: str) -> Path:
 
 
 def cases(*asked: str | Path) -> list[str]:
-    return [video.case for video in find.find(asked)[1]]
+    return [video.case for video in find.find(asked).videos]
 
 
 def test_folders_files_and_globs(tmp_path: Path) -> None:
     root = folder(tmp_path / "clips", "b.mp4", "a.MKV", "sub/c.webm", "notes.txt", "._a.mp4", "f/2.png", "f/10.png")
     assert cases(root) == ["a.MKV", "b.mp4", "f", "sub/c.webm"]
-    assert find.find([root])[0] == "clips"
+    assert find.find([root]).label == "clips"
     assert cases(root / "b.mp4") == ["b.mp4"] and cases(root / "f") == ["f"]
     assert cases(root / "*.mp4", root / "b.mp4") == ["b.mp4"], "asked for twice"
     assert cases(root / "sub", root / "b.mp4") == ["b.mp4", "sub/c.webm"]
-    assert [path.name for path in find.pictures(root / "f")] == ["2.png", "10.png"]
+    assert [path.name for path in pictures.pictures(root / "f")] == ["2.png", "10.png"]
 
 
 def test_names_of_any_kind(tmp_path: Path) -> None:
@@ -63,7 +63,7 @@ PROMPTS = {"b.mp4": ("a fox", 0), "sub/c.webm": ("a café, at night", 3)}
 def test_prompts_from_files(name: str, content: str, tmp_path: Path) -> None:
     root = folder(tmp_path / "clips", "b.mp4", "sub/c.webm", "d.mp4")
     (tmp_path / name).write_text(content, "utf-8")
-    videos, remarks = find.prompted(find.find([root])[1], tmp_path / name)
+    videos, remarks = find.prompted(find.find([root]).videos, tmp_path / name)
     assert {video.case: (video.prompt, video.seed) for video in videos if video.prompt} == PROMPTS
     assert remarks == ["1 of 3 videos have no prompt, d.mp4 among them"]
     assert [video.cluster for video in videos] == ["a fox", "d.mp4", "a café, at night"]
@@ -71,11 +71,11 @@ def test_prompts_from_files(name: str, content: str, tmp_path: Path) -> None:
 
 def test_prompts_of_vbenchs_forms(tmp_path: Path) -> None:
     root = folder(tmp_path / "clips", "a fox - red-0.mp4", "a fox - red-12.mp4", "no index.mp4")
-    videos, remarks = find.prompted(find.find([root])[1], "vbench")
+    videos, remarks = find.prompted(find.find([root]).videos, "vbench")
     assert [(v.prompt, v.seed) for v in videos] == [("a fox - red", 0), ("a fox - red", 12), (None, 0)]
     assert remarks == ["1 of 3 videos have no prompt, no index.mp4 among them"]
     (listed := tmp_path / "prompts.json").write_text(json.dumps({"a fox - red-0.mp4": "one", "gone.mp4": "two"}))
-    videos, remarks = find.prompted(find.find([root])[1], listed)
+    videos, remarks = find.prompted(find.find([root]).videos, listed)
     assert [video.prompt for video in videos] == ["one", None, None]
     assert remarks[1] == "1 prompts have no video, that of gone.mp4 among them"
 
@@ -84,7 +84,7 @@ def test_prompts_of_vbenchs_forms(tmp_path: Path) -> None:
 def test_files_that_hold_no_prompts(content: str, tmp_path: Path) -> None:
     root = folder(tmp_path / "clips", "a.mp4")
     (path := tmp_path / "p.csv").write_bytes(content.encode("latin-1"))
-    videos = find.find([root])[1]
+    videos = find.find([root]).videos
     if not content:
         assert find.prompted(videos, path)[1] == ["1 of 1 videos have no prompt, a.mp4 among them"]
         return
@@ -96,11 +96,11 @@ def test_two_prompts_for_a_video_are_refused(tmp_path: Path) -> None:
     root = folder(tmp_path / "clips", "a.mp4")
     (path := tmp_path / "p.jsonl").write_text('{"path": "a.mp4", "prompt": "x"}\n{"path": "a", "prompt": "y"}\n')
     with pytest.raises(InvalidError, match="two prompts for a.mp4"):
-        find.prompted(find.find([root])[1], path)
+        find.prompted(find.find([root]).videos, path)
 
 
 def test_references_by_name_or_but_for_the_suffix(tmp_path: Path) -> None:
-    videos = find.find([folder(tmp_path / "clips", "a.mp4", "b.mp4", "c.mp4", "d.mp4")])[1]
+    videos = find.find([folder(tmp_path / "clips", "a.mp4", "b.mp4", "c.mp4", "d.mp4")]).videos
     truth = folder(tmp_path / "truth", "a.mp4", "b.mkv", "c.mkv", "c.webm")
     found = find.references(videos, truth)
     assert found == {"a.mp4": truth / "a.mp4", "b.mp4": truth / "b.mkv"}, "two that could be c's are none"
@@ -120,7 +120,7 @@ def test_a_video_counts_once_however_it_is_asked_for(tmp_path: Path, monkeypatch
     (tmp_path / "x" / "er").symlink_to(tmp_path / "deep" / "er")
     (tmp_path / "deep" / "link.mp4").symlink_to("b.mp4")
     assert cases("x/er/../*.mp4", "x/er/..") == ["b.mp4", "link.mp4"]
-    assert find.find(["x/er/../b.mp4"])[1][0].path == tmp_path / "deep" / "b.mp4", "where the system finds it"
+    assert find.find(["x/er/../b.mp4"]).videos[0].path == tmp_path / "deep" / "b.mp4", "where the system finds it"
 
 
 def test_linked_folders_are_followed_once(tmp_path: Path) -> None:
@@ -135,20 +135,20 @@ def test_linked_folders_are_followed_once(tmp_path: Path) -> None:
 
 def test_scores_beside_pictures_leave_them_a_video(tmp_path: Path) -> None:
     root = folder(tmp_path / "pf", "1.png", "2.png", "out/scores.csv")
-    assert cases(root) == ["pf"] and len(find.pictures(root)) == 2
+    assert cases(root) == ["pf"] and len(pictures.pictures(root)) == 2
     for below in ("out/a.mp4", "out/1.JPG"):
-        assert find.pictures(folder(tmp_path / below[-5:], "1.png", below)) == []
+        assert pictures.pictures(folder(tmp_path / below[-5:], "1.png", below)) == []
 
 
 def test_names_that_are_written_alike_stay_apart(tmp_path: Path) -> None:
     root = folder(tmp_path / "v", b"\xff.mp4".decode("utf-8", "surrogateescape"), "\\xff.mp4")
     assert cases(root) == ["\\xff.mp4", "\\xff.mp4~2"]
-    assert len({video.path for video in find.find([root])[1]}) == 2
+    assert len({video.path for video in find.find([root]).videos}) == 2
 
 
 def test_control_characters_are_written_out(tmp_path: Path) -> None:
     root = folder(tmp_path / "a\nb", "\x1b[31m.mp4", "\x85.mp4", "\u2028.mp4", "c\td-3.mp4")
-    label, videos = find.find([root])
+    label, videos, _ = find.find([root])
     assert label == "a\\x0ab"
     assert [video.case for video in videos] == ["\\u2028.mp4", "\\x1b[31m.mp4", "\\x85.mp4", "c\\x09d-3.mp4"]
     assert find.prompted(videos, {"c\td-3.mp4": "one\ntwo"})[0][3].prompt == "one\ntwo"
@@ -156,7 +156,7 @@ def test_control_characters_are_written_out(tmp_path: Path) -> None:
 
 
 def test_a_prompt_of_another_folder_is_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    videos = find.find([folder(tmp_path / "v", "c0.mp4", "sub/c1.mp4")])[1]
+    videos = find.find([folder(tmp_path / "v", "c0.mp4", "sub/c1.mp4")]).videos
     (tmp_path / "deep").mkdir()
     monkeypatch.chdir(tmp_path / "deep")
     for path in ("B/c0.mp4", "B/sub/c1.mp4", "xsub/c1.mp4", "/c0.mp4", str(tmp_path / "c0.mp4"), "../c0.mp4"):
@@ -171,7 +171,7 @@ def test_a_prompt_of_another_folder_is_not_taken(tmp_path: Path, monkeypatch: py
 
 @pytest.mark.timeout(20)
 def test_prompts_of_a_pipe_or_a_device_are_refused(tmp_path: Path) -> None:
-    videos = find.find([folder(tmp_path / "v", "a.mp4")])[1]
+    videos = find.find([folder(tmp_path / "v", "a.mp4")]).videos
     os.mkfifo(tmp_path / "pipe")
     for path in (Path("/dev/zero"), tmp_path / "pipe", tmp_path / "v"):
         with pytest.raises(InvalidError, match="is not a regular file"):
@@ -182,7 +182,7 @@ def test_prompts_of_a_pipe_or_a_device_are_refused(tmp_path: Path) -> None:
     "seed", ["1e400", "1.5", "NaN", "100000000000000000000000", "true", '"x"', "[1]", "-9223372036854775809"]
 )
 def test_seeds_are_integers_of_64_bits(seed: str, tmp_path: Path) -> None:
-    videos = find.find([folder(tmp_path / "v", "a.mp4")])[1]
+    videos = find.find([folder(tmp_path / "v", "a.mp4")]).videos
     (path := tmp_path / "p.jsonl").write_text(f'{{"path": "a.mp4", "prompt": "x", "seed": {seed}}}\n')
     with pytest.raises(InvalidError, match="not a file of prompts"):
         find.prompted(videos, path)
@@ -192,7 +192,7 @@ def test_seeds_are_integers_of_64_bits(seed: str, tmp_path: Path) -> None:
 
 
 def test_prompts_are_unicode_of_any_kind(tmp_path: Path) -> None:
-    videos = find.find([folder(tmp_path / "v", "a.mp4", "b.mp4")])[1]
+    videos = find.find([folder(tmp_path / "v", "a.mp4", "b.mp4")]).videos
     (path := tmp_path / "p.json").write_text('{"a.mp4": "\\ud800"}')
     for prompts in (path, {"a.mp4": "\ud800"}, {"\ud800": "x"}):
         with pytest.raises(InvalidError, match="not Unicode"):

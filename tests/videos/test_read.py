@@ -99,8 +99,8 @@ def test_a_variable_rate_is_noted(tmp_path: Path) -> None:
 
 def test_pictures_of_two_sizes_are_no_clip(tmp_path: Path) -> None:
     folder = made.pictures(tmp_path / "frames", CLIP)
-    (made.pictures(tmp_path / "other", CLIP[:, :48]) / "frame0.png").replace(folder / "frame9.png")
-    with pytest.raises(Unreadable, match="frame 5 is 48×192"):
+    (made.pictures(tmp_path / "other", CLIP[:, :48]) / "frame0.png").replace(folder / "frame5.png")
+    with pytest.raises(Unreadable, match="frame5.png is 48×192, unlike frame0.png, 96×192"):
         made.decoded(folder)
 
 

@@ -100,7 +100,7 @@ def test_videos_get_its_names_and_are_found_by_them(tmp_path: Path) -> None:
     assert (tmp_path / "named/a fox-0.mp4").read_bytes() == (folder / "1.mkv").read_bytes()
     listed = {one.file: one.prompt for one in naming.read_manifest(tmp_path / "named/manifest.jsonl")}
     assert sorted(listed.values()) == sorted(prompts.values())
-    videos, remarks = find.prompted(find.find([tmp_path / "named"])[1], tmp_path / "named/manifest.jsonl")
+    videos, remarks = find.prompted(find.find([tmp_path / "named"]).videos, tmp_path / "named/manifest.jsonl")
     assert {video.case: video.prompt for video in videos} == listed and remarks == []
     with pytest.raises(UsageError, match="1 videos have no prompt, 2.mkv among them"):
         vbench.name([str(folder / "2.mkv")], {"1.mkv": "a fox"}, tmp_path / "other")
