@@ -62,21 +62,6 @@ def rgb(path: Path) -> tuple[Frames, bool]:
         raise ValueError(f"{os.fsencode(path.name).decode('utf-8', 'backslashreplace')} {why}") from error
 
 
-def transparent(path: Path) -> bool:
-    """Whether any pixel of a picture is not opaque; its pixels are decoded only where its format can say so.
-
-    Raises:
-        OSError: it cannot be read.
-        ValueError: as `rgb`.
-    """
-    try:
-        if not stored(path, path.read_bytes()).alpha:
-            return False
-    except (struct.error, IndexError):
-        pass  # `rgb` says what is wrong
-    return rgb(path)[1]
-
-
 def stored(path: Path, content: bytes) -> Stored:
     """What the head of a picture file says of its samples.
 

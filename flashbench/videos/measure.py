@@ -65,8 +65,9 @@ class Opened:
     def settle(self, passed: Passing) -> bool:
         """Take what decoding showed in place of what the container said; returns whether that had been right."""
         before = (self.source.frames, list(self.taken()))
-        transparent = self.source.transparent or passed.transparent
-        self.source = replace(self.source, frames=passed.decoded, repeated=passed.repeated, transparent=transparent)
+        self.source = replace(
+            self.source, frames=passed.decoded, repeated=passed.repeated, transparent=passed.transparent
+        )
         self._times = times_of(passed.shown, self.source.fps)
         self._count()
         return before == (self.source.frames, list(self.taken()))

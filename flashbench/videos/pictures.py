@@ -16,13 +16,14 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 
 from flashbench.decoding import picture
+from flashbench.decoding.frames import Picture
 from flashbench.errors import on_disk
-from flashbench.types import Frames
 from flashbench.videos.media import Kind, kind
 
 _NUMBERS = (re.compile(r"[0-9]+(?:\.[0-9]+)?"), re.compile(r"[0-9]+"))
@@ -52,7 +53,7 @@ class Look:
     format: str
     """The suffix, without its dot, in small letters."""
     alpha: bool
-    """Whether any pixel of any picture is not opaque: it is measured as it shows on black."""
+    """Whether the first picture is not opaque; each tells of itself when it is decoded."""
 
 
 def listed(folder: Path) -> Listing:
@@ -121,7 +122,7 @@ def sequence(folder: Path) -> list[Path]:
 
 
 def look(folder: Path) -> Look:
-    """What a folder is as a video: its first picture is decoded, others only where their format can be transparent.
+    """What a folder is as a video, by its names and its first picture.
 
     Raises:
         ValueError: it is no sequence of pictures.
@@ -134,12 +135,12 @@ def look(folder: Path) -> Look:
         width=first.shape[1],
         frames=len(paths),
         format=paths[0].suffix.lower().lstrip("."),
-        alpha=alpha or any(picture.transparent(path) for path in paths[1:]),
+        alpha=alpha,
     )
 
 
-def frames(folder: Path) -> Iterator[Frames]:
-    """The pictures of a folder in order, uint8 [H, W, 3] in RGB, on black where they are not opaque.
+def frames(folder: Path) -> Iterator[Picture]:
+    """The pictures of a folder in order, on black where they are not opaque; without times.
 
     Raises:
         ValueError: it is no sequence of pictures of one size.
@@ -147,12 +148,12 @@ def frames(folder: Path) -> Iterator[Frames]:
     """
     first, paths = None, sequence(folder)
     for path in paths:
-        frame, _ = picture.rgb(path)
+        frame, transparent = picture.rgb(path)
         first = first or frame.shape
         if frame.shape != first:
             sizes = f"{frame.shape[0]}×{frame.shape[1]}, unlike {shown(paths[0].name)}, {first[0]}×{first[1]}"
             raise ValueError(f"{shown(path.name)} is {sizes}")
-        yield frame
+        yield Picture(frame, None, Fraction(0), transparent)
 
 
 def ordered(names: Sequence[str]) -> list[str]:

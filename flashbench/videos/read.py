@@ -113,12 +113,13 @@ def resized(frame: Frames, size: tuple[int, int] | None) -> Frames:
 def _shown(path: Path) -> Iterator[Picture]:
     """The pictures of what FFmpeg does not read: a folder, or an animated WebP."""
     if path.is_dir():
-        return (Picture(frame, None, Fraction(0)) for frame in folders.frames(path))
+        return folders.frames(path)
     shown = webp.animation(path)
     ends = [Fraction(end, 1000) for end in accumulate(shown.durations)]
     lengths = [Fraction(length, 1000) for length in shown.durations]
     return (
-        Picture(frame, end - length, length) for frame, end, length in zip(shown.frames, ends, lengths, strict=True)
+        Picture(frame, end - length, length, shown.alpha)
+        for frame, end, length in zip(shown.frames, ends, lengths, strict=True)
     )
 
 
@@ -134,7 +135,6 @@ def _folder(path: Path) -> tuple[Source, Times]:
         codec=look.format,
         pixel_format="rgba" if look.alpha else "rgb24",
         alpha=look.alpha,
-        transparent=look.alpha,
     )
     return about, times_of([(None, Fraction(0))] * about.frames, about.fps)
 
@@ -156,7 +156,6 @@ def _webp(path: Path) -> tuple[Source, Times]:
         codec="webp",
         pixel_format="rgba" if shown.alpha else "rgb24",
         alpha=shown.alpha,
-        transparent=shown.alpha,
         variable_rate=max(steps) - min(steps) > Fraction(1, 1000),
         longest=float(max(steps)),
     )

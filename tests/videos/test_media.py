@@ -11,7 +11,6 @@ from PIL import Image, features
 from support import made_videos as made
 
 from flashbench.videos import find
-from flashbench.videos import read as reading
 from flashbench.videos.media import PICTURES, UNREAD, VIDEOS, Kind, kind, transport_stream
 
 CLIP = made.frames(6, 48, 64)
@@ -33,7 +32,7 @@ def written(path: Path, clip: np.ndarray, options: dict[str, str]) -> Path:
 def test_more_containers_are_found_and_read(suffix: str, tmp_path: Path) -> None:
     path = written(tmp_path / f"a.{suffix}", CLIP, CONTAINERS[suffix])
     assert kind(path) is Kind.VIDEO and [video.path for video in find.find([tmp_path]).videos] == [path]
-    frames = np.stack(list(reading.frames(path)))
+    frames = np.stack(made.decoded(path))
     assert frames.shape == CLIP.shape and np.abs(frames.astype(int) - CLIP).mean() < 20
     assert find.stem(f"x/a.{suffix.upper()}") == "x/a"
 

@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 from PIL import Image
 from support import made_videos as made
 
+from flashbench.decoding.container import Unreadable
 from flashbench.videos import pictures
 from flashbench.videos import read as reading
+from flashbench.videos.score import score_videos
 
 CLIP = made.frames(6, 32, 48)
 
@@ -109,7 +111,7 @@ def test_other_files_do_not_matter(tmp_path: Path) -> None:
     root = folder(tmp_path / "f", [f"{n}.png" for n in range(6)])
     for name in ("meta.json", "notes.txt", "Thumbs.db", ".DS_Store", ".hidden.png", "._0.png"):
         (root / name).write_bytes(b"x")
-    assert np.array_equal(np.stack(list(reading.frames(root))), CLIP)
+    assert np.array_equal(np.stack(made.decoded(root)), CLIP)
 
 
 @pytest.mark.parametrize("suffix", [".png", ".bmp", ".tif", ".tiff", ".webp"])
@@ -119,8 +121,8 @@ def test_every_format_is_a_video(suffix: str, tmp_path: Path) -> None:
     for number, frame in enumerate(CLIP):
         options = {"lossless": True} if suffix == ".webp" else {}
         Image.fromarray(frame).save(root / f"{number:03d}{suffix}", **options)
-    assert np.array_equal(np.stack(list(reading.frames(root))), CLIP)
-    source = reading.probe(root)
+    assert np.array_equal(np.stack(made.decoded(root)), CLIP)
+    source, _ = reading.probe(root)
     about = (source.frames, source.codec, source.alpha, source.container)
     assert about == (6, suffix[1:], False, "folder")
 
@@ -129,11 +131,14 @@ def test_one_transparent_picture_makes_the_folder_so(tmp_path: Path) -> None:
     root = folder(tmp_path / "f", [f"{n}.png" for n in range(6)])
     opaque = np.dstack([CLIP[2], np.full(CLIP[2].shape[:2], 255, np.uint8)])
     Image.fromarray(opaque).save(root / "2.png")
-    assert not reading.probe(root).alpha
+    assert not any(picture.transparent for picture in reading.pictures(root))
     opaque[:16, :, 3] = 0
     Image.fromarray(opaque).save(root / "4.png")
-    assert reading.probe(root).alpha and reading.Source.from_json(reading.probe(root).to_json()).alpha
-    frames = list(reading.frames(root))
+    assert [picture.transparent for picture in reading.pictures(root)] == [False] * 4 + [True, False]
+    assert score_videos(root, "laplacian_variance").remarks == [
+        "1 of 1 videos are not opaque (f: transparency): measured on black"
+    ]
+    frames = made.decoded(root)
     assert not frames[4][:16].any() and np.array_equal(frames[4][16:], CLIP[2][16:])
 
 
@@ -145,18 +150,18 @@ def test_several_pictures_in_one_are_no_frame(tmp_path: Path) -> None:
         for number in range(4):
             more = {"save_all": True, "append_images": images[1:3]} if number == 2 else {}
             images[number].save(root / f"{number}{suffix}", **more)
-        with pytest.raises(reading.Unreadable, match=f"2{suffix} holds 3 pictures"):
-            list(reading.frames(root))
+        with pytest.raises(Unreadable, match=f"2{suffix} holds 3 pictures"):
+            made.decoded(root)
 
 
 def test_animated_webp_is_a_video(tmp_path: Path) -> None:
     images = [Image.fromarray(frame) for frame in CLIP]
     path = tmp_path / "a.webp"
     images[0].save(path, save_all=True, append_images=images[1:], duration=40, lossless=True)
-    source = reading.probe(path)
+    source, _ = reading.probe(path)
     assert (source.frames, source.height, source.width, source.fps) == (6, 32, 48, Fraction(25))
     assert (source.codec, source.variable_rate, source.alpha) == ("webp", False, False)
-    assert np.array_equal(np.stack(list(reading.frames(path))), CLIP)
+    assert np.array_equal(np.stack(made.decoded(path)), CLIP)
     path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(reading.Unreadable, match="cut short"):
+    with pytest.raises(Unreadable, match="cut short"):
         reading.probe(path)

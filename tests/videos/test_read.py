@@ -64,11 +64,11 @@ def test_a_file_that_is_cut_short_is_refused(
 
 
 def test_an_mp4_with_its_index_in_front_is_refused_too(tmp_path: Path) -> None:
-    """Its reader would give the frames that are there, without a word."""
+    """FFmpeg would give the frames that are there, without a word."""
     whole = made.write(tmp_path / "whole.mp4", made.frames(40), fps=8, movflags="faststart", preset="ultrafast", g="1")
     cut = tmp_path / "cut.mp4"
     cut.write_bytes(whole.read_bytes()[: int(0.9 * whole.stat().st_size)])
-    with pytest.raises(Unreadable, match=r"cut short: \d+ of 40 frames|damaged|Invalid data"):
+    with pytest.raises(Unreadable, match=r"cut short: [\d,]+ of [\d,]+ bytes are there"):
         reading.probe(cut)
         made.decoded(cut)
 
