@@ -27,6 +27,7 @@ from flashbench.metrics.base import Metric
 from flashbench.reporting.numbers import counted, plain
 from flashbench.scores.runs import ScoredRun, chosen, is_run, read_run, split_row
 from flashbench.videos.find import composed
+from flashbench.videos.remarks import of_pairs, of_videos, sources_of
 from flashbench.videos.settings import listed
 
 Source: TypeAlias = str | Path | pd.DataFrame | ScoredRun
@@ -171,6 +172,7 @@ def judge(
         _same_references(first, second, [x.name for x in kinds if x.scope == "pair"], pairings[label], labels)
         tested.append(scores := combined(tables[baseline], tables[label], pairings[label]))
         notes += remarks(scores, labels) + _sizes(first, second, pairings[label], labels)
+        notes += _files(first, second, pairings[label], labels)
         unadjusted += [result(scores, kind, baseline, label, margins[kind.name]) for kind in kinds]
     adjusted = stats.holm(np.array([each.p for each in unadjusted], dtype=np.float64))
     results = tuple(judged(each, float(p)) for each, p in zip(unadjusted, adjusted, strict=True))
@@ -209,6 +211,20 @@ def parse_margins(texts: Sequence[str]) -> dict[str, float] | None:
 def _unreadable(label: str, run: ScoredRun) -> list[str]:
     videos = run.record["videos"] if run.record else []
     return [plain(f"{label}: {video['case']}: {video['reason']}") for video in videos if video.get("reason")]
+
+
+def _files(first: ScoredRun, second: ScoredRun, pairing: Pairing, labels: tuple[str, str]) -> list[str]:
+    """Notes on what the files of either run are, and on pairs whose files say different things of light and time."""
+    sources = [sources_of(run.record["videos"]) if run.record else {} for run in (first, second)]
+    settings = [run.record["settings"] for run in (first, second) if run.record]
+    known = [(a, b) for (a, _), (b, _) in pairing.pairs if a in sources[0] and b in sources[1]]
+    between = of_pairs(
+        ((b, sources[1][b], sources[0][a]) for a, b in known),
+        f"in `{labels[0]}`",
+        rates=not any(setting.get("fps") for setting in settings),
+    )
+    own = [f"`{label}`: {text}" for label, run in zip(labels, sources, strict=True) for text in of_videos(run)]
+    return [plain(f"{note}.") for note in (*between, *own)]
 
 
 def _metrics(runs: Mapping[str, ScoredRun], baseline: str, asked: Sequence[str] | None) -> tuple[list[str], list[str]]:
