@@ -4,15 +4,15 @@ The rule (`RULE` is its version):
 
 * Samples of more than 8 bits are first reduced to the same layout at 8 bits by integers, without dither. Limited range:
   round(x / 2^(n−8)), half upwards, at most 255, so that 8-bit samples times 2^(n−8) come back as they were. Full range,
-  and RGB without a tag: round(255 · x / (2^n − 1)). Alpha as the rest of its frame. Eight bits hide the difference between
-  a smooth slope and one with bands.
+  and RGB without a tag: round(255 · x / (2^n − 1)). Alpha as the rest of its frame. Eight bits hide the difference
+  between a smooth slope and one with bands.
 * Samples of 8 bits become RGB by FFmpeg's swscale with its flag `bilinear` and no other, in one thread: in the matrix
   of the frame's tags (untagged, or YUV with the tag of RGB: BT.601) and in their range (untagged: limited; `yuvj…`:
   full). RGB and grey are taken as stored, whatever their range. Matrices that swscale lacks (YCgCo, ICtCp, constant
   luminance) are refused, and so is floating point.
-* Chroma of planar 4:2:0 and 4:2:2 of even height is repeated; in other layouts swscale interpolates it (NV12, 4:1:1, odd
-  heights …), from the place that the frame tells. Where it is repeated swscale floors each product to a whole level,
-  so that a channel is up to three levels below the real-valued equation; in 4:4:4 it is within one.
+* Chroma of planar 4:2:0 and 4:2:2 of even height is repeated; in other layouts swscale interpolates it (NV12, 4:1:1,
+  odd heights …), from the place that the frame tells. Where it is repeated swscale floors each product to a whole
+  level, so that a channel is up to three levels below the real-valued equation; in 4:4:4 it is within one.
 * Transparency is shown by `flashbench.decoding.alpha`.
 * Primaries and transfer are told, never converted: what is made for PQ or HLG is to be refused by `hdr_reason`.
 """
