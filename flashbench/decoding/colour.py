@@ -3,15 +3,16 @@
 The rule (`RULE` is its version):
 
 * Samples of more than 8 bits are first reduced to the same layout at 8 bits by integers, without dither. Limited range:
-  round(x / 2^(n−8)), half upwards, at most 255, so that 8-bit samples times 2^(n−8) come back as they were. Full range
-  and RGB: round(255 · x / (2^n − 1)). Alpha as the rest of its frame. Eight bits hide banding that ten would show.
+  round(x / 2^(n−8)), half upwards, at most 255, so that 8-bit samples times 2^(n−8) come back as they were. Full range,
+  and RGB without a tag: round(255 · x / (2^n − 1)). Alpha as the rest of its frame. Eight bits hide the difference
+  between a smooth slope and one with bands.
 * Samples of 8 bits become RGB by FFmpeg's swscale with its flag `bilinear` and no other, in one thread: in the matrix
   of the frame's tags (untagged, or YUV with the tag of RGB: BT.601) and in their range (untagged: limited; `yuvj…`:
   full). RGB and grey are taken as stored, whatever their range. Matrices that swscale lacks (YCgCo, ICtCp, constant
   luminance) are refused, and so is floating point.
-* Chroma of planar 4:2:0 and 4:2:2 whose height is even is repeated; that of any other layout is interpolated, at the
-  place that the frame tells. swscale floors each product of the planar case to a whole level, so that a
-  channel is up to three levels below the real-valued equation; elsewhere it is within one.
+* Chroma of planar 4:2:0 and 4:2:2 of even height is repeated; in other layouts swscale interpolates it (NV12, 4:1:1,
+  odd heights …), from the place that the frame tells. Where it is repeated swscale floors each product to a whole
+  level, so that a channel is up to three levels below the real-valued equation; in 4:4:4 it is within one.
 * Transparency is shown by `flashbench.decoding.alpha`.
 * Primaries and transfer are told, never converted: what is made for PQ or HLG is to be refused by `hdr_reason`.
 """
@@ -152,7 +153,7 @@ class Colour:
     depth: int
     """Bits of a sample."""
     chroma: str
-    """4:2:0, 4:4:4 …; `rgb`, `gray`, `bayer` or `xyz`."""
+    """4:2:0, 4:4:4 …; `rgb`, `gray`, `bayer`, `xyz` or `unknown`."""
     field_order: str
     """progressive, tff or bff (top or bottom field first), interlaced (it is not said which is first), or unknown."""
     pixel_aspect: str
@@ -267,7 +268,7 @@ def _of_eight_bits(frame: av.VideoFrame) -> av.VideoFrame:
         return frame
     layout, spare = twin
     bits = frame.format.components[0].bits
-    full = frame.format.is_rgb or int(frame.color_range) == 2
+    full = int(frame.color_range) == 2 or frame.format.is_rgb and int(frame.color_range) != 1
     # Through swscale for all that only FFmpeg can copy: tags, the chroma's place. Its samples are then replaced.
     small = _reformat(frame, layout)
     word = ">u2" if frame.format.is_big_endian else "<u2"
@@ -325,10 +326,10 @@ def _chroma(layout: av.VideoFormat) -> str:
         return "rgb"
     if layout.name.startswith("xyz"):
         return "xyz"
-    if (chroma := next((part for part in layout.components if part.is_chroma), None)) is None:
-        return "gray" if len(layout.components) < 3 else "4:4:4"
-    ratio = (round(layout.width / chroma.width), round(layout.height / chroma.height))
-    return _CHROMA.get(ratio, f"{ratio[0]}x{ratio[1]}")
+    if len(layout.components) < 3:
+        return "gray"
+    chroma = av.VideoFormat(layout.name, 16, 16).components[1]
+    return _CHROMA.get((16 // chroma.width, 16 // chroma.height), "unknown")
 
 
 def _field_order(interlaced: bool, order: int) -> str:
