@@ -279,7 +279,7 @@ def _probe_pictures(path: Path) -> Source:
 
 
 def _animated(path: Path) -> bool:
-    return webp.pictures(path) > 1
+    return path.suffix.lower() == ".webp" and webp.pictures(path) > 1
 
 
 def _probe_webp(path: Path) -> Source:
