@@ -37,13 +37,14 @@ def register(app: typer.Typer) -> None:
 
 
 def score(
-    videos: Annotated[list[str], typer.Argument(help="Files, folders, globs; a folder of png is a video.")],
+    videos: Annotated[list[str], typer.Argument(help="Files, folders, globs, folders of numbered pictures.")],
     metrics: Annotated[
         list[str] | None,
         typer.Option("--metrics", "-m", help="Names, also `a,b`; all of adhoc/frame-quality by default."),
     ] = None,
     prompts: Annotated[
-        str | None, typer.Option("--prompts", help="CSV or JSONL (path, prompt, seed), VBench's JSON, or `vbench`.")
+        str | None,
+        typer.Option("--prompts", help="CSV, JSON, JSONL (path, prompt, seed), VBench's JSON, or `vbench`."),
     ] = None,
     reference: Annotated[
         Path | None, typer.Option("--reference", help="Folder with videos of the same names, for psnr and the like.")

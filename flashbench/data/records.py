@@ -123,6 +123,7 @@ def table(text: str) -> list[Record]:
             place = f"line {rows.line_num + bool(said)}"
             if any(cells[len(columns) :]):
                 raise ValueError(f"{place} has more fields than the first; a prompt with commas needs quotes")
+            cells += [""] * (len(columns) - len(cells))
             records.append(Record(place, {name: cell for name, cell in zip(columns, cells, strict=False) if name}))
     except csv.Error as error:
         raise ValueError(f"line {rows.line_num + bool(said)}: {error}") from error

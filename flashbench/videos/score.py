@@ -56,9 +56,9 @@ def score(
     """Score videos; returns a row for each video and metric, columns as in scores.parquet.
 
     Args:
-        videos: files, folders, globs, folders of png.
+        videos: files, folders, globs, folders of numbered pictures.
         metrics: names (`a,b`, or a list) or `Metric`s; all of the protocol `adhoc/frame-quality` if not given.
-        prompts: CSV or JSONL file with path, prompt, seed; VBench's JSON of file to prompt, or such a mapping;
+        prompts: CSV, JSON or JSONL file with path, prompt, seed; VBench's JSON of file to prompt, or such a mapping;
             `vbench` reads them from names `{prompt}-{index}.mp4`.
         reference: folder with videos of the same names, for metrics of a pair.
         frames: `all`, or a number: the middles of as many equal parts of each video.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +134,20 @@ def test_names_with_ends_of_lines_survive_a_manifest(tmp_path: Path, name: str) 
     (path := tmp_path / "pairs.csv").write_bytes(f'A,B\n"{name}",x.mp4\n'.encode())
     (other := tmp_path / "pairs.jsonl").write_text(json.dumps({"A": name, "B": "x.mp4"}, ensure_ascii=False), "utf-8")
     assert manifest(path, tables) == manifest(other, tables) == {"A": {0: (name, 0)}, "B": {0: ("x.mp4", 0)}}
+
+
+def test_names_prompts_and_manifests_pair_in_one_unicode_form(tmp_path: Path) -> None:
+    """Runs of other versions may hold names as their file system kept them."""
+    composed, apart = (unicodedata.normalize(form, "é/Å.mp4") for form in ("NFC", "NFD"))
+    assert told(pairs([composed, "x.mp4"], ["x.mp4", apart])) == [("x.mp4", "x.mp4"), (composed, apart)]
+    assert told(pairs([composed], [apart.replace("mp4", "mkv")])) == [(composed, apart.replace("mp4", "mkv"))]
+    prompts = {"a": [(composed, 0)], "b": [(apart, 0)]}
+    assert told(pairs(["1.mp4"], ["2.mp4"], **prompts)) == [("1.mp4", "2.mp4")]
+    with pytest.raises(InvalidError, match="of 'A' differ only in how Unicode writes them"):
+        pairs([composed, apart], [composed[:2] + apart[3:]])
+    tables = {"Ä": scored("Ä", [1.0], names=[apart]), "B": scored("B", [1.0], names=["x.mp4"])}
+    (path := tmp_path / "pairs.csv").write_text(f"Ä ;B\n{composed};x.mp4\n", "utf-16")
+    assert manifest(path, tables) == {"Ä": {0: (apart, 0)}, "B": {0: ("x.mp4", 0)}}
 
 
 # --- what is refused ------------------------------------------------------------------------------------------------

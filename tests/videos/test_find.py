@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -202,3 +203,46 @@ def test_prompts_are_unicode_of_any_kind(tmp_path: Path) -> None:
     path.write_text("path,prompt\na.mp4,a fox, at night\n", "utf-8")
     with pytest.raises(InvalidError, match="more fields than the first"):
         find.prompted(videos, path)
+
+
+def form(name: str, text: str) -> str:
+    return unicodedata.normalize(name, text)
+
+
+@pytest.mark.parametrize("kept", ["NFC", "NFD"])
+@pytest.mark.parametrize("written", ["NFC", "NFD"])
+def test_names_are_composed_however_they_are_kept_or_written(kept: str, written: str, tmp_path: Path) -> None:
+    name, path = form("NFC", "Ångström/café-3.mp4"), tmp_path / form(kept, "é") / form(kept, "Ångström/café-3.mp4")
+    folder(path.parent, path.name)
+    label, videos, _ = find.find([tmp_path / form(kept, "é")])
+    assert (label, videos[0].case, videos[0].path) == (form("NFC", "é"), name, path), "its path keeps its bytes"
+    prompt = form("NFC", "ein Café")
+    listed: dict[str, str] = {form(written, name): form(written, prompt)}
+    (tmp_path / "p.json").write_text(json.dumps(listed), "utf-8")
+    (tmp_path / "p.csv").write_text(f"path,prompt\n{form(written, name)},{form(written, prompt)}\n", "utf-8")
+    for prompts in (listed, tmp_path / "p.json", tmp_path / "p.csv", {form(written, str(path)): prompt}):
+        named, remarks = find.prompted(videos, prompts)
+        assert named[0].prompt == prompt and not remarks
+    assert find.prompted(videos, "vbench")[0][0].prompt == form("NFC", "café")
+    other = folder(tmp_path / "truth", form(written, "Ångström/café-3.mkv"))
+    assert find.references(videos, other) == {name: other / form(written, "Ångström/café-3.mkv")}
+    assert find.stem(form(written, name)) == name.removesuffix(".mp4")
+
+
+def test_two_forms_of_a_name_in_one_folder_stay_apart(tmp_path: Path) -> None:
+    names = [form("NFC", "é.mp4"), form("NFD", "é.mp4")]
+    videos = find.find([folder(tmp_path / "v", *names)]).videos
+    assert [(video.case, video.path.name) for video in videos] == [(names[0], names[0]), (names[0] + "~2", names[1])]
+
+
+def test_what_is_left_out_is_told_once(tmp_path: Path) -> None:
+    root = folder(tmp_path / "v", "a.mp4", "cover.jpg", "s/1.png", "s/2.png", "b.RM", "x/c.mxf", "Thumbs.db", "n.txt")
+    found = find.find([root, root / "x" / "..", root / "a.mp4"])
+    assert [video.case for video in found.videos] == ["a.mp4", "s"]
+    assert found.remarks == [
+        "2 files look like video or pictures and were not read: b.RM among them",
+        "1 picture stands beside videos and was left out: cover.jpg",
+    ]
+    assert find.find([root / "a.mp4"]).remarks == [], "nothing was looked for"
+    root = folder(tmp_path / "w", "1.png", "2.png", "s/1.png")
+    assert find.find([root]).remarks == ["2 pictures stand beside videos and were left out: 1.png among them"]
