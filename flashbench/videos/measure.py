@@ -39,8 +39,7 @@ class Opened:
         """What progress calls it."""
         self._stamp = read.stamp(path)
         self.sha256 = read.content_hash(path)
-        libraries = keys.versions("av", "numpy")
-        self.key = keys.key("video", file=self.sha256, reader=read.READER, libraries=libraries, **wanted.settings)
+        self.key = keys.key("video", file=self.sha256, **read.reader(), **wanted.settings)
         """Key of what it decodes to: its bytes, what is taken of it, and the software that reads it."""
         known = store.facts(self.key)
         self.digest: str | None = known["digest"] if known else None

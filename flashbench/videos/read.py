@@ -16,8 +16,9 @@ from typing import Any
 import cv2
 import numpy as np
 
+from flashbench import keys
+from flashbench.decoding import colour, source, webp
 from flashbench.decoding import frames as decoding
-from flashbench.decoding import source, webp
 from flashbench.decoding.container import Unreadable, readable
 from flashbench.decoding.frames import Picture
 from flashbench.decoding.source import UNTIMED, Source, Times, times_of
@@ -27,6 +28,12 @@ from flashbench.videos import pictures as folders
 
 READER = 3
 """Version of what turns a file into frames: raised whenever a frame or a choice of frames changes."""
+
+
+def reader() -> dict[str, Any]:
+    """What decides the frames of a file: our versions, and the libraries that decode and convert."""
+    libraries = keys.versions("av", "numpy")
+    return {"reader": READER, "colour": colour.RULE, "swscale": colour.swscale(), "libraries": libraries}
 
 
 _PICTURES: Mapping[str, Any] = {

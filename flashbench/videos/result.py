@@ -13,6 +13,7 @@ from flashbench import keys, stats
 from flashbench.metrics.vbench.metric import in_suite
 from flashbench.version import __version__
 from flashbench.videos.find import Video
+from flashbench.videos.read import reader
 from flashbench.videos.settings import Wanted
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ class Run:
             "protocol_hash": self.wanted.hash,
             "settings": self.wanted.settings,
             "metrics": self.wanted.about_metrics(),
+            "reader": reader(),
             "numerics": keys.scoring_class(*self.wanted.libraries, device=self.wanted.device),
             "versions": {
                 "flashbench": __version__,

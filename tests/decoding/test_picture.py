@@ -76,10 +76,10 @@ def test_transparency_is_shown_on_black(suffix: str, tmp_path: Path) -> None:
     lossless = {"lossless": True, "exact": True} if suffix == ".webp" else {}
     path = saved(tmp_path / f"a{suffix}", np.dstack([RGB, ALPHA]), **lossless)
     frame, transparent = picture.rgb(path)
-    assert transparent and picture.transparent(path)
+    assert transparent
     assert np.array_equal(frame, ON_BLACK)
     opaque = saved(tmp_path / f"o{suffix}", np.dstack([RGB, np.full_like(ALPHA, 255)]), **lossless)
-    assert np.array_equal(picture.rgb(opaque)[0], RGB) and not picture.transparent(opaque)
+    assert np.array_equal(picture.rgb(opaque)[0], RGB) and not picture.rgb(opaque)[1]
 
 
 def test_transparency_of_every_kind_of_png(tmp_path: Path) -> None:
@@ -90,10 +90,10 @@ def test_transparency_of_every_kind_of_png(tmp_path: Path) -> None:
     key = tuple(int(x) for x in RGB[3, 5])
     keyed = saved(tmp_path / "rgb.png", RGB, transparency=key)
     assert np.array_equal(picture.rgb(keyed)[0], np.where((key == RGB).all(axis=2, keepdims=True), 0, RGB))
-    assert picture.transparent(keyed)
+    assert picture.rgb(keyed)[1]
     level = int(GREY[3, 5, 0])
     keyed = saved(tmp_path / "grey.png", Image.fromarray(GREY[..., 0]), transparency=level)
-    assert np.array_equal(picture.rgb(keyed)[0], np.where(level == GREY, 0, GREY)) and picture.transparent(keyed)
+    assert np.array_equal(picture.rgb(keyed)[0], np.where(level == GREY, 0, GREY)) and picture.rgb(keyed)[1]
     bits = saved(tmp_path / "bits.png", Image.fromarray(GREY[..., 0]).convert("1"), transparency=1)
     assert not picture.rgb(bits)[0].any(), "white is transparent"
     palette = Image.fromarray(RGB).quantize(16)
