@@ -188,8 +188,8 @@ def rate(fps: int | float | str | Fraction) -> Fraction:
         rate = Fraction(fps)
     except (ValueError, OverflowError, ZeroDivisionError, TypeError) as error:
         raise UsageError(f"invalid frame rate {fps!r}", fix="write 24, 23.976 or '24000/1001'") from error
-    if isinstance(fps, float):
-        film = Fraction(1000 * round(fps), 1001)  # 23.976 and 29.97 stand for these
+    if isinstance(fps, float) or "." in str(fps):
+        film = Fraction(1000 * round(rate), 1001)  # 23.976 and 29.97 stand for these
         rate = film if abs(film - rate) < Fraction(1, 1000) else rate.limit_denominator(1001)
     if rate <= 0:
         raise UsageError(f"invalid frame rate {fps!r}", fix="write a number above 0")
