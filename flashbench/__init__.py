@@ -31,7 +31,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    # Lazy, so that `import flashbench` and `flashbench --help` load neither Hydra nor the metrics.
+    # Lazy, so that `import flashbench` and `flashbench --help` load neither OmegaConf nor the metrics.
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'flashbench' has no attribute {name!r}")

@@ -30,7 +30,7 @@ from flashbench.version import __version__
 
 _DISTRIBUTIONS = (
     "torch", "torchvision", "pyiqa", "timm", "openai-clip", "setuptools", "numpy", "scipy", "pandas", "pyarrow",
-    "hydra-core", "diffusers", "transformers", "accelerate", "peft", "safetensors", "pillow", "matplotlib", "dvc",
+    "omegaconf", "diffusers", "transformers", "accelerate", "peft", "safetensors", "pillow", "matplotlib", "dvc",
 )  # fmt: skip
 _IMPORTED_AS = {"pillow": "PIL", "timm": "pyiqa", "openai-clip": "pyiqa"}
 """Distribution → the name under which its extra is known."""

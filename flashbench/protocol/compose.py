@@ -2,14 +2,21 @@
 
 Merge order: tier file < protocol < the protocol's `tiers.<tier>` block < command line. Names of systems, metrics and
 recipes go through their registries; nothing in a YAML names code.
+
+The files are Hydra's, and Hydra composes them to the same. It is not asked, for it keeps one configuration per process,
+which belongs to the program that calls us: a `@hydra.main`, the inside of a `hydra.initialize`, or another thread. What
+is read of its language: `defaults` with `_self_`, files beside and files of a folder (`tier: laptop` is
+tier/laptop.yaml), and `# @package _global_` as the first line of a file of a folder.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -45,6 +52,9 @@ _KNOWN = {
 }  # fmt: skip
 """Fields inside fields; those of `low` are `cascade.degrade.PixelDegradation`'s (a test compares)."""
 _REQUIRED = ("name", "title", "table", "system", "rows", "metrics", "primary", "baseline", "geometry", "cases", "low")
+
+SELF = "_self_"
+"""Place of the file itself among its defaults: what comes later wins. The end, if it is not named."""
 
 
 def names() -> tuple[str, ...]:
@@ -107,14 +117,9 @@ def _check_fields(config: Mapping[str, Any], name: str, where: str) -> None:
 
 def _compose(name: str, tier: str, overrides: Sequence[str]) -> dict[str, Any]:
     """The merged configuration as plain data."""
-    from hydra import compose, initialize_config_dir
-    from hydra.errors import HydraException
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    root = protocol_root().absolute()
-    for path in (root / f"{name}.yaml", root / "tier" / f"{tier}.yaml"):
-        read_yaml(path)  # for its errors: Hydra's name neither line nor column
     for item in overrides:
         field, equals, _ = item.partition("=")
         if not equals:
@@ -122,18 +127,89 @@ def _compose(name: str, tier: str, overrides: Sequence[str]) -> dict[str, Any]:
         if field.split(".")[0] not in _FIELDS:
             raise did_you_mean("field in override", field, _FIELDS)
     try:
-        with initialize_config_dir(config_dir=str(root), version_base="1.3"):
-            config = compose(name, overrides=[f"tier={tier}"])
-        OmegaConf.set_struct(config, False)
+        config = _laid(protocol_root(), name, {"tier": tier})
         block = (config.pop("tiers", None) or {}).get(tier)
         merged = OmegaConf.merge(config, block or {}, OmegaConf.from_dotlist(list(overrides)))
         plain = OmegaConf.to_container(merged, resolve=True)
-    except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
+    except (OmegaConfBaseException, yaml.YAMLError) as error:
         first = str(error).splitlines()[0]
         fix = "compare it with nfe.yaml"
         raise UsageError(f"protocols/{name}.yaml cannot be composed: {first}", fix=fix) from error
     assert isinstance(plain, dict)
     return {str(field): value for field, value in plain.items()}
+
+
+def _laid(root: Path, name: str, chosen: Mapping[str, str]) -> Any:
+    """The file `name`.yaml of the folder `root` over its defaults, as OmegaConf's DictConfig; nothing is resolved yet.
+
+    Args:
+        root: the folder of protocols.
+        name: a file's path in it, without `.yaml`.
+        chosen: folder → file in it, whatever the `defaults` say, e.g. `tier` → `smoke`.
+
+    Raises:
+        UsageError: a file is missing or no YAML, a list of defaults is of another kind, names itself, or has no entry
+            for what is chosen.
+        OmegaConfBaseException, YAMLError: the files do not go together, or a field is there twice.
+    """
+    from omegaconf import OmegaConf
+
+    asked: set[str] = set()
+    layers = list(_layers(root, name, "", chosen, asked, ()))
+    if missing := sorted(chosen.keys() - asked):
+        what = f"protocols/{name}.yaml has no `{missing[0]}` among its `defaults`"
+        raise UsageError(what, fix=f"add `- {missing[0]}: NAME` to them, as in nfe.yaml")
+    return OmegaConf.merge(*layers)
+
+
+def _layers(
+    root: Path, name: str, folder: str, chosen: Mapping[str, str], asked: set[str], above: tuple[str, ...]
+) -> Iterator[Any]:
+    """The file's content and that of its defaults, in the order in which they are laid."""
+    from omegaconf import OmegaConf
+
+    where = f"protocols/{name}.yaml"
+    if name in above:
+        raise UsageError(f"{where} is among its own `defaults`", fix="leave it out")
+    path = root / f"{name}.yaml"
+    read_yaml(path)  # for its errors: OmegaConf's name no file
+    content: Any = OmegaConf.load(path)
+    defaults = content.pop("defaults", None)
+    entries = OmegaConf.to_container(defaults) if OmegaConf.is_config(defaults) else defaults or []
+    if not isinstance(entries, list):
+        raise UsageError(f"`defaults` of {where} is no list", fix="write it as in nfe.yaml")
+    for entry in entries if SELF in entries else [*entries, SELF]:
+        if entry == SELF:
+            yield _placed(content, path, folder)
+            continue
+        inner, file = _named(entry, where, chosen)
+        asked |= {inner} & chosen.keys()
+        beside = f"{folder}/{inner}".strip("/")
+        yield from _layers(root, f"{beside}/{file}".strip("/"), beside, chosen, asked, (*above, name))
+
+
+def _named(entry: object, where: str, chosen: Mapping[str, str]) -> tuple[str, str]:
+    """Folder (empty: the same) and file of an entry of a list of defaults."""
+    pairs = list(entry.items()) if isinstance(entry, Mapping) else [("", entry)]
+    if len(pairs) == 1:
+        folder, file = str(pairs[0][0]), chosen.get(str(pairs[0][0]), pairs[0][1])
+        if isinstance(file, str) and re.fullmatch(r"(\w[\w.-]*)?", folder) and re.fullmatch(r"\w[\w./-]*", file):
+            return folder, file
+    what = f"`defaults` of {where} holds {entry!r}, which is not read here"
+    raise UsageError(what, fix=f"write `{SELF}`, the name of a file beside it, or `FOLDER: NAME`")
+
+
+def _placed(content: Any, path: Path, folder: str) -> Any:
+    """The content where its head says (`@package`), or under its folder's name: at the top, if it has no folder."""
+    from omegaconf import OmegaConf
+
+    said = re.match(r"\s*#\s*@package[ ]+(\S+)", path.read_text("utf-8"))
+    place = said[1] if said else folder.replace("/", ".") or "_global_"
+    if place == "_global_":
+        return content
+    nested = OmegaConf.create()
+    OmegaConf.update(nested, place, content)
+    return nested
 
 
 def _build(config: Mapping[str, Any], tier: str, suite: cases.Suite | None) -> Protocol:

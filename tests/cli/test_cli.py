@@ -172,7 +172,7 @@ def test_list_names_everything(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
 
 
 def test_help_imports_nothing_heavy() -> None:
-    heavy = "('torch', 'pandas', 'hydra', 'scipy', 'cv2')"
+    heavy = "('torch', 'pandas', 'omegaconf', 'scipy', 'cv2')"
     script = f"import sys; import flashbench.cli; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
