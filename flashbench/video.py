@@ -6,8 +6,11 @@ levels, and the encoder refuses gbrp and rgb24.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -15,7 +18,7 @@ from av.error import FFmpegError
 from av.video.reformatter import ColorRange
 
 from flashbench.errors import InvalidError
-from flashbench.types import Clip
+from flashbench.types import Clip, Frames
 
 _BITEXACT = {"flags": "+bitexact", "fflags": "+bitexact"}
 
@@ -48,15 +51,37 @@ def read(path: Path, *, fps: Fraction | None = None) -> Clip:
     Raises:
         InvalidError: the file is missing, is no video, is cut short or holds no frame.
     """
+    with _opened(path) as (container, stream):
+        rate = fps or stream.average_rate or stream.guessed_rate or Fraction(8)
+        return Clip(np.stack(list(_decoded(path, container, stream))), Fraction(rate))
+
+
+def frames(path: Path) -> Iterator[Frames]:
+    """The frames of `read` one after the other, uint8 [H, W, 3]; holds one.
+
+    Raises:
+        InvalidError: as in `read`, when it is come upon.
+    """
+    with _opened(path) as (container, stream):
+        yield from _decoded(path, container, stream)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
+    """The container and its video stream; what FFmpeg says in the block becomes an `InvalidError`."""
     try:
         with av.open(str(path)) as container:
             if not container.streams.video:
                 raise InvalidError(f"{path.name} holds no video stream", fix="give a video file")
-            stream = container.streams.video[0]
-            rate = fps or stream.average_rate or stream.guessed_rate or Fraction(8)
-            frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(stream)]
+            yield container, container.streams.video[0]
     except (FFmpegError, OSError) as error:
         raise InvalidError(f"{path} cannot be decoded: {error}", fix="check that the file is a whole video") from error
-    if not frames:
+
+
+def _decoded(path: Path, container: Any, stream: Any) -> Iterator[Frames]:
+    empty = True
+    for frame in container.decode(stream):
+        empty = False
+        yield frame.to_ndarray(format="rgb24")
+    if empty:
         raise InvalidError(f"{path} holds no frame", fix="check that the file is a whole video")
-    return Clip(np.stack(frames), Fraction(rate))

@@ -49,7 +49,7 @@ def test_files_beside_folders_and_packages_as_hydra_reads_them(tmp_path: Path, m
 
     write(
         "base",
-        "defaults: [low: soft]\nmetrics: [niqe]\nlow: {blur_sigma: [9, 9], noise_sigma: [1, 1]}\ngeometry: {frames: 5, height: 9}\n",
+        "defaults: [low: soft]\nlow: {blur_sigma: [9, 9], noise_sigma: [1, 1]}\ngeometry: {frames: 5, height: 9}\n",
     )
     write("low/soft", "# @package low\n# Soft edges.\nblur_sigma: [0.1, 0.2]\n")
     write("cases/few", "set: synthetic\ncount: 2\n")
