@@ -6,6 +6,7 @@ levels, and the encoder refuses gbrp and rgb24.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from flashbench.decoding.container import Unreadable
 from flashbench.decoding.frames import pictures
 from flashbench.decoding.source import probe
 from flashbench.errors import InvalidError
-from flashbench.types import Clip
+from flashbench.types import Clip, Frames
 
 _BITEXACT = {"flags": "+bitexact", "fflags": "+bitexact"}
 
@@ -50,8 +51,18 @@ def read(path: Path, *, fps: Fraction | None = None) -> Clip:
     Raises:
         InvalidError: the file is missing, is no video, is cut short or damaged, or holds no frame.
     """
+    shown = np.stack(list(frames(path)))
+    return Clip(shown, fps or probe(path)[0].fps)
+
+
+def frames(path: Path) -> Iterator[Frames]:
+    """The frames of `read` one after the other, uint8 [H, W, 3]; holds one.
+
+    Raises:
+        InvalidError: as in `read`, when it is come upon.
+    """
     try:
-        frames = [picture.frame for picture in pictures(path)]
-        return Clip(np.stack(frames), fps or probe(path)[0].fps)
+        for picture in pictures(path):
+            yield picture.frame
     except Unreadable as error:
         raise InvalidError(f"{path} {error.what}", fix=error.fix) from error

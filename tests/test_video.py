@@ -26,6 +26,14 @@ def test_lossless_round_trip(tmp_path: Path, shape: tuple[int, int, int], fps: F
     assert back.digest == clip.digest and (back.frames == clip.frames).all()
 
 
+def test_frames_come_one_by_one(tmp_path: Path) -> None:
+    clip = _clip()
+    video.write_lossless(tmp_path / "clip.mkv", clip)
+    frames = video.frames(tmp_path / "clip.mkv")
+    np.testing.assert_array_equal(next(frames), clip.frames[0])
+    np.testing.assert_array_equal(np.stack(list(frames)), clip.frames[1:])
+
+
 def test_the_same_clip_gives_the_same_file(tmp_path: Path) -> None:
     for name in ("a.mkv", "b.mkv"):
         video.write_lossless(tmp_path / name, _clip())
@@ -56,3 +64,5 @@ def test_what_is_no_video_is_refused(tmp_path: Path) -> None:
     for name in ("text.mp4", "empty.mp4", "cut.mkv", "absent.mp4"):
         with pytest.raises(InvalidError, match=name):
             video.read(tmp_path / name)
+        with pytest.raises(InvalidError):
+            list(video.frames(tmp_path / name))

@@ -6,10 +6,12 @@ recipes go through their registries; nothing in a YAML names code.
 
 from __future__ import annotations
 
+import copy
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -107,7 +109,6 @@ def _check_fields(config: Mapping[str, Any], name: str, where: str) -> None:
 
 def _compose(name: str, tier: str, overrides: Sequence[str]) -> dict[str, Any]:
     """The merged configuration as plain data."""
-    from hydra import compose, initialize_config_dir
     from hydra.errors import HydraException
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
@@ -122,9 +123,7 @@ def _compose(name: str, tier: str, overrides: Sequence[str]) -> dict[str, Any]:
         if field.split(".")[0] not in _FIELDS:
             raise did_you_mean("field in override", field, _FIELDS)
     try:
-        with initialize_config_dir(config_dir=str(root), version_base="1.3"):
-            config = compose(name, overrides=[f"tier={tier}"])
-        OmegaConf.set_struct(config, False)
+        config = _by_hydra(root, name, tier)
         block = (config.pop("tiers", None) or {}).get(tier)
         merged = OmegaConf.merge(config, block or {}, OmegaConf.from_dotlist(list(overrides)))
         plain = OmegaConf.to_container(merged, resolve=True)
@@ -134,6 +133,35 @@ def _compose(name: str, tier: str, overrides: Sequence[str]) -> dict[str, Any]:
         raise UsageError(f"protocols/{name}.yaml cannot be composed: {first}", fix=fix) from error
     assert isinstance(plain, dict)
     return {str(field): value for field, value in plain.items()}
+
+
+def _by_hydra(root: Path, name: str, tier: str) -> Any:
+    """A protocol's file over its defaults, as OmegaConf's DictConfig.
+
+    Hydra's public `compose` keeps one configuration per process, which may be the host's: that of a `@hydra.main`, of a
+    `hydra.initialize`, or of another thread. Its loader, which `compose` calls, keeps none.
+    """
+    from hydra._internal.config_loader_impl import ConfigLoaderImpl
+    from hydra._internal.utils import create_config_search_path
+    from hydra.types import RunMode
+    from omegaconf import OmegaConf
+
+    loader = ConfigLoaderImpl(create_config_search_path(str(root)))
+    sources: list[Any] = loader.repository.sources
+    for source in sources:
+        if source.scheme() == "structured":
+            source.store = _own_schemas(source.store)
+    config = loader.load_configuration(name, [f"tier={tier}"], run_mode=RunMode.RUN, from_shell=False)
+    OmegaConf.set_struct(config, False)
+    del config["hydra"]
+    return config
+
+
+def _own_schemas(store: Any) -> Any:
+    """Hydra's store of schemas without those of the host, which may bear a protocol's name."""
+    own = copy.copy(store)
+    own.repo = {name: part for name, part in store.repo.items() if name in ("hydra", "_dummy_empty_config_.yaml")}
+    return own
 
 
 def _build(config: Mapping[str, Any], tier: str, suite: cases.Suite | None) -> Protocol:

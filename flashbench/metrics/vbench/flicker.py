@@ -1,20 +1,20 @@
 """VBench's temporal_flickering, natively: the one dimension that needs no network.
 
 (255 − mean over pairs of consecutive frames of their mean absolute difference) / 255, on all frames at their native
-size, 0 … 1, higher is better. VBench subtracts frames that OpenCV decoded, in float32; here the sums are whole numbers,
-hence exact in any order, and the two agree to 1e-6. Its static filter comes before (`static_filter`).
+size, 0 … 1, higher is better. VBench subtracts frames in float32; here the sums are whole numbers, hence exact in any
+order, and the two agree to 1e-6. Its static filter comes before (`static_filter`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 import cv2
 import numpy as np
 
+from flashbench import video
 from flashbench.errors import InvalidError
 from flashbench.metrics.base import About, Metric, Stream, frame_mean
 from flashbench.metrics.registry import register
@@ -50,35 +50,16 @@ def score(frames: Iterable[Frames]) -> Measurement:
     )
 
 
-def decoded(path: Path) -> Iterator[Frames]:
-    """Frames of a file as OpenCV decodes them, BGR: those that VBench sees, where its OpenCV is of the same kind.
-
-    OpenCV 5 converts a file that is tagged BT.709 by that matrix; OpenCV 4, which VBench's environment has, takes every
-    file for BT.601 (7e-5 apart in the score of one such clip). `flashbench.video` decodes with PyAV, whose conversion
-    from YUV can differ by a level or two.
-
-    Raises:
-        InvalidError: OpenCV cannot open the file (where VBench leaves it out silently).
-    """
-    capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
-    try:
-        if not capture.isOpened():
-            raise InvalidError(f"{path} cannot be opened", fix="check that the file is a whole video")
-        while (answer := capture.read())[0]:
-            yield cast(Frames, answer[1])
-    finally:
-        capture.release()
-
-
 def score_file(path: Path) -> Measurement:
-    """temporal_flickering of a video file (`score`), streaming.
+    """temporal_flickering of a video file, as `flashbench.video` decodes it; holds two frames.
 
-    Equal to VBench's value of the file within 1e-6 where both decode alike (`decoded`).
+    Equal to VBench's value within 1e-6 on files of 8 bits that are tagged BT.601 or not at all: OpenCV 4, by which
+    VBench decodes, takes every file for BT.601, whatever it is tagged (7e-5 apart in the score of one BT.709 clip).
 
     Raises:
-        InvalidError: OpenCV cannot open the file.
+        InvalidError: the file cannot be decoded (VBench leaves one out silently that OpenCV cannot open).
     """
-    return score(decoded(path))
+    return score(video.frames(path))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,6 +7,7 @@ a constant, no date and no version is written, text stays text.
 from __future__ import annotations
 
 import io
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,9 @@ _STYLE: dict[Any, Any] = {
     "axes.edgecolor": "#888888", "axes.linewidth": 0.8, "xtick.color": "#444444", "ytick.color": "#444444",
     "axes.axisbelow": True, "figure.facecolor": "white",
 }  # fmt: skip
+
+_STYLING = threading.Lock()
+"""The style is the process's while a figure is drawn: two threads draw one after the other."""
 
 
 def draw(protocol: Protocol, table: pd.DataFrame) -> bytes:
@@ -64,7 +68,7 @@ def _style() -> Iterator[type[Figure]]:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise InvalidError("figures need matplotlib", fix="pip install 'flashbench[repro]'") from error
-    with mpl.rc_context():
+    with _STYLING, mpl.rc_context():
         mpl.rcdefaults()
         mpl.rcParams.update(_STYLE)
         yield Figure
