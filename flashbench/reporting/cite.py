@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from flashbench import keys
 from flashbench import metrics as registry
 from flashbench.errors import FlashBenchError, InvalidError
 from flashbench.paths import PACKAGE, read_yaml
@@ -25,6 +26,8 @@ CITATIONS = PACKAGE / "reporting" / "citations.yaml"
 _FIELDS = ("author", "title", "booktitle", "journal", "volume", "number", "pages", "howpublished", "note", "year")
 _PREFIX = 12
 """Digits of a sha256 that a text shows."""
+_LIBRARIES = {"av": "PyAV", "numpy": "NumPy", "scipy": "SciPy", "opencv": "OpenCV", "torch": "PyTorch"}
+"""How a text calls libraries, in the order in which it names them; others come last, as their packages are called."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +58,7 @@ class _Source:
     name: str
     cite: tuple[str, ...]
     none: str
+    by: tuple[str, ...]
 
 
 def cite(run: Path) -> Citation:
@@ -81,7 +85,9 @@ def source(metric: str) -> _Source | None:
     if not fitting:
         return None
     entry = known[max(fitting, key=len)]
-    return _Source(str(entry["name"]), tuple(entry.get("cite", ())), str(entry.get("none", "")))
+    return _Source(
+        str(entry["name"]), tuple(entry.get("cite", ())), str(entry.get("none", "")), tuple(entry.get("by", ()))
+    )
 
 
 def bibtex(keys: Iterable[str], *, version: str) -> str:
@@ -134,7 +140,8 @@ def _of_videos(record: Mapping[str, Any], unmeasured: Mapping[str, str]) -> Cita
         _seen(settings),
         _referenced(videos, used),
         _prompted(videos, str(record.get("suite", ""))),
-        _measured(used, record["versions"]),
+        _measured(used),
+        _computed(used, record["versions"], read=_readers(videos, settings)),
         _intervals([*used], len({video.get("prompt") or video["case"] for video in videos}), _unit(videos)),
     ]
     absent = [f"Not measured: {name} ({reason})." for name, reason in unmeasured.items()]
@@ -172,7 +179,8 @@ def _of_protocol(folder: Path) -> Citation:
         sentences.append(f"Systems: {', '.join(systems)}.")
     except FlashBenchError as error:
         remarks.append(f"The protocol {name} that is here is not the one of these results: {error.what}.")
-    sentences.append(_measured({metric: _declared(metric) for metric in names}, {}))
+    sentences.append(_measured({metric: _declared(metric) for metric in names}))
+    sentences.append(_computed(names, _installed(names), read={"av"}))
     sentences.append(_intervals(names, table["cluster"].nunique(), "source or prompt"))
     keys = [key for system in systems for key in _data()["systems"].get(system, ())]
     version = __version__
@@ -254,7 +262,7 @@ def _prompted(videos: Sequence[Mapping[str, Any]], suite: str) -> str:
     return f"They answer {counted(len(set(prompts)), 'prompt')}{whose}, with up to {counted(most, 'sample')} each."
 
 
-def _measured(used: Mapping[str, Any], versions: Mapping[str, Any]) -> str:
+def _measured(used: Mapping[str, Any]) -> str:
     """The metrics with their versions and weights."""
     if not used:
         return "No metric was measured."
@@ -262,14 +270,48 @@ def _measured(used: Mapping[str, Any], versions: Mapping[str, Any]) -> str:
     for name, about in used.items():
         entry, identity = source(name), about.get("identity") or {}
         details = [f"`{name}`", f"version {identity.get('version', 'unknown')}"]
-        if library := (identity.get("preprocessing") or {}).get("pyiqa"):
+        fixed = identity.get("preprocessing") or {}
+        if library := fixed.get("pyiqa"):
             details.append(f"pyiqa {library}")
+        if library := fixed.get("vbench"):
+            details.append(f"vbench {library} with torch {fixed.get('torch')}, in an environment of its own")
         weights = [f"{asset} {str(digest)[:_PREFIX]}" for asset, digest in (about.get("assets") or {}).items()]
         details += [f"sha256 of weights or parameters: {', '.join(weights)}"] if weights else []
         parts.append(f"{entry.name if entry else name} ({'; '.join(details)})")
-    libraries = [f"{name} {versions[name]}" for name in ("torch", "numpy", "scipy", "av") if versions.get(name)]
-    ending = f" Libraries: {', '.join(libraries)}." if libraries else ""
-    return f"Metrics: {'; '.join(parts)}.{ending}"
+    return f"Metrics: {'; '.join(parts)}."
+
+
+def _computed(names: Iterable[str], versions: Mapping[str, Any], *, read: Iterable[str]) -> str:
+    """The libraries that took part, with their versions: those that `read` the frames, and those of the metrics."""
+    took_part = {"numpy", *read} | {library for name in names for library in _libraries(name)}
+    order = [*(name for name in _LIBRARIES if name in took_part), *sorted(took_part - _LIBRARIES.keys())]
+    told = [
+        f"{_LIBRARIES.get(name, name)} {versions[name]}" for name in order if versions.get(name, "absent") != "absent"
+    ]
+    return f"Libraries: {', '.join(told)}." if told else ""
+
+
+def _libraries(name: str) -> tuple[str, ...]:
+    """What a metric computes with besides NumPy, as far as it is known here."""
+    entry = source(name)
+    by = entry.by if entry else ()
+    try:
+        return (*by, *registry.get(name).libraries)
+    except FlashBenchError:
+        return by
+
+
+def _readers(videos: Iterable[Mapping[str, Any]], settings: Mapping[str, Any]) -> set[str]:
+    """The libraries by which frames came from files: OpenCV reads pictures, and resizes."""
+    folders = {(video.get("source") or {}).get("container") == "folder" for video in videos}
+    readers = {"opencv" if folder else "av" for folder in folders}
+    return readers if settings.get("size", "native") == "native" else readers | {"opencv"}
+
+
+def _installed(names: Iterable[str]) -> dict[str, str]:
+    """The versions of libraries that are here; OpenCV's, whose distribution has several names, is always among them."""
+    packages = {"av", "numpy", *(library for name in names for library in _libraries(name))} - {"opencv"}
+    return keys.versions(*packages)
 
 
 def _declared(name: str) -> dict[str, Any]:

@@ -189,3 +189,19 @@ def test_it_streams() -> None:
 def test_frames_may_lie_in_memory_as_they_like() -> None:
     frames = panning([0, 0.5, 0, 0.5, 0, 1])
     np.testing.assert_array_equal(repeats.repeats(frames[:, ::-1]), repeats.repeats(frames[:, ::-1].copy()))
+
+
+@pytest.mark.parametrize("factor", [2, 3])
+def test_a_larger_picture_of_the_same_is_told_the_same(factor: int) -> None:
+    """Each pixel as a square: what counts is the part of the picture, not its pixels."""
+    frames = np.pad(panning([0, 2, 0, 0.5, 0, 0, 4, 0.25]), ((0, 0), (144, 144), (144, 144), (0, 0)), mode="edge")
+    assert min(frames.shape[1:3]) == repeats.SIDE
+    large = frames.repeat(factor, axis=1).repeat(factor, axis=2)
+    np.testing.assert_array_equal(repeats.repeats(large), repeats.repeats(frames))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (15, 17), (16, 16), (577, 600)])
+def test_any_size(size: tuple[int, int]) -> None:
+    frames = np.random.default_rng(0).integers(0, 256, (4, *size, 3), dtype=np.uint8)
+    frames[2] = frames[1]
+    assert repeats.repeats(frames).tolist() == [NEW, EXACT, NEW]

@@ -5,18 +5,26 @@ from __future__ import annotations
 import json
 import math
 import re
+import sys
 from pathlib import Path
+from types import BuiltinFunctionType
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 import yaml
+from safetensors import safe_open
 from support.fake_scores import frame, line
 
-from flashbench import metrics, systems
+from flashbench import keys, metrics, systems
+from flashbench.data import scenes
 from flashbench.errors import InvalidError
+from flashbench.metrics import calibration, niqe
 from flashbench.protocol.compose import load_protocol
 from flashbench.reporting.cite import CITATIONS, bibtex, cite, source
 from flashbench.scores.table import to_parquet
+from flashbench.types import Clip
 
 ROOT = Path(__file__).parents[2]
 DATA = yaml.safe_load(CITATIONS.read_text("utf-8"))
@@ -118,7 +126,7 @@ def test_the_paragraph_says_what_the_run_says(tmp_path: Path) -> None:
         "scored: 49 frames each, 1080×1920 pixels (height×width), 23.976 frames per second; codec and pixel format "
         "h264/yuv420p, container mov,mp4, colour matrix bt709 (untagged video is read as BT.601). All frames were "
         "used, at their native size. Metrics: NIQE (`niqe`; version 3; sha256 of weights or parameters: niqe-pristine "
-        "0123456789ab); NIQE of one Gaussian over all clips (`niqe_pooled`; version 1). Libraries: numpy 1.2. "
+        "0123456789ab); NIQE of one Gaussian over all clips (`niqe_pooled`; version 1). Libraries: NumPy 1.2. "
         "Intervals are 95 %, by Student's t over 3 clusters (unit: video); for niqe_pooled by the delete-one-cluster "
         "jackknife."
     )
@@ -217,3 +225,103 @@ def test_results_of_another_form_of_the_protocol_say_so(tmp_path: Path) -> None:
 def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidError, match=r"has neither run.json nor scores.parquet"):
         cite(tmp_path)
+
+
+VERSIONS = {
+    "flashbench": "9.8.7", "python": "3.11", "opencv": "5.1", "numpy": "1.2", "scipy": "1.3", "av": "14",
+    "torch": "2.9", "torchvision": "0.2", "timm": "1.0", "pyiqa": "0.1.16", "vbench": "absent", "pandas": "3.0",
+}  # fmt: skip
+"""Of a machine that has everything."""
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (["warping_error"], "PyAV 14, NumPy 1.2, OpenCV 5.1"),
+        (["psnr", "temporal_error"], "PyAV 14, NumPy 1.2"),
+        (["niqe"], "PyAV 14, NumPy 1.2, SciPy 1.3, OpenCV 5.1"),
+        (["spectral_slope", "psnr"], "PyAV 14, NumPy 1.2, SciPy 1.3"),
+        (["dover_overall"], "PyAV 14, NumPy 1.2, PyTorch 2.9"),
+        (["lpips", "ssim"], "PyAV 14, NumPy 1.2, OpenCV 5.1, PyTorch 2.9, pyiqa 0.1.16, timm 1.0, torchvision 0.2"),
+        (["theirs"], "PyAV 14, NumPy 1.2"),
+    ],
+)
+def test_the_libraries_are_those_that_took_part(names: list[str], said: str, tmp_path: Path) -> None:
+    used = {name: {"identity": {"version": 1}, "assets": {}, "obstacle": ""} for name in names}
+    used["musiq"] = {"identity": {"version": 1}, "assets": {}, "obstacle": "musiq-koniq not present"}
+    found = cite(written(tmp_path, metrics=used, versions=VERSIONS))
+    assert f" Libraries: {said}. Intervals" in found.paragraph
+
+
+def test_libraries_that_read_the_frames_took_part(tmp_path: Path) -> None:
+    used = {"psnr": {"identity": {"version": 1}, "assets": {}}}
+    small = {"frames": "all", "size": "96x96"}
+    assert (
+        "PyAV 14, NumPy 1.2, OpenCV 5.1."
+        in cite(written(tmp_path, metrics=used, versions=VERSIONS, settings=small)).paragraph
+    )
+    folder = video("a", source={"container": "folder", "codec": "png"})
+    alone = cite(written(tmp_path, metrics=used, versions=VERSIONS, videos=[folder]))
+    assert "Libraries: NumPy 1.2, OpenCV 5.1." in alone.paragraph
+    both = cite(written(tmp_path, metrics=used, versions=VERSIONS, videos=[folder, video("b.mp4")]))
+    assert "Libraries: PyAV 14, NumPy 1.2, OpenCV 5.1." in both.paragraph
+
+
+def test_libraries_that_are_not_here_did_not_take_part(tmp_path: Path) -> None:
+    used = {"lpips": {"identity": {"version": 1}, "assets": {}}}
+    found = cite(written(tmp_path, metrics=used, versions={**VERSIONS, "timm": "absent"}))
+    assert "absent" not in found.paragraph and "timm" not in found.paragraph
+
+
+def test_vbenchs_own_environment_is_named(tmp_path: Path) -> None:
+    identity = {"version": 1, "preprocessing": {"vbench": "0.1.5", "torch": "2.1.0"}}
+    found = cite(written(tmp_path, metrics={"vbench:scene": {"identity": identity, "assets": {}}}, versions=VERSIONS))
+    assert "vbench 0.1.5 with torch 2.1.0, in an environment of its own" in found.paragraph
+    assert "PyTorch" not in found.paragraph
+
+
+def test_a_protocols_libraries_are_this_installations(tmp_path: Path) -> None:
+    found = cite(results(tmp_path, "x" * 64))
+    for name, said in (("av", "PyAV"), ("numpy", "NumPy"), ("scipy", "SciPy")):
+        assert f"{said} {keys.package_version(name)}" in found.paragraph
+    assert f"OpenCV {cv2.__version__}" in found.paragraph and "PyTorch" not in found.paragraph
+
+
+WITHOUT_NETWORK = [name for name in metrics.names() if not (metrics.get(name).libraries or metrics.get(name).computed)]
+
+
+@pytest.mark.parametrize("name", WITHOUT_NETWORK)
+def test_opencv_is_named_where_it_computes(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every call of a function of cv2 while the metric scores a clip of one of the laptop's scenes."""
+    with safe_open(ROOT / "tests" / "golden" / "niqe.safetensors", "np") as file:
+        parameters = file.get_tensor("params.mu_prisparam"), file.get_tensor("params.cov_prisparam")
+    monkeypatch.setattr(niqe, "pristine", lambda: parameters)
+    ours = {id(thing) for thing in vars(cv2).values() if isinstance(thing, BuiltinFunctionType)}
+    seen: list[str] = []
+
+    def watch(frame: Any, event: str, called: Any) -> None:
+        if event == "c_call" and id(called) in ours:
+            seen.append(called.__name__)
+
+    clip, reference = calibration.clips()
+    small = [Clip(np.ascontiguousarray(x.frames[:2, :200, :200]), x.fps) for x in (clip, reference)]
+    sys.setprofile(watch)
+    try:
+        measured = metrics.get(name).measure(*small, prompt=scenes.caption(scenes.SCENES[0], 0))
+    finally:
+        sys.setprofile(None)
+    found = source(name)
+    assert found is not None
+    assert ("opencv" in found.by) == bool(seen), (seen, measured.reason)
+
+
+def test_scipy_is_named_where_it_computes() -> None:
+    """In modules that import it, by some of their metrics; in others by none."""
+    by_module: dict[str, list[bool]] = {}
+    for name in WITHOUT_NETWORK:
+        found = source(name)
+        assert found is not None
+        by_module.setdefault(type(metrics.get(name)).__module__, []).append("scipy" in found.by)
+    for module, named in by_module.items():
+        imported = re.search(r"^(from|import) scipy", Path(str(sys.modules[module].__file__)).read_text("utf-8"), re.M)
+        assert any(named) == bool(imported), module
