@@ -33,10 +33,11 @@ with a zoom, an acceleration and cuts; `fade` changes brightness by a level or c
 | vp9, crf 35 | 90 | 61 | 73 | 88 | 1 | 2 | 25 |
 
 At 720p through x264 at crf 23: held pans of 2 and 0.5 px 100 and 97, stills 100; moving pans of 0.25 px 0, an object
-of 12 px that moves by 1 px 0, by half a pixel 62. Repeats are missed rather than motion: under strong compression a
-held frame is drawn anew (a key frame amid held ones above all), and the share is a lower bound. What a codec drops of a slow
-fade, a faint object or film grain is repeated in the file, and is called so. At the turning points of a swing up to a
-tenth of the frames are called repeats.
+of 12 px that moves by 1 px 0, by half a pixel 62.
+
+Repeats are missed rather than motion: under strong compression a held frame is drawn anew (a key frame amid held ones
+above all), and the share is a lower bound. What a codec drops of a slow fade, a faint object or film grain is repeated
+in the file, and is called so. At the turning points of a swing up to a tenth of the frames are called repeats.
 """
 
 from __future__ import annotations
