@@ -219,7 +219,7 @@ def _files(first: ScoredRun, second: ScoredRun, pairing: Pairing, labels: tuple[
     settings = [run.record["settings"] for run in (first, second) if run.record]
     known = [(a, b) for (a, _), (b, _) in pairing.pairs if a in sources[0] and b in sources[1]]
     between = of_pairs(
-        ((b, sources[1][b], sources[0][a]) for a, b in known),
+        [(b, sources[1][b], sources[0][a]) for a, b in known],
         f"in `{labels[0]}`",
         rates=not any(setting.get("fps") for setting in settings),
     )

@@ -80,7 +80,7 @@ def probe(path: Path) -> tuple[Source, Times]:
     with readable(path):
         if path.is_dir():
             return _folder(path)
-        return _webp(path) if webp.pictures(path) > 1 else source.probe(path)
+        return _webp(path) if _animated(path) else source.probe(path)
 
 
 def pictures(path: Path) -> Iterator[Picture]:
@@ -90,7 +90,7 @@ def pictures(path: Path) -> Iterator[Picture]:
         Unreadable: it cannot be decoded to its end, is damaged, or changes its size.
     """
     with readable(path):
-        yield from _shown(path) if path.is_dir() or webp.pictures(path) > 1 else decoding.pictures(path)
+        yield from _shown(path) if path.is_dir() or _animated(path) else decoding.pictures(path)
 
 
 def chosen(numbers: Sequence[int], wanted: str | int) -> Sequence[int]:
@@ -115,6 +115,10 @@ def resized(frame: Frames, size: tuple[int, int] | None) -> Frames:
     except (cv2.error, MemoryError) as error:
         what = f"cannot be resized to {size[0]}×{size[1]}: {str(error).strip() or 'out of memory'}"
         raise Unreadable(what, fix="ask for a smaller size") from error
+
+
+def _animated(path: Path) -> bool:
+    return path.suffix.lower() == ".webp" and webp.pictures(path) > 1
 
 
 def _shown(path: Path) -> Iterator[Picture]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -56,7 +56,7 @@ def of_videos(sources: Mapping[str, Facts]) -> list[str]:
     return remarks
 
 
-def of_pairs(pairs: Iterable[tuple[str, Facts, Facts]], other: str, *, rates: bool = True) -> list[str]:
+def of_pairs(pairs: Sequence[tuple[str, Facts, Facts]], other: str, *, rates: bool = True) -> list[str]:
     """Remarks on pairs (name, what is measured, what it is compared with) whose files say different things.
 
     Args:
@@ -64,7 +64,6 @@ def of_pairs(pairs: Iterable[tuple[str, Facts, Facts]], other: str, *, rates: bo
         other: what the second of a pair is called, such as `its reference`.
         rates: whether frames a second count; not where both were resampled to one rate.
     """
-    kept = list(pairs)
     remarks = []
     for fact, name in (
         *((_matrix, "colour matrix"), (_range, "range"), (_primaries, "primaries"), (_transfer, "transfer")),
@@ -72,12 +71,12 @@ def of_pairs(pairs: Iterable[tuple[str, Facts, Facts]], other: str, *, rates: bo
         *(((_rate, "frames a second"),) if rates else ()),
     ):
         differing = [
-            (case, *told) for case, own, its in kept if len(set(told := (fact(own), fact(its)))) > 1 and all(told)
+            (case, *told) for case, own, its in pairs if len(set(told := (fact(own), fact(its)))) > 1 and all(told)
         ]
         if differing:
             case, own, its = differing[0]
             remarks.append(
-                f"{len(differing)} of {len(kept)} pairs differ in {name} ({case}: {own}, {other} {its}):"
+                f"{len(differing)} of {len(pairs)} pairs differ in {name} ({case}: {own}, {other} {its}):"
                 " that alone can move values"
             )
     return remarks
