@@ -37,6 +37,11 @@ Estimator: TypeAlias = Callable[[Frames, Frames], tuple[Flow, Flow]]
 _ONE_FRAME = "a single frame has no change over time"
 
 
+def grey(frame: Frames) -> Frames:
+    """Full-range BT.601 luma by OpenCV's integers, rounded: uint8 [H, W, 3] → uint8 [H, W]."""
+    return np.asarray(cv2.cvtColor(np.ascontiguousarray(frame), cv2.COLOR_RGB2GRAY), np.uint8)
+
+
 def flicker(before: Frames, after: Frames) -> float:
     """Mean |after − before| over pixels and channels, in levels: uint8 [H, W, 3] twice."""
     return int(np.sum(cv2.absdiff(before, after), dtype=np.int64)) / after.size
@@ -72,7 +77,7 @@ def flows(before: Frames, after: Frames) -> tuple[Flow, Flow]:
     """
     if min(before.shape[:2]) < SMALLEST:
         raise ValueError(f"optical flow needs frames of at least {SMALLEST}×{SMALLEST}, not {before.shape[:2]}")
-    first, second = (cv2.cvtColor(np.ascontiguousarray(frame), cv2.COLOR_RGB2GRAY) for frame in (before, after))
+    first, second = grey(before), grey(after)
     return _flow(first, second), _flow(second, first)
 
 
@@ -91,7 +96,7 @@ def hidden(forward: Flow, backward: Flow) -> Mask:
     differences). Also what leaves the frame.
     """
     height, width = forward.shape[:2]
-    x, y = _landing(forward)
+    x, y = landing(forward)
     there: Any = cv2.remap(backward, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     length = _square(forward)
     occluded = _square(forward + there) > 0.01 * (length + _square(there)) + 0.5
@@ -111,7 +116,7 @@ def warping_error(before: Frames, after: Frames, estimator: Estimator = flows) -
     visible = ~hidden(forward, backward)
     if not visible.any():
         return math.nan
-    warped = cv2.remap(after.astype(np.float32), *_landing(forward), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    warped = cv2.remap(after.astype(np.float32), *landing(forward), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     difference = (warped[visible] - before[visible]) / 255
     return float(np.mean(difference * difference, dtype=np.float64))
 
@@ -121,7 +126,7 @@ def _square(vectors: Any) -> Any:
     return vectors[..., 0] ** 2 + vectors[..., 1] ** 2
 
 
-def _landing(flow: Flow) -> tuple[Flow, Flow]:
+def landing(flow: Flow) -> tuple[Flow, Flow]:
     """Where each pixel's flow leads: x and y, float32 [H, W] each."""
     height, width = flow.shape[:2]
     x = flow[..., 0] + np.arange(width, dtype=np.float32)

@@ -19,13 +19,13 @@ from flashbench.vbench.long import PREFIXES
 OVER_TIME = """
     dover_aesthetic dover_aesthetic_matched dover_aesthetic_raw dover_overall dover_overall_matched dover_technical
     dover_technical_matched dover_technical_raw ewarp_raft frame_difference_energy repeated_frames
-    repeated_frames_exact temporal_error temporal_flicker vbench_temporal_flickering warping_error
+    repeated_frames_exact temporal_error temporal_flicker temporal_residual vbench_temporal_flickering warping_error
 """
 OF_FRAMES = """
-    attribute_background attribute_color attribute_motion attribute_shape clipiqa colour_drift dists evaluations
-    laplacian_variance lpips lpips_vgg maniqa maniqa_full maniqa_pipal maniqa_pipal_full ms_ssim ms_ssim_y musiq
-    musiq_spaq niqe niqe_pooled predicted_seconds psnr psnr_y sharpness sharpness_drift single_object spectral_slope
-    ssim ssim_y tflop
+    attribute_background attribute_color attribute_motion attribute_shape clipiqa colour_drift dists edge_gradient
+    evaluations flat_noise gmsd high_pass_correlation laplacian_variance lpips lpips_vgg maniqa maniqa_full maniqa_pipal
+    maniqa_pipal_full ms_ssim ms_ssim_y musiq musiq_spaq niqe niqe_pooled predicted_seconds psnr psnr_y sharpness
+    sharpness_drift single_object spectral_slope ssim ssim_y tflop
 """
 """Drifts and the laptop's scenes among them: they look at ends and ways, which are parts of the clip's length."""
 OF_VBENCH: Mapping[str, bool] = {
