@@ -34,6 +34,7 @@ from av.sidedata.sidedata import Type
 from av.video.reformatter import Interpolation, VideoReformatter
 
 from flashbench.decoding.alpha import over_black
+from flashbench.decoding.side_data import beside
 from flashbench.errors import InvalidError
 from flashbench.types import Frames
 
@@ -209,7 +210,7 @@ def describe(frame: av.VideoFrame, stream: av.VideoStream) -> Colour:
     primaries = frame.color_primaries if frame.color_primaries != 2 else codec.color_primaries
     transfer = frame.color_trc if frame.color_trc != 2 else codec.color_trc
     components = frame.format.components
-    data: Any = frame.side_data
+    data = beside(frame)
     return Colour(
         pixel_format=frame.format.name,
         matrix=MATRICES.get(int(frame.colorspace), str(int(frame.colorspace))),

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import av
 import numpy as np
@@ -15,6 +15,7 @@ from av.sidedata.sidedata import Type
 
 from flashbench.decoding.colour import Colour, describe, hdr_reason
 from flashbench.decoding.container import Unreadable, opened, readable
+from flashbench.decoding.side_data import beside
 
 UNTIMED = Fraction(8)
 """Rate of what states none, like a folder of pictures: FlashVideo's."""
@@ -165,7 +166,7 @@ def turn(frame: av.VideoFrame) -> tuple[int, bool]:
     Raises:
         ValueError: the matrix turns by no quarter.
     """
-    data: Any = cast(Any, frame.side_data).get(Type.DISPLAYMATRIX)
+    data = beside(frame).get(Type.DISPLAYMATRIX)
     if data is None:
         return 0, False
     a, b, u, c, d, v, _, _, w = struct.unpack("=9i", bytes(data))

@@ -15,7 +15,7 @@ from av.stream import Disposition
 from support import made_videos as made
 
 from flashbench import video
-from flashbench.decoding import damage
+from flashbench.decoding import damage, log
 from flashbench.decoding.container import Unreadable
 from flashbench.decoding.frames import pictures
 from flashbench.decoding.source import Times, probe, times_of
@@ -279,4 +279,4 @@ def test_many_files_at_once(plain: Path, tmp_path: Path) -> None:
         thread.join(60)
     assert answers == {n: ("12", "12", "damaged")[n % 3] for n in range(12)}
     assert av.logging.get_level() is None or av.logging.get_level() >= 0
-    assert damage._LISTENER._ears == 0
+    assert log._LISTENER._ears == 0
