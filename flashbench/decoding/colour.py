@@ -98,8 +98,9 @@ TRANSFERS = {
     18: "arib-std-b67",
 }
 """ITU-T H.273, table 3 (`TransferCharacteristics`): smpte2084 is PQ, arib-std-b67 HLG."""
-_FIELD_ORDERS = {1: "progressive", 2: "tff", 3: "bff", 4: "bff", 5: "tff"}
-"""AVFieldOrder by the field that is shown first."""
+_FIELD_ORDERS = {1: "progressive", 2: "tff", 3: "bff", 4: "interlaced", 5: "interlaced"}
+"""AVFieldOrder by the field that is shown first. Of interleaved ones (4, 5) the containers, and FFmpeg itself when it
+writes, do not agree on which that is."""
 _CHROMA = {(1, 1): "4:4:4", (2, 1): "4:2:2", (2, 2): "4:2:0", (1, 2): "4:4:0", (4, 1): "4:1:1", (4, 4): "4:1:0"}
 """Luma samples to a chroma sample, (across, down)."""
 _HDR = {"smpte2084": "PQ (SMPTE ST 2084)", "arib-std-b67": "HLG (ARIB STD-B67)"}

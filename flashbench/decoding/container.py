@@ -87,6 +87,22 @@ def opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
                 stream.codec_context.flush_buffers()
 
 
+def packets(container: InputContainer, stream: VideoStream) -> Iterator[av.Packet[VideoStream]]:
+    """What is to be decoded, in order; the last, without bytes, asks the decoder for what it still holds.
+
+    Empty packets (Theora's for a picture that stays, AVI's) are no pictures, and FFmpeg takes none.
+
+    Raises:
+        ValueError: one is not whole.
+        FFmpegError: the file cannot be read on.
+    """
+    for packet in container.demux(stream):
+        if packet.is_corrupt and packet.size:
+            raise ValueError("it is cut short or damaged: a packet is not whole")
+        if packet.size or not packet.buffer_ptr:
+            yield packet
+
+
 def _video(container: InputContainer) -> VideoStream:
     """The stream that `av_find_best_stream` picks, but never a cover or a preview.
 

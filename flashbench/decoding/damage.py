@@ -15,7 +15,7 @@ from pathlib import Path
 import av
 import av.logging
 
-from flashbench.decoding.container import opened
+from flashbench.decoding.container import opened, packets
 from flashbench.decoding.log import Message, listening
 
 _WARNINGS = re.compile("overread|mismatch|bits left|damage|corrupt|truncat", re.IGNORECASE)
@@ -63,7 +63,7 @@ def _damage(path: Path) -> str:
     with opened(path) as (container, stream), av.logging.Capture(local=True) as messages:
         stream.codec_context.thread_type, stream.codec_context.thread_count = "NONE", 1
         number = 0
-        for packet in container.demux(stream):
+        for packet in packets(container, stream):
             pictures = packet.decode()
             if said := [message for message in messages if _speaks_of_damage(message)]:
                 text = " ".join(message[2].strip() for message in said[:3])

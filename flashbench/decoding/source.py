@@ -14,7 +14,7 @@ import numpy as np
 from av.sidedata.sidedata import Type
 
 from flashbench.decoding.colour import Colour, describe, hdr_reason
-from flashbench.decoding.container import Unreadable, opened, readable
+from flashbench.decoding.container import Unreadable, opened, packets, readable
 from flashbench.decoding.side_data import beside
 
 UNTIMED = Fraction(8)
@@ -39,7 +39,7 @@ class Source(Colour):
     height: int
     width: int
     fps: Fraction
-    """The average rate."""
+    """The average rate (`average`)."""
     frames: int
     """Pictures that are shown: by the container's word until they have been decoded, then as decoded."""
     container: str
@@ -110,7 +110,7 @@ def probe(path: Path) -> tuple[Source, Times]:
     """
     with readable(path):
         with opened(path) as (container, stream):
-            first = next(container.decode(stream), None)
+            first = next((frame for packet in packets(container, stream) for frame in packet.decode()), None)
             if first is None:
                 raise ValueError("no frame in it")
             colour = describe(first, stream)
@@ -137,16 +137,27 @@ def probe(path: Path) -> tuple[Source, Times]:
 
 
 def _times(path: Path) -> tuple[Times, Fraction, Fraction]:
-    """When pictures are shown by the times of their packets; the rate that the container states, and its unit (s)."""
+    """When pictures are shown by the times of their packets; their average rate, and the container's unit (s)."""
     with opened(path) as (container, stream):
         shown, unit = list[tuple[int | None, int]](), stream.time_base or Fraction(1, 1000)
-        for packet in container.demux(stream):
-            if packet.is_corrupt and packet.size:
-                raise ValueError("it is cut short or damaged: a packet is not whole")
+        for packet in packets(container, stream):
             if packet.size and not packet.is_discard:
                 shown.append((packet.pts, packet.duration or 0))
-        rate = Fraction(stream.average_rate or stream.guessed_rate or UNTIMED)
-    return times_of([(None if pts is None else pts * unit, length * unit) for pts, length in shown], rate), rate, unit
+        stated = Fraction(stream.average_rate or stream.guessed_rate or UNTIMED)
+    times = times_of([(None if pts is None else pts * unit, length * unit) for pts, length in shown], stated)
+    return times, average(times, stated, unit), unit
+
+
+def average(times: Times, stated: Fraction, unit: Fraction) -> Fraction:
+    """Pictures a second: as a container states them, unless they are shown for another time than that by 2 %.
+
+    GIF, Matroska and MPEG-TS state a rate that pictures have at their best. `unit` (s) is what times are rounded to.
+    """
+    steps, lasts = len(times.starts) - 1, times.starts[-1] - times.starts[0] if times.starts else Fraction(0)
+    # How long the last picture stays is a guess in many containers.
+    counted = ((steps, lasts), (steps + 1, lasts + times.last))
+    fits = any(abs(number / stated - time) <= max(2 * unit, time / 50) for number, time in counted)
+    return stated if fits or steps < 1 else steps / lasts
 
 
 def times_of(shown: list[tuple[Fraction | None, Fraction]], rate: Fraction) -> Times:
