@@ -6,6 +6,7 @@ import struct
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from fractions import Fraction
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -88,16 +89,31 @@ class Times:
     def nearest(self, fps: Fraction) -> list[int]:
         """Numbers of the pictures nearest in time to the instants 0, 1/fps, 2/fps … from the first; ties: the earlier.
 
-        There are as many instants as begin before the last picture ends. Pictures may be left out, or repeat.
+        There are as many instants as begin before the last picture ends, but for rounding. Pictures may be left out, or
+        repeat.
         """
         if not self.starts:
             return []
         first = self.starts[0]
-        count = -((first - self.starts[-1] - self.last) * fps // 1)
         starts = np.array([float(start - first) for start in self.starts])
         middles = (starts[:-1] + starts[1:]) / 2
         # An instant within rounding of a middle belongs to the earlier picture.
-        return [int(at) for at in np.searchsorted(middles + 1e-9, np.arange(count) / float(fps), side="left")]
+        instants = np.arange(self._instants(fps)) / float(fps)
+        return [int(at) for at in np.searchsorted(middles + 1e-9, instants, side="left")]
+
+    def _instants(self, fps: Fraction) -> int:
+        """How many of the instants 0, 1/fps … begin before the last picture ends.
+
+        Containers round times, by as much as steady steps differ; 29.97 stands for 30000/1001, and the other way round.
+        """
+        lasts, wobble = self.starts[-1] - self.starts[0] + self.last, Fraction(0)
+        if steps := self.steps():
+            step, wobble = sum(steps, Fraction(0)) / len(steps), max(steps) - min(steps)
+            if wobble >= step:  # no rounding
+                wobble = Fraction(0)
+            elif abs(self.last - step) <= wobble:
+                lasts += step - self.last
+        return max(1, ceil((lasts - wobble / 2) * fps - Fraction(1, 100)))
 
 
 def probe(path: Path) -> tuple[Source, Times]:

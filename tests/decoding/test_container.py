@@ -217,6 +217,19 @@ def test_times() -> None:
     assert times_of(shuffled, Fraction(1)).starts == (0, 1, 2), "an AVI has the order of decoding"
 
 
+@pytest.mark.parametrize("unit", [1000, 90_000, 30_000])
+@pytest.mark.parametrize("rate", [Fraction(24), Fraction(30), Fraction(24000, 1001), Fraction(2997, 100), Fraction(60)])
+def test_at_its_own_rate_every_picture_comes_once(rate: Fraction, unit: int) -> None:
+    """Whatever the container rounds times to, and whether 29.97 means 2997/100 or 30000/1001."""
+    asked = {Fraction(2997, 100): Fraction(30000, 1001)}.get(rate, rate)
+    for count in (7, 10, 16, 49, 100):
+        ends = [Fraction(round(number / rate * unit), unit) for number in range(count + 1)]
+        lasts = {ends[-1] - ends[-2], Fraction(int(unit / rate), unit), Fraction(int(unit / rate) + 1, unit)}
+        for last in lasts:
+            times = Times(tuple(ends[:-1]), last)
+            assert times.nearest(asked) == list(range(count)), (count, last)
+
+
 def flipped(path: Path, whole: Path, seed: int) -> Path:
     """A bit of a random packet turned over."""
     with av.open(str(whole)) as container:
