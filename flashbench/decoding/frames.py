@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from flashbench.decoding import gif
 from flashbench.decoding.colour import shown
 from flashbench.decoding.container import opened, packets, readable
 from flashbench.decoding.damage import watch
@@ -54,3 +55,5 @@ def pictures(path: Path) -> Iterator[Picture]:
         damage.check()
         if shape is None:
             raise ValueError("no frame in it")
+        if number < (held := gif.pictures(path)):
+            raise ValueError(f"FFmpeg shows {number} of its {held} pictures: write it with a duration for each")
