@@ -170,6 +170,11 @@ def _records(suffix: str, text: str) -> list[Record]:
 def _of_object(whole: Record) -> list[Record]:
     """The entries of a JSON object: its columns', its lines', those of its paths, or itself as one entry."""
     lowered = _lowered(whole)
+    if isinstance(rows := lowered.fields.get("data"), list):  # pandas' orients `split` and `table`
+        names = lowered.fields.get("columns")
+        placed = [(f"entry {number}", row) for number, row in enumerate(rows, 1)]
+        found = [Record(place, row if isinstance(row, Mapping) else _row(place, names, row)) for place, row in placed]
+        return [_lowered(record) for record in found if not record.empty]
     if {"path", "prompt"} & lowered.fields.keys():
         columns = {n: dict(enumerate(x)) if isinstance(x, list) else x for n, x in lowered.fields.items()}
         if not all(isinstance(column, Mapping) for column in columns.values()):
@@ -184,6 +189,12 @@ def _of_object(whole: Record) -> list[Record]:
             about = _lowered(Record(place, value)).fields if isinstance(value, Mapping) else {"prompt": value}
             found.append(Record(place, {"path": name, **about}))
     return [record for record in found if not record.empty]
+
+
+def _row(place: str, names: Any, row: Any) -> dict[str, Any]:
+    if not (isinstance(names, list) and isinstance(row, list) and len(names) == len(row)):
+        raise ValueError(f"{place} is neither an object nor a value for each of `columns`")
+    return dict(zip(map(str, names), row, strict=True))
 
 
 def _lowered(record: Record) -> Record:

@@ -34,6 +34,12 @@ _MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+_BINARY = {
+    b"PK\x03\x04": "a ZIP, as Excel's and Calc's workbooks are",
+    b"\xd0\xcf\x11\xe0": "a workbook of an old Excel",
+    b"PAR1": "Parquet",
+}
+"""First bytes of tables that are no text."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +80,8 @@ def text_of(path: Path) -> str:
     if not stat.S_ISREG(path.stat().st_mode):  # pipes and devices never end
         raise ValueError("is not a regular file")
     content = path.read_bytes()
+    if kind := _BINARY.get(content[:4]):
+        raise ValueError(f"it is {kind}: save it as CSV")
     encoding = next((name for mark, name in _MARKS if content.startswith(mark)), "utf-8")
     try:
         text = content.decode(encoding)

@@ -34,6 +34,7 @@ from av.sidedata.sidedata import Type
 from av.video.reformatter import Interpolation, VideoReformatter
 
 from flashbench.decoding.alpha import over_black
+from flashbench.decoding.side_data import beside
 from flashbench.errors import InvalidError
 from flashbench.types import Frames
 
@@ -97,8 +98,9 @@ TRANSFERS = {
     18: "arib-std-b67",
 }
 """ITU-T H.273, table 3 (`TransferCharacteristics`): smpte2084 is PQ, arib-std-b67 HLG."""
-_FIELD_ORDERS = {1: "progressive", 2: "tff", 3: "bff", 4: "bff", 5: "tff"}
-"""AVFieldOrder by the field that is shown first."""
+_FIELD_ORDERS = {1: "progressive", 2: "tff", 3: "bff", 4: "interlaced", 5: "interlaced"}
+"""AVFieldOrder by the field that is shown first. Of interleaved ones (4, 5) the containers, and FFmpeg itself when it
+writes, do not agree on which that is."""
 _CHROMA = {(1, 1): "4:4:4", (2, 1): "4:2:2", (2, 2): "4:2:0", (1, 2): "4:4:0", (4, 1): "4:1:1", (4, 4): "4:1:0"}
 """Luma samples to a chroma sample, (across, down)."""
 _HDR = {"smpte2084": "PQ (SMPTE ST 2084)", "arib-std-b67": "HLG (ARIB STD-B67)"}
@@ -209,7 +211,7 @@ def describe(frame: av.VideoFrame, stream: av.VideoStream) -> Colour:
     primaries = frame.color_primaries if frame.color_primaries != 2 else codec.color_primaries
     transfer = frame.color_trc if frame.color_trc != 2 else codec.color_trc
     components = frame.format.components
-    data: Any = frame.side_data
+    data = beside(frame)
     return Colour(
         pixel_format=frame.format.name,
         matrix=MATRICES.get(int(frame.colorspace), str(int(frame.colorspace))),

@@ -15,6 +15,7 @@ from av.error import FFmpegError
 from av.stream import Disposition
 from av.video.stream import VideoStream
 
+from flashbench.decoding.log import listening
 from flashbench.decoding.whole import cut_short
 from flashbench.errors import InvalidError
 
@@ -70,9 +71,11 @@ def opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
     if reason := cut_short(path):
         raise ValueError(reason)
     # Through Python's file, whose name may be anything: FFmpeg takes `a:b`, `concat:` and `-` for something else.
-    with path.open("rb") as file, av.open(file, metadata_errors="replace") as container:
+    with listening(), path.open("rb") as file, av.open(file, metadata_errors="replace") as container:
         assert isinstance(container, InputContainer)
         stream = _video(container)
+        if stream.codec_context is None:
+            raise ValueError("its video is of a codec for which there is no decoder here")
         if any(entry.pos + entry.size > size for entry in stream.index_entries if entry.pos >= 0):
             raise ValueError("it is cut short: its index names pictures beyond its end")
         stream.thread_type = "AUTO"
@@ -82,6 +85,22 @@ def opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
             # Its threads may still log, which needs the GIL, and closing waits for them without giving it up.
             if stream.codec_context.is_open:
                 stream.codec_context.flush_buffers()
+
+
+def packets(container: InputContainer, stream: VideoStream) -> Iterator[av.Packet[VideoStream]]:
+    """What is to be decoded, in order; the last, without bytes, asks the decoder for what it still holds.
+
+    Empty packets (Theora's for a picture that stays, AVI's) are no pictures, and FFmpeg takes none.
+
+    Raises:
+        ValueError: one is not whole.
+        FFmpegError: the file cannot be read on.
+    """
+    for packet in container.demux(stream):
+        if packet.is_corrupt and packet.size:
+            raise ValueError("it is cut short or damaged: a packet is not whole")
+        if packet.size or not packet.buffer_ptr:
+            yield packet
 
 
 def _video(container: InputContainer) -> VideoStream:

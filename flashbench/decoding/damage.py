@@ -8,54 +8,20 @@ messages can be told apart. Clean files are decoded once.
 from __future__ import annotations
 
 import re
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeAlias
 
 import av
 import av.logging
 
-from flashbench.decoding.container import opened
-
-Message: TypeAlias = tuple[int, str, str]
-"""FFmpeg's level, who says it, and what."""
+from flashbench.decoding.container import opened, packets
+from flashbench.decoding.log import Message, listening
 
 _WARNINGS = re.compile("overread|mismatch|bits left|damage|corrupt|truncat", re.IGNORECASE)
 """What warnings about a broken picture say; other warnings are about style. Errors always count."""
 _BOOKKEEPING = re.compile("mmco: unref short failure")
 """An error that says nothing of a picture: a file that was cut without encoding it anew releases what it never had."""
-
-
-class _Listener:
-    """FFmpeg's messages from every thread while somebody listens; then PyAV's logging is as it was before."""
-
-    def __init__(self) -> None:
-        self._lock, self._ears = threading.Lock(), 0
-
-    @contextmanager
-    def listening(self) -> Iterator[Sequence[Message]]:
-        with self._lock:
-            self._ears += 1
-            if self._ears == 1:
-                self._before = av.logging.get_level(), av.logging.get_skip_repeated()
-                av.logging.set_level(max(self._before[0] or 0, av.logging.WARNING))
-                av.logging.set_skip_repeated(False)
-                self._capture = av.logging.Capture(local=False)
-                self._messages = self._capture.__enter__()
-        try:
-            yield self._messages
-        finally:
-            with self._lock:
-                self._ears -= 1
-                if not self._ears:
-                    self._capture.__exit__(None, None, None)
-                    av.logging.set_skip_repeated(self._before[1])
-                    av.logging.set_level(self._before[0])
-
-
-_LISTENER = _Listener()
 
 
 class Watch:
@@ -81,7 +47,7 @@ class Watch:
 @contextmanager
 def watch(path: Path) -> Iterator[Watch]:
     """A `Watch` over the decoding of a file, which stands inside."""
-    with _LISTENER.listening() as messages:
+    with listening() as messages:
         yield Watch(path, messages)
 
 
@@ -94,10 +60,10 @@ def _speaks_of_damage(message: Message) -> bool:
 
 def _damage(path: Path) -> str:
     """What a file's decoder says of damage when it works in this thread alone; empty if nothing."""
-    with _LISTENER.listening(), opened(path) as (container, stream), av.logging.Capture(local=True) as messages:
+    with opened(path) as (container, stream), av.logging.Capture(local=True) as messages:
         stream.codec_context.thread_type, stream.codec_context.thread_count = "NONE", 1
         number = 0
-        for packet in container.demux(stream):
+        for packet in packets(container, stream):
             pictures = packet.decode()
             if said := [message for message in messages if _speaks_of_damage(message)]:
                 text = " ".join(message[2].strip() for message in said[:3])

@@ -9,8 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from flashbench.decoding import gif
 from flashbench.decoding.colour import shown
-from flashbench.decoding.container import opened, readable
+from flashbench.decoding.container import opened, packets, readable
 from flashbench.decoding.damage import watch
 from flashbench.decoding.source import turn
 from flashbench.types import Frames
@@ -37,9 +38,7 @@ def pictures(path: Path) -> Iterator[Picture]:
     with readable(path), opened(path) as (container, stream), watch(path) as damage:
         shape, number = None, 0
         unit = stream.time_base or Fraction(1, 1000)
-        for packet in container.demux(stream):
-            if packet.is_corrupt and packet.size:
-                raise ValueError("it is cut short or damaged: a packet is not whole")
+        for packet in packets(container, stream):
             for frame in packet.decode():
                 damage.check()
                 if frame.is_corrupt:
@@ -56,3 +55,5 @@ def pictures(path: Path) -> Iterator[Picture]:
         damage.check()
         if shape is None:
             raise ValueError("no frame in it")
+        if number < (held := gif.pictures(path)):
+            raise ValueError(f"FFmpeg shows {number} of its {held} pictures: write it with a duration for each")

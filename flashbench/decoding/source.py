@@ -6,15 +6,17 @@ import struct
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from fractions import Fraction
+from math import ceil
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import av
 import numpy as np
 from av.sidedata.sidedata import Type
 
 from flashbench.decoding.colour import Colour, describe, hdr_reason
-from flashbench.decoding.container import Unreadable, opened, readable
+from flashbench.decoding.container import Unreadable, opened, packets, readable
+from flashbench.decoding.side_data import beside
 
 UNTIMED = Fraction(8)
 """Rate of what states none, like a folder of pictures: FlashVideo's."""
@@ -38,7 +40,7 @@ class Source(Colour):
     height: int
     width: int
     fps: Fraction
-    """The average rate."""
+    """The average rate (`average`)."""
     frames: int
     """Pictures that are shown: by the container's word until they have been decoded, then as decoded."""
     container: str
@@ -87,16 +89,31 @@ class Times:
     def nearest(self, fps: Fraction) -> list[int]:
         """Numbers of the pictures nearest in time to the instants 0, 1/fps, 2/fps … from the first; ties: the earlier.
 
-        There are as many instants as begin before the last picture ends. Pictures may be left out, or repeat.
+        There are as many instants as begin before the last picture ends, but for rounding. Pictures may be left out, or
+        repeat.
         """
         if not self.starts:
             return []
         first = self.starts[0]
-        count = -((first - self.starts[-1] - self.last) * fps // 1)
         starts = np.array([float(start - first) for start in self.starts])
         middles = (starts[:-1] + starts[1:]) / 2
         # An instant within rounding of a middle belongs to the earlier picture.
-        return [int(at) for at in np.searchsorted(middles + 1e-9, np.arange(count) / float(fps), side="left")]
+        instants = np.arange(self._instants(fps)) / float(fps)
+        return [int(at) for at in np.searchsorted(middles + 1e-9, instants, side="left")]
+
+    def _instants(self, fps: Fraction) -> int:
+        """How many of the instants 0, 1/fps … begin before the last picture ends.
+
+        Containers round times, by as much as steady steps differ; 29.97 stands for 30000/1001, and the other way round.
+        """
+        lasts, wobble = self.starts[-1] - self.starts[0] + self.last, Fraction(0)
+        if steps := self.steps():
+            step, wobble = sum(steps, Fraction(0)) / len(steps), max(steps) - min(steps)
+            if wobble >= step:  # no rounding
+                wobble = Fraction(0)
+            elif abs(self.last - step) <= wobble:
+                lasts += step - self.last
+        return max(1, ceil((lasts - wobble / 2) * fps - Fraction(1, 100)))
 
 
 def probe(path: Path) -> tuple[Source, Times]:
@@ -109,7 +126,7 @@ def probe(path: Path) -> tuple[Source, Times]:
     """
     with readable(path):
         with opened(path) as (container, stream):
-            first = next(container.decode(stream), None)
+            first = next((frame for packet in packets(container, stream) for frame in packet.decode()), None)
             if first is None:
                 raise ValueError("no frame in it")
             colour = describe(first, stream)
@@ -136,16 +153,27 @@ def probe(path: Path) -> tuple[Source, Times]:
 
 
 def _times(path: Path) -> tuple[Times, Fraction, Fraction]:
-    """When pictures are shown by the times of their packets; the rate that the container states, and its unit (s)."""
+    """When pictures are shown by the times of their packets; their average rate, and the container's unit (s)."""
     with opened(path) as (container, stream):
         shown, unit = list[tuple[int | None, int]](), stream.time_base or Fraction(1, 1000)
-        for packet in container.demux(stream):
-            if packet.is_corrupt and packet.size:
-                raise ValueError("it is cut short or damaged: a packet is not whole")
+        for packet in packets(container, stream):
             if packet.size and not packet.is_discard:
                 shown.append((packet.pts, packet.duration or 0))
-        rate = Fraction(stream.average_rate or stream.guessed_rate or UNTIMED)
-    return times_of([(None if pts is None else pts * unit, length * unit) for pts, length in shown], rate), rate, unit
+        stated = Fraction(stream.average_rate or stream.guessed_rate or UNTIMED)
+    times = times_of([(None if pts is None else pts * unit, length * unit) for pts, length in shown], stated)
+    return times, average(times, stated, unit), unit
+
+
+def average(times: Times, stated: Fraction, unit: Fraction) -> Fraction:
+    """Pictures a second: as a container states them, unless they are shown for another time than that by 2 %.
+
+    GIF, Matroska and MPEG-TS state a rate that pictures have at their best. `unit` (s) is what times are rounded to.
+    """
+    steps, lasts = len(times.starts) - 1, times.starts[-1] - times.starts[0] if times.starts else Fraction(0)
+    # How long the last picture stays is a guess in many containers.
+    counted = ((steps, lasts), (steps + 1, lasts + times.last))
+    fits = any(abs(number / stated - time) <= max(2 * unit, time / 50) for number, time in counted)
+    return stated if fits or steps < 1 else steps / lasts
 
 
 def times_of(shown: list[tuple[Fraction | None, Fraction]], rate: Fraction) -> Times:
@@ -165,7 +193,7 @@ def turn(frame: av.VideoFrame) -> tuple[int, bool]:
     Raises:
         ValueError: the matrix turns by no quarter.
     """
-    data: Any = cast(Any, frame.side_data).get(Type.DISPLAYMATRIX)
+    data = beside(frame).get(Type.DISPLAYMATRIX)
     if data is None:
         return 0, False
     a, b, u, c, d, v, _, _, w = struct.unpack("=9i", bytes(data))

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from flashbench.data.prompts import read
-from flashbench.data.records import excerpt
+from flashbench.data.records import blank, excerpt
 from flashbench.errors import InvalidError, UsageError, on_disk
 from flashbench.videos import pictures
 from flashbench.videos.media import PICTURES, VIDEOS
@@ -274,9 +274,9 @@ def _entry(path: Any, prompt: Any, seed: int) -> tuple[str, str, int]:
 
 
 def _seed(entry: Mapping[str, Any]) -> int:
-    given = next((entry[name] for name in ("seed", "index") if entry.get(name) not in (None, "")), 0)
-    # Spreadsheets and pandas write whole numbers beside holes as 0.0.
-    if isinstance(given, str) and (digits := re.fullmatch(r"([+-]?[0-9]+)(?:[.,]0*)?", given.strip())):
+    given = next((entry[name] for name in ("seed", "index") if not blank(entry.get(name))), 0)
+    # Spreadsheets and pandas write whole numbers beside holes as 0.0; 1,000 may be one or a thousand.
+    if isinstance(given, str) and (digits := re.fullmatch(r"([+-]?[0-9]+)(?:[.,]0{0,2})?", given.strip())):
         given = int(digits[1])
     seed = int(given) if isinstance(given, float) and given.is_integer() else given
     if type(seed) is not int or not -(2**63) <= seed < 2**63:

@@ -101,7 +101,7 @@ class Opened:
 
     def too_slow(self) -> str:
         """Why metrics over time are not asked at `--fps`: pictures would repeat; empty if they are."""
-        if self.wanted.fps is None or self.wanted.fps <= self.source.lowest_fps:
+        if self.wanted.fps is None or len(set(numbers := self.resampled())) == len(numbers):
             return ""
         shown, asked = f"{float(self.source.lowest_fps):.4g}", f"{float(self.wanted.fps):.4g}"
         return f"--fps {asked} is above the {shown} pictures a second that it has: they would repeat"

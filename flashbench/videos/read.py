@@ -26,7 +26,7 @@ from flashbench.keys import file_sha256
 from flashbench.types import Frames
 from flashbench.videos import pictures as folders
 
-READER = 3
+READER = 4
 """Version of what turns a file into frames: raised whenever a frame or a choice of frames changes."""
 
 

@@ -58,6 +58,8 @@ WRITTEN: dict[str, tuple[str, Any]] = {
         lambda path: path.write_text(FRAME.to_json(orient="records", lines=True), "utf-8-sig"),
     ),
     "by line": ("p.json", lambda path: FRAME.to_json(path, orient="index")),
+    "split": ("p.json", lambda path: FRAME.to_json(path, orient="split")),
+    "table": ("p.json", lambda path: FRAME.rename(columns=str.upper).to_json(path, orient="table")),
     "by path": ("p.json", lambda path: FRAME.set_index("path").to_json(path, orient="index")),
     "seeds as text": ("p.json", lambda path: FRAME.assign(seed=["0.0", "3.0"]).to_json(path, orient="records")),
     "empty objects": (
@@ -132,3 +134,19 @@ def test_suites_profit(tmp_path: Path) -> None:
 def test_an_excerpt_is_short_and_printable() -> None:
     assert records.excerpt("a\x1b[31m\n\0b") == "a [31m  b"
     assert len(records.excerpt(LONG)) == records.LONGEST and records.excerpt(LONG).endswith("x…")
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"PK\x03\x04\x14\x00\x06\x00", "a ZIP, as Excel's and Calc's workbooks are: save it as CSV"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1", "an old Excel: save it as CSV"),
+        (b"PAR1\x15\x04", "Parquet: save it as CSV"),
+        (b'{"columns": ["path", "prompt"], "data": [["a.mp4"]]}', "entry 1 is neither an object nor a value for each"),
+    ],
+)
+def test_tables_that_are_no_text_are_called_by_their_name(content: bytes, why: str, tmp_path: Path) -> None:
+    (path := tmp_path / "p.csv").write_bytes(content)
+    path = path.rename(path.with_suffix(".json")) if content.startswith(b"{") else path
+    with pytest.raises(InvalidError, match=why):
+        asked(path)

@@ -508,6 +508,12 @@ def test_the_order_of_fields_is_told(tmp_path: Path, options: dict[str, str], or
     assert described(tagged(tmp_path / "a.mp4", "libx264", options=options)).field_order == order
 
 
+@pytest.mark.parametrize("first", ["tff", "bff"])
+def test_an_order_that_writers_do_not_agree_on_is_not_told(tmp_path: Path, first: str) -> None:
+    path = tagged(tmp_path / "a.mp4", "libx265", options={"x265-params": f"interlace={first}:log-level=none"})
+    assert described(path).field_order == "interlaced"
+
+
 @pytest.mark.parametrize(("number", "name"), [(16, "PQ"), (18, "HLG")])
 def test_pq_and_hlg_are_not_sdr(tmp_path: Path, number: int, name: str) -> None:
     told = described(tagged(tmp_path / "a.mp4", "libx264", "yuv420p10le", color_trc=number, color_primaries=9))

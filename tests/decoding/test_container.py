@@ -6,6 +6,8 @@ import struct
 import threading
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import av
 import cv2
@@ -15,10 +17,10 @@ from av.stream import Disposition
 from support import made_videos as made
 
 from flashbench import video
-from flashbench.decoding import damage
-from flashbench.decoding.container import Unreadable
+from flashbench.decoding import damage, log
+from flashbench.decoding.container import Unreadable, packets
 from flashbench.decoding.frames import pictures
-from flashbench.decoding.source import Times, probe, times_of
+from flashbench.decoding.source import Times, average, probe, times_of
 from flashbench.errors import InvalidError
 from flashbench.types import Frames
 
@@ -173,6 +175,31 @@ def test_the_empty_chunks_of_an_avi_are_no_pictures(codec: str, tmp_path: Path) 
     assert [start * 8 for start in times.starts] == kept and source.variable_rate and source.longest == 0.5
 
 
+def test_empty_packets_are_not_decoded() -> None:
+    """Theora writes one for a picture that stays; the packet without a buffer, at the end, empties the decoder."""
+    written = [SimpleNamespace(size=size, buffer_ptr=at, is_corrupt=False) for size, at in ((9, 1), (0, 2), (0, 0))]
+    container: Any = SimpleNamespace(demux=lambda stream: iter(written))
+    assert list(packets(container, None)) == [written[0], written[2]]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("last", [Fraction(1, 100), Fraction(1, 8)])
+def test_the_rate_is_the_containers_word_unless_its_times_say_otherwise(last: Fraction) -> None:
+    """Also where the last picture's length is wrong, and where times are rounded."""
+    unit = Fraction(1, 1000)
+    steady = Times(tuple(Fraction(number, 8) for number in range(12)), last)
+    assert average(steady, Fraction(8), unit) == average(steady, Fraction(600), unit) == 8
+    film = Times(tuple(Fraction(round(number * 1001 / 24), 1000) for number in range(48)), last)
+    assert average(film, Fraction(24000, 1001), unit) == Fraction(24000, 1001)
+    held = Times(tuple(Fraction(at, 8) for at in (0, 1, 2, 3, 12)), last)
+    assert average(held, Fraction(8), unit) == Fraction(8, 3)
+    assert average(Times((Fraction(0),), last), Fraction(24), unit) == 24
+
+
+def test_the_rate_of_a_gif_is_that_of_its_pictures(tmp_path: Path) -> None:
+    path = made.write(tmp_path / "a.gif", CLIP, codec="gif", pixels="rgb8", fps=60)
+    assert probe(path)[0].fps == pytest.approx(60, rel=0.05)
+
+
 def test_times() -> None:
     steady = times_of([(Fraction(n, 24), Fraction(1, 24)) for n in range(48)], Fraction(24))
     assert steady.nearest(Fraction(8)) == list(range(0, 48, 3)), "two seconds are sixteen frames"
@@ -188,6 +215,19 @@ def test_times() -> None:
     assert Times((), Fraction(1)).nearest(Fraction(8)) == []
     shuffled = [(Fraction(n), Fraction(1)) for n in (0, 2, 1)]
     assert times_of(shuffled, Fraction(1)).starts == (0, 1, 2), "an AVI has the order of decoding"
+
+
+@pytest.mark.parametrize("unit", [1000, 90_000, 30_000])
+@pytest.mark.parametrize("rate", [Fraction(24), Fraction(30), Fraction(24000, 1001), Fraction(2997, 100), Fraction(60)])
+def test_at_its_own_rate_every_picture_comes_once(rate: Fraction, unit: int) -> None:
+    """Whatever the container rounds times to, and whether 29.97 means 2997/100 or 30000/1001."""
+    asked = {Fraction(2997, 100): Fraction(30000, 1001)}.get(rate, rate)
+    for count in (7, 10, 16, 49, 100):
+        ends = [Fraction(round(number / rate * unit), unit) for number in range(count + 1)]
+        lasts = {ends[-1] - ends[-2], Fraction(int(unit / rate), unit), Fraction(int(unit / rate) + 1, unit)}
+        for last in lasts:
+            times = Times(tuple(ends[:-1]), last)
+            assert times.nearest(asked) == list(range(count)), (count, last)
 
 
 def flipped(path: Path, whole: Path, seed: int) -> Path:
@@ -279,4 +319,4 @@ def test_many_files_at_once(plain: Path, tmp_path: Path) -> None:
         thread.join(60)
     assert answers == {n: ("12", "12", "damaged")[n % 3] for n in range(12)}
     assert av.logging.get_level() is None or av.logging.get_level() >= 0
-    assert damage._LISTENER._ears == 0
+    assert log._LISTENER._ears == 0

@@ -180,14 +180,21 @@ def test_prompts_of_a_pipe_or_a_device_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "seed", ["1e400", "1.5", "NaN", "100000000000000000000000", "true", '"x"', "[1]", "-9223372036854775809"]
+    "seed", ["1e400", "1.5", '"1,000"', "100000000000000000000000", "true", '"x"', "[1]", "-9223372036854775809"]
 )
 def test_seeds_are_integers_of_64_bits(seed: str, tmp_path: Path) -> None:
     videos = find.find([folder(tmp_path / "v", "a.mp4")]).videos
     (path := tmp_path / "p.jsonl").write_text(f'{{"path": "a.mp4", "prompt": "x", "seed": {seed}}}\n')
     with pytest.raises(InvalidError, match="not a file of prompts"):
         find.prompted(videos, path)
-    for written, read in (("-9223372036854775808", -(2**63)), ("7.0", 7), ('"7"', 7), ("null", 2), ("0", 0)):
+    for written, read in (
+        ("-9223372036854775808", -(2**63)),
+        ("7.0", 7),
+        ('"7"', 7),
+        ("null", 2),
+        ("NaN", 2),
+        ("0", 0),
+    ):
         path.write_text(f'{{"path": "a.mp4", "prompt": "x", "seed": {written}, "index": 2}}\n')
         assert find.prompted(videos, path)[0][0].seed == read
 
