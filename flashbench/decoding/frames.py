@@ -55,5 +55,5 @@ def pictures(path: Path) -> Iterator[Picture]:
         damage.check()
         if shape is None:
             raise ValueError("no frame in it")
-        if number < (held := gif.pictures(path)):
+        if container.format.name == "gif" and number < (held := gif.pictures(path)):
             raise ValueError(f"FFmpeg shows {number} of its {held} pictures: write it with a duration for each")
