@@ -25,6 +25,8 @@ _ENDS = ((b"GIF8", "GIF", b";"), (b"\x89PNG\r\n", "PNG", b"IEND\xaeB`\x82"))
 """Pictures whose last bytes are always the same."""
 _PACKETS = ((188, 0), (192, 4), (204, 0))
 """MPEG transport streams: bytes of a packet, and at which of them its sync byte stands (plain, m2ts, with parity)."""
+_SURE = 5
+"""Sync bytes in a row that no text has by chance."""
 
 
 def cut_short(path: Path) -> str:
@@ -32,6 +34,7 @@ def cut_short(path: Path) -> str:
 
     Raises:
         OSError: it cannot be read.
+        ValueError: they are damaged.
     """
     size = path.stat().st_size
     with path.open("rb") as file:
@@ -43,26 +46,37 @@ def cut_short(path: Path) -> str:
         for start, name, end in _ENDS:
             if head.startswith(start) and not path.read_bytes().rstrip(b"\0").endswith(end):
                 return f"it is cut short: the end of the {name} is not there"
-        if transport_packet(head) and (rest := size % transport_packet(head)):
-            return f"it is cut short: its last packet has {rest} of {transport_packet(head)} bytes"
+    length, begin = transport(head)
+    if length and (rest := (size - begin) % length):
+        return f"it is cut short: its last packet has {rest} of {length} bytes"
     return ""
 
 
-def transport_packet(head: bytes) -> int:
-    """Bytes of a packet of an MPEG transport stream whose first bytes these are; 0 if it is none."""
+def transport(head: bytes) -> tuple[int, int]:
+    """(bytes of a packet, where the first whole one begins) of an MPEG transport stream with this head; (0, 0) if none.
+
+    A stream that was recorded from a broadcast may begin within a packet.
+    """
     for length, at in _PACKETS:
-        marks = head[at::length][:8]
-        if len(marks) >= min(4, -(-len(head) // length)) > 0 and set(marks) == {0x47}:
-            return length
-    return 0
+        for begin in range(length) if len(head) >= _SURE * length else (0,):  # a short one begins where it should
+            marks = head[begin + at :: length][:_SURE]
+            if len(marks) >= 2 and set(marks) == {0x47}:
+                return length, begin
+    return 0, 0
 
 
 def _boxes(file: BinaryIO, size: int) -> int:
-    """Where the last box of an ISO base media file ends, by its own word."""
+    """Where the last box of an ISO base media file ends, by its own word; zeros may fill it up behind that.
+
+    Raises:
+        ValueError: zeros stand for a box within the file, as where a download left a hole.
+    """
     at = 0
     while at + 8 <= size:
         file.seek(at)
         length, kind = struct.unpack(">I4s", file.read(8))
+        if not length and not any(kind) and any(map(any, iter(lambda: file.read(1 << 16), b""))):
+            raise ValueError(f"it is damaged: zeros stand at byte {at:,}, where a box should begin")
         if kind not in _BOXES or length == 0:  # 0: up to the end, whatever that is
             return size
         if length == 1:

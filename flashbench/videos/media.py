@@ -12,6 +12,7 @@ from enum import Enum
 from pathlib import Path
 
 from flashbench.decoding import webp
+from flashbench.decoding.whole import transport
 
 STREAMS = (".ts", ".m2ts", ".mts")
 """Suffixes of MPEG transport streams; the first and the last are TypeScript's too."""
@@ -26,13 +27,9 @@ UNREAD = (
     ".rm", ".rmvb", ".mxf", ".vob", ".asf", ".f4v", ".gifv", ".divx", ".dv", ".3g2", ".qt", ".ogm", ".m1v", ".m2v",
     ".mpv", ".ivf", ".obu", ".264", ".h264", ".265", ".h265", ".hevc", ".vvc", ".nut", ".swf", ".mj2", ".apng", ".heic",
     ".heif", ".jxl", ".jp2", ".j2k", ".exr", ".dpx", ".hdr", ".tga", ".ppm", ".pgm", ".pnm", ".psd", ".dng", ".jpe",
+    ".mpe", ".m2p", ".mk3d", ".mjpeg", ".mjpg", ".m4s", ".tp", ".trp", ".av1", ".yuv", ".avifs", ".heics",
 )  # fmt: skip
 """Suffixes of videos and pictures that are not looked for: a remark names them."""
-_SYNC = 0x47
-_PACKETS = (188, 192, 204)
-"""Bytes from one sync byte to the next (ISO 13818-1): plain, behind four bytes of time (M2TS), before parity."""
-_SURE = 5
-"""Sync bytes in a row that no text has by chance."""
 
 
 class Kind(Enum):
@@ -73,17 +70,6 @@ def _looked_into(path: Path, suffix: str) -> Kind:
     if suffix == ".avif":
         brands = head[8 : int.from_bytes(head[:4], "big")] if head[4:8] == b"ftyp" else b""
         return Kind.VIDEO if b"avis" in (brands[at : at + 4] for at in range(0, len(brands), 4)) else Kind.UNREAD
-    if transport_stream(head):
+    if any(transport(head)):
         return Kind.VIDEO
     return Kind.UNREAD if b"\0" in head else Kind.OTHER  # text is TypeScript
-
-
-def transport_stream(head: bytes) -> bool:
-    """Whether bytes are the beginning of an MPEG transport stream: a sync byte at every packet's begin."""
-    for size in _PACKETS:
-        starts = range(size) if len(head) >= _SURE * size else (0, 4)  # a short one begins where it should
-        for start in starts:
-            syncs = head[start::size][:_SURE]
-            if len(syncs) >= 2 and all(byte == _SYNC for byte in syncs):
-                return True
-    return False

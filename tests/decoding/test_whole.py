@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import av
@@ -13,7 +14,7 @@ from flashbench import video
 from flashbench.decoding.container import Unreadable
 from flashbench.decoding.frames import pictures
 from flashbench.decoding.source import probe
-from flashbench.decoding.whole import cut_short
+from flashbench.decoding.whole import cut_short, transport
 from flashbench.errors import InvalidError
 
 CLIP = made.frames(16, 48, 64)
@@ -109,3 +110,35 @@ def test_an_mp4_whose_data_have_no_length_is_held_against_its_index(files: dict[
     open_end.write_bytes(content[: starts(files["mp4, index first"])[9]])
     with pytest.raises(Unreadable, match="its index names pictures beyond its end"):
         probe(open_end)
+
+
+def test_a_hole_in_place_of_fragments_is_damage_and_zeros_at_the_end_are_none(tmp_path: Path) -> None:
+    path = made.write(tmp_path / "a.mp4", CLIP, movflags="frag_every_frame+empty_moov+default_base_moof")
+    content = path.read_bytes()
+    second, third = [at.start() - 4 for at in re.finditer(b"moof", content)][1:3]
+    path.write_bytes(content + bytes(100))
+    assert cut_short(path) == "" and len(list(pictures(path))) == len(CLIP)
+    path.write_bytes(content[:second] + bytes(third - second) + content[third:])
+    with pytest.raises(Unreadable, match=f"zeros stand at byte {second:,}, where a box should begin"):
+        list(pictures(path))
+
+
+@pytest.mark.parametrize(("size", "start"), [(188, 0), (192, 4), (204, 0), (188, 57), (192, 100)])
+def test_a_transport_stream_has_a_sync_byte_in_every_packet(size: int, start: int) -> None:
+    stream = bytearray(np.random.default_rng(0).integers(0, 256, 8192, np.uint8).tobytes())
+    stream[start::size] = b"G" * len(stream[start::size])
+    assert transport(bytes(stream)) == (size, start - 4 * (size == 192))
+    stream[start + 2 * size] = 0
+    stream[start + 7 * size] = 0
+    stream[start + 12 * size :] = bytes(len(stream) - start - 12 * size)
+    assert transport(bytes(stream[: start + 6 * size])) == (0, 0)
+
+
+@pytest.mark.parametrize("junk", [0, 1, 37])
+def test_a_transport_stream_that_begins_within_a_packet_ends_with_a_whole_one(junk: int, tmp_path: Path) -> None:
+    path = made.write(tmp_path / "a.ts", made.frames(8, 48, 64), codec="mpeg2video", fps=25)
+    content = bytes(junk) + path.read_bytes()
+    path.write_bytes(content)
+    assert cut_short(path) == ""
+    path.write_bytes(content[:-1])
+    assert cut_short(path) == "it is cut short: its last packet has 187 of 188 bytes"

@@ -11,7 +11,7 @@ from PIL import Image, features
 from support import made_videos as made
 
 from flashbench.videos import find
-from flashbench.videos.media import PICTURES, UNREAD, VIDEOS, Kind, kind, transport_stream
+from flashbench.videos.media import PICTURES, UNREAD, VIDEOS, Kind, kind
 
 CLIP = made.frames(6, 48, 64)
 CONTAINERS = {
@@ -42,17 +42,6 @@ def test_typescript_is_no_video(name: str, tmp_path: Path) -> None:
     content = {"empty.ts": "", "G.ts": "G" + "x" * 187}.get(name, "export const greeting: string = 'Good';\n" * 60)
     (tmp_path / name).write_text(content)
     assert kind(tmp_path / name) is Kind.OTHER
-
-
-@pytest.mark.parametrize(("size", "start"), [(188, 0), (192, 4), (204, 0), (188, 57)])
-def test_a_transport_stream_has_a_sync_byte_in_every_packet(size: int, start: int) -> None:
-    stream = bytearray(np.random.default_rng(0).integers(0, 256, 8192, np.uint8).tobytes())
-    stream[start::size] = b"G" * len(stream[start::size])
-    assert transport_stream(bytes(stream))
-    stream[start + 2 * size] = 0
-    stream[start + 7 * size] = 0
-    stream[start + 12 * size :] = bytes(len(stream) - start - 12 * size)
-    assert not transport_stream(bytes(stream[: start + 6 * size]))
 
 
 def test_bytes_that_are_neither_are_said_to_be_unread(tmp_path: Path) -> None:
