@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -254,20 +254,10 @@ def _pool(settings: Mapping[str, Any], codec: KLTCodec, out: Path, report: Repor
         seed=settings["seed"],
         folder=out,
         report=lambda done: report(done, settings["clips"], "encoding clips"),
-        pixel=_degradation(settings["low"]),
+        pixel=degrade.PixelDegradation.of(settings["low"]),
     )
     (out / "config.json").write_text(json.dumps({"class": "Pool", **counts}, indent=2, sort_keys=True) + "\n")
     return {**counts}
-
-
-def _degradation(low: Mapping[str, Any]) -> degrade.PixelDegradation:
-    """DEG_pixel with the fields of `low`, which are those of a tier's `low`; UsageError for unknown ones."""
-    known = {field.name for field in fields(degrade.PixelDegradation)}
-    for name in low:
-        if name not in known:
-            raise did_you_mean("field of `low` of a pool recipe", str(name), known)
-    chosen: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in low.items()}
-    return degrade.PixelDegradation(**chosen)
 
 
 def _labels(settings: Mapping[str, Any], inputs: Mapping[str, Path], out: Path, report: Report) -> Record:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from flashbench.laptop.convolution import ConvolutionalTransformer, Convolutiona
 from flashbench.laptop.klt import KLTCodec
 from flashbench.laptop.vanilla import VanillaTransformer, closed_form
 from flashbench.planning import networks
+from flashbench.protocol.compose import load_protocol
 from flashbench.systems.base import counted_evaluations, resolve
 from flashbench.types import Geometry
 
@@ -339,9 +339,38 @@ def test_a_pool_is_degraded_by_its_own_fields(make: Make, inputs: dict[str, Path
     assert torch.equal(plain[0], mild[0]) and not torch.equal(plain[1], mild[1])
     only = low("resized", low={"mild_probability": 1.0, "last_kernel": "bilinear"})
     assert torch.equal(only[1], only[0]), "mild alone is no degradation"
-    assert set(LOW) <= {field.name for field in fields(degrade.PixelDegradation)}
-    with pytest.raises(UsageError, match="unknown field of `low` of a pool recipe 'blur_sigmas'"):
-        low("wrong", low={"blur_sigmas": [0.3, 1.0]})
+
+
+@pytest.mark.parametrize(
+    ("low", "message"),
+    [
+        ({"blur_sigmas": [0.3, 1.0]}, "unknown field of a pixel degradation 'blur_sigmas'"),
+        ({"blur_sigma": 1.0}, "blur_sigma of a pixel degradation is 1.0"),
+        ({"blur_sigma": [1.0, 0.3]}, "blur_sigma of a pixel degradation is"),
+        ({"noise_sigma": [-1, 3]}, "noise_sigma of a pixel degradation is"),
+        ({"jpeg_quality": [80.0, 95.0]}, "jpeg_quality of a pixel degradation is"),
+        ({"mild_probability": 2}, "mild_probability of a pixel degradation is 2"),
+        ({"last_kernel": "lanczos"}, "last_kernel of a pixel degradation is 'lanczos'"),
+        ({"kernels": []}, "kernels of a pixel degradation is"),
+    ],
+)
+def test_a_wrong_degradation_is_refused(
+    low: dict[str, Any], message: str, inputs: dict[str, Path], tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        recipes.build(
+            {"kind": "pool", "low": low, **MATERIAL}, inputs={"codec": inputs["codec"]}, out=tmp_path, state=tmp_path,
+            replica=0, report=lambda *said: None,
+        )  # fmt: skip
+
+
+def test_a_tiers_low_is_a_degradation() -> None:
+    for tier in ("laptop", "smoke"):
+        protocol = load_protocol("nfe", tier=tier, overrides=["recipes.pool.low=${low}"])
+        assert protocol.recipes["pool"]["low"] == LOW == protocol.cases[0].low
+        given = degrade.PixelDegradation.of(LOW)
+        assert (given.blur_sigma, given.jpeg_quality, given.last_kernel) == ((0.3, 1.0), (80, 95), "bicubic")
+        assert protocol.hash != load_protocol("nfe", tier=tier).hash
 
 
 def test_going_on_keeps_the_path(make: Make, inputs: dict[str, Path], tmp_path: Path) -> None:
