@@ -118,7 +118,7 @@ class PixelDegradation:
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> PixelDegradation:
-        """Fields as JSON or YAML give them, others at their defaults; UsageError for an unknown one or a wrong value."""
+        """Fields as YAML gives them, the others at their defaults; UsageError for an unknown one or a wrong value."""
         known = {field.name: field.default for field in fields(cls)}
         chosen: dict[str, Any] = {}
         for name, value in values.items():

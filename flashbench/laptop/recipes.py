@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -216,17 +217,22 @@ def _enlarge(low: Frames, height: int, width: int) -> Tensor:
 
 
 def _clips(settings: Mapping[str, Any]) -> Iterator[Frames]:
-    """The training clips that a codec or pool recipe asks for."""
-    shape = (settings["frames"], settings["size"], settings["size"])
+    """The training clips that a codec or pool recipe asks for; `sources+scenes` are of both, in turn."""
+    count, shape = settings["clips"], (settings["frames"], settings["size"], settings["size"])
     if settings["material"] == "synthetic":
-        return (synthetic_clip(*shape, settings["seed"] + number) for number in range(settings["clips"]))
+        return (synthetic_clip(*shape, settings["seed"] + number) for number in range(count))
     if settings["material"] == "scenes":
-        return (scene_clip(training_scene(number)[0], number, *shape) for number in range(settings["clips"]))
+        return (scene_clip(training_scene(number)[0], number, *shape) for number in range(count))
     if settings["material"] == "sources":
         from flashbench.data.material import training_clips
 
-        return training_clips(settings["clips"], *shape, settings["seed"])
-    raise did_you_mean("material", str(settings["material"]), ("scenes", "sources", "synthetic"))
+        return training_clips(count, *shape, settings["seed"])
+    if settings["material"] == "sources+scenes":
+        if count % 2:
+            raise UsageError(f"{count} clips are not as many of sources as of scenes", fix=f"take {count + 1}")
+        halves = ({**settings, "material": material, "clips": count // 2} for material in ("sources", "scenes"))
+        return chain.from_iterable(zip(*map(_clips, halves), strict=True))
+    raise did_you_mean("material", str(settings["material"]), ("scenes", "sources", "sources+scenes", "synthetic"))
 
 
 def _codec(settings: Mapping[str, Any], out: Path, report: Report) -> Record:

@@ -341,6 +341,15 @@ def test_a_pool_is_degraded_by_its_own_fields(make: Make, inputs: dict[str, Path
     assert torch.equal(only[1], only[0]), "mild alone is no degradation"
 
 
+def test_photographs_and_scenes_come_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flashbench.data.material.training_clips", lambda count, *shape: iter(["photograph"] * count))
+    monkeypatch.setattr(recipes, "scene_clip", lambda scene, number, *shape: f"scene {number}")
+    both = {"material": "sources+scenes", "clips": 4, "frames": 5, "size": 64, "seed": 0}
+    assert list(recipes._clips(both)) == ["photograph", "scene 0", "photograph", "scene 1"]
+    with pytest.raises(UsageError, match="5 clips are not as many of sources as of scenes"):
+        recipes._clips(both | {"clips": 5})
+
+
 @pytest.mark.parametrize(
     ("low", "message"),
     [
