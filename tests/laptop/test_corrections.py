@@ -21,6 +21,7 @@ from flashbench.laptop.corrections import FILE, Corrections, back_project, codec
 from flashbench.laptop.klt import BLOCK, KLTCodec
 from flashbench.systems.base import Request, counted_evaluations, resolve
 from flashbench.systems.inputs import low as low_of
+from flashbench.systems.inputs import noise as noise_of
 from flashbench.types import Case, Clip, Geometry
 
 BOTH = Corrections(codec_residual=True, back_projection=True)
@@ -216,7 +217,9 @@ def test_draws_are_averaged_in_the_latent(models: dict[str, Path]) -> None:
 
 
 def test_the_first_draw_is_the_single_one_and_all_are_counted(models: dict[str, Path]) -> None:
-    flashvideo = systems.get("flashvideo")
+    flashvideo, case = systems.get("flashvideo"), request({}, "flashvideo").case
+    drawn = [noise_of(case, "degrade", (draws, 3, 8, 8, 8)) for draws in (1, 4)]
+    assert torch.equal(drawn[0], drawn[1][:1])
     with counted_evaluations() as counted:
         averaged = made(models, "flashvideo", training="flow", nfe=2, draws=4)
     settings = resolve(flashvideo, {"nfe": 2, "draws": 4})
