@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import io
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from functools import lru_cache
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 import cv2
 import numpy as np
@@ -20,7 +21,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from flashbench.cascade.rope import plain_tensors
-from flashbench.errors import UsageError
+from flashbench.errors import UsageError, did_you_mean
 from flashbench.types import Frames
 
 STEPS = 1000
@@ -115,6 +116,19 @@ class PixelDegradation:
     """Share of clips that are only resized, as a generated low-resolution video would be."""
     last_kernel: Kernel = "bicubic"
 
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> PixelDegradation:
+        """Fields as YAML gives them, the others at their defaults; UsageError for an unknown one or a wrong value."""
+        known = {field.name: field.default for field in fields(cls)}
+        chosen: dict[str, Any] = {}
+        for name, value in values.items():
+            if name not in known:
+                raise did_you_mean("field of a pixel degradation", str(name), known)
+            chosen[name] = tuple(value) if isinstance(value, list) else value
+            if not _fits(known[name], chosen[name]):
+                raise UsageError(f"{name} of a pixel degradation is {value!r}", fix=f"give it like {known[name]!r}")
+        return cls(**chosen)
+
     def __call__(self, frames: Tensor, height: int, width: int, generator: torch.Generator) -> Tensor:
         """Degrade a clip (T, 3, H, W) in [-1, 1] to (T, 3, height, width) in [-1, 1]; draws only from `generator`."""
 
@@ -152,6 +166,20 @@ def degrade_pixel(
     low = degradation(pixels, *size, generator)
     out: Frames = ((low + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
     return out
+
+
+def _fits(default: Any, value: Any) -> bool:
+    """Whether a value can stand for a field's default: ends in order, a share, a kernel or some."""
+    if isinstance(default, str):
+        return value in get_args(Kernel)
+    if isinstance(default, float):
+        return isinstance(value, int | float) and 0 <= value <= 1
+    if not isinstance(value, tuple) or not value:
+        return False
+    if isinstance(default[0], str):
+        return all(_fits(default[0], kernel) for kernel in value)
+    number = int if isinstance(default[0], int) else int | float
+    return len(value) == 2 and all(isinstance(end, number) for end in value) and 0 <= value[0] <= value[1]
 
 
 def _blur(frames: Tensor, sigma_x: float, sigma_y: float, angle: float) -> Tensor:

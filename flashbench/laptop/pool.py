@@ -20,14 +20,25 @@ MODES = ("none", "pixel")
 
 
 def write_pool(
-    clips: Iterator[Frames], codec: Codec, *, scale: int, seed: int, folder: Path, report: Callable[[int], None]
+    clips: Iterator[Frames],
+    codec: Codec,
+    *,
+    scale: int,
+    seed: int,
+    folder: Path,
+    report: Callable[[int], None],
+    pixel: degrade.PixelDegradation | None = None,
 ) -> dict[str, int]:
-    """Encode `clips` (all of one size) into `folder`/pool.safetensors; returns its counts."""
+    """Encode `clips` (all of one size) into `folder`/pool.safetensors; returns its counts.
+
+    The low-quality side is 1/`scale` of their size, for mode `pixel` degraded by `pixel` (None: DEG_pixel's defaults).
+    """
     high, low = [], {mode: [] for mode in MODES}  # type: tuple[list[Tensor], dict[str, list[Tensor]]]
+    degradations = (degrade.WEAK, pixel or degrade.PixelDegradation())
     for number, clip in enumerate(clips):
         high.append(codec.encode(to_tensor(clip))[0].half())
         size = (clip.shape[1] // scale, clip.shape[2] // scale)
-        for mode, degradation in zip(MODES, (degrade.WEAK, degrade.PixelDegradation()), strict=True):
+        for mode, degradation in zip(MODES, degradations, strict=True):
             small = degrade.degrade_pixel(clip, size, degradation, generator(seed, f"pool {mode}", number))
             low[mode].append(torch.from_numpy(small))
         report(number + 1)

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -21,8 +22,10 @@ from flashbench.cascade.training import Phase, Training, context_for, from_pairs
 from flashbench.cascade.transformer import Stage2Transformer
 from flashbench.data.scene_clips import scene_clip, training_scene
 from flashbench.data.synthetic import synthetic_clip
-from flashbench.errors import UsageError, did_you_mean
+from flashbench.errors import InvalidError, UsageError, did_you_mean
 from flashbench.laptop import stage1, text
+from flashbench.laptop.convolution import ConvolutionalTransformer, ConvolutionalVanilla
+from flashbench.laptop.corrections import Corrections
 from flashbench.laptop.klt import KLTCodec
 from flashbench.laptop.labels import Labels, captions, write_labels
 from flashbench.laptop.pool import MODES, Pool, write_pool
@@ -32,6 +35,9 @@ from flashbench.types import Frames
 
 POSITIONS = ("rope", "absolute")
 """FlashVideo's rotary positions, or CogVideoX-2B's sin-cos table (Figure 8 of the paper)."""
+LOSS_UNITS = ("latent", "pixel")
+"""The error of each latent channel as the network's preconditioner scales it, or as the codec's decoder does."""
+UNCORRECTED = Corrections()
 Record: TypeAlias = dict[str, float | int | str]
 Report: TypeAlias = Callable[[int, int, str], None]
 
@@ -79,14 +85,28 @@ def load_codec(folder: Path) -> KLTCodec:
 
 def load_network(folder: Path) -> Stage2Transformer:
     """The network of a finished `flow` or `regression` recipe, in eval mode."""
-    network: Stage2Transformer = Stage2Transformer.from_pretrained(folder, use_safetensors=True)
-    return network.eval()
+    network: Stage2Transformer = _read(folder, Stage2Transformer, ConvolutionalTransformer)
+    return network
 
 
 def load_vanilla(folder: Path) -> VanillaTransformer:
     """The network of a finished `vanilla` recipe, in eval mode."""
-    network: VanillaTransformer = VanillaTransformer.from_pretrained(folder, use_safetensors=True)
-    return network.eval()
+    network: VanillaTransformer = _read(folder, VanillaTransformer, ConvolutionalVanilla)
+    return network
+
+
+def load_corrections(folder: Path) -> Corrections:
+    """The corrections that clips of a finished flow, regression or vanilla recipe get."""
+    return Corrections.read(folder)
+
+
+def _read(folder: Path, *kinds: Any) -> Any:
+    """The network of one of `kinds` that `folder` holds, in eval mode."""
+    name = json.loads((folder / "config.json").read_text("utf-8")).get("_class_name")
+    named = {kind.__name__: kind for kind in kinds}
+    if name not in named:
+        raise InvalidError(f"{folder} holds a {name}, not a {' or '.join(named)}", fix="name another recipe")
+    return named[name].from_pretrained(folder, use_safetensors=True).eval()
 
 
 @torch.no_grad()
@@ -103,27 +123,35 @@ def enhance(
     shift: float = 2.5,
     guidance: float = 1.0,
     context: Tensor | None = None,
+    corrections: Corrections = UNCORRECTED,
 ) -> tuple[Frames, int]:
     """Enhance a low-quality clip uint8 [T, h, w, 3] of any size to (uint8 [T, height, width, 3], evaluations made).
 
     Enlarge, encode, degrade with `noise` (of the latent's shape) at `degradation_step` (None: not at all, for
-    networks trained without), follow the flow for `nfe` evaluations, decode. `context` (1, L, D) is the prompt's; None
+    networks trained without), follow the flow for `nfe` evaluations, decode, correct. Noise of a batch of latents is as
+    many draws, each followed on its own, whose latents are averaged. `context` (1, L, D) is the prompt's; None
     is the unconditional one, on which `guidance` has no hold: it must then be 1. Raises UsageError for sides not
     divisible by 16 and a context that the network does not take.
     """
     _check_context(network, context, guidance)
-    latent = _encode_low(codec, low, height, width)
-    sample = sampling.refine(
-        network,
-        latent,
-        context_for(network, 1) if context is None else context,
-        nfe=nfe,
-        shift=shift,
-        guidance=guidance,
-        degradation_step=degradation_step,
-        noise=noise,
-    )
-    return to_frames(codec.decode(sample.latent)), sample.evaluations
+    enlarged = _enlarge(low, height, width)
+    latent = codec.encode(enlarged)
+    samples = [
+        sampling.refine(
+            network,
+            latent,
+            context_for(network, 1) if context is None else context,
+            nfe=nfe,
+            shift=shift,
+            guidance=guidance,
+            degradation_step=degradation_step,
+            noise=one,
+        )
+        for one in ([None] if noise is None else noise.split(1))
+    ]
+    mean = torch.stack([sample.latent for sample in samples]).mean(0)
+    frames = corrections(codec.decode(mean), codec, enlarged, to_tensor(low))
+    return to_frames(frames), sum(sample.evaluations for sample in samples)
 
 
 @torch.no_grad()
@@ -137,20 +165,33 @@ def enhance_vanilla(
     nfe: int,
     noise: Tensor,
     shift: float = 2.5,
+    corrections: Corrections = UNCORRECTED,
 ) -> tuple[Frames, int]:
     """The vanilla cascade, from `noise` of the latent's shape: arguments and result as in `enhance`."""
-    sample = vanilla_sample(network, _encode_low(codec, low, height, width), nfe=nfe, noise=noise, shift=shift)
-    return to_frames(codec.decode(sample.latent)), sample.evaluations
+    enlarged = _enlarge(low, height, width)
+    sample = vanilla_sample(network, codec.encode(enlarged), nfe=nfe, noise=noise, shift=shift)
+    frames = corrections(codec.decode(sample.latent), codec, enlarged, to_tensor(low))
+    return to_frames(frames), sample.evaluations
 
 
 @torch.no_grad()
-def regress(network: Stage2Transformer, codec: Codec, low: Frames, height: int, width: int) -> tuple[Frames, int]:
+def regress(
+    network: Stage2Transformer,
+    codec: Codec,
+    low: Frames,
+    height: int,
+    width: int,
+    *,
+    corrections: Corrections = UNCORRECTED,
+) -> tuple[Frames, int]:
     """The L1 control: one evaluation of a network trained by regression; arguments and result as in `enhance`."""
-    latent = _encode_low(codec, low, height, width)
+    enlarged = _enlarge(low, height, width)
+    latent = codec.encode(enlarged)
     sample = sampling.refine(
         network, latent, context_for(network, 1), nfe=1, guidance=1.0, degradation_step=None, noise=None
     )
-    return to_frames(codec.decode(sample.latent)), sample.evaluations
+    frames = corrections(codec.decode(sample.latent), codec, enlarged, to_tensor(low))
+    return to_frames(frames), sample.evaluations
 
 
 def reconstruct(codec: Codec, frames: Frames) -> Frames:
@@ -169,23 +210,29 @@ def _check_context(network: Stage2Transformer, context: Tensor | None, guidance:
         raise UsageError(what, fix="use a training with `text: true` and the text encoder of its labels")
 
 
-def _encode_low(codec: Codec, low: Frames, height: int, width: int) -> Tensor:
+def _enlarge(low: Frames, height: int, width: int) -> Tensor:
+    """The low-quality clip as Stage II reads it, (1, 3, T, height, width) in [-1, 1]."""
     sampling.check_size(height, width)
-    return codec.encode(degrade.resize(to_tensor(low), height, width))
+    return degrade.resize(to_tensor(low), height, width)
 
 
 def _clips(settings: Mapping[str, Any]) -> Iterator[Frames]:
-    """The training clips that a codec or pool recipe asks for."""
-    shape = (settings["frames"], settings["size"], settings["size"])
+    """The training clips that a codec or pool recipe asks for; `sources+scenes` are of both, in turn."""
+    count, shape = settings["clips"], (settings["frames"], settings["size"], settings["size"])
     if settings["material"] == "synthetic":
-        return (synthetic_clip(*shape, settings["seed"] + number) for number in range(settings["clips"]))
+        return (synthetic_clip(*shape, settings["seed"] + number) for number in range(count))
     if settings["material"] == "scenes":
-        return (scene_clip(training_scene(number)[0], number, *shape) for number in range(settings["clips"]))
+        return (scene_clip(training_scene(number)[0], number, *shape) for number in range(count))
     if settings["material"] == "sources":
         from flashbench.data.material import training_clips
 
-        return training_clips(settings["clips"], *shape, settings["seed"])
-    raise did_you_mean("material", str(settings["material"]), ("scenes", "sources", "synthetic"))
+        return training_clips(count, *shape, settings["seed"])
+    if settings["material"] == "sources+scenes":
+        if count % 2:
+            raise UsageError(f"{count} clips are not as many of sources as of scenes", fix=f"take {count + 1}")
+        halves = ({**settings, "material": material, "clips": count // 2} for material in ("sources", "scenes"))
+        return chain.from_iterable(zip(*map(_clips, halves), strict=True))
+    raise did_you_mean("material", str(settings["material"]), ("scenes", "sources", "sources+scenes", "synthetic"))
 
 
 def _codec(settings: Mapping[str, Any], out: Path, report: Report) -> Record:
@@ -213,6 +260,7 @@ def _pool(settings: Mapping[str, Any], codec: KLTCodec, out: Path, report: Repor
         seed=settings["seed"],
         folder=out,
         report=lambda done: report(done, settings["clips"], "encoding clips"),
+        pixel=degrade.PixelDegradation.of(settings["low"]),
     )
     (out / "config.json").write_text(json.dumps({"class": "Pool", **counts}, indent=2, sort_keys=True) + "\n")
     return {**counts}
@@ -250,13 +298,16 @@ def _network(
         raise did_you_mean(f"degradation of a {kind} recipe", str(settings["degradation"]), modes)
     if (positions := settings.get("positions", "rope")) not in POSITIONS:
         raise did_you_mean(f"positions of a {kind} recipe", positions, POSITIONS)
+    if settings["loss_units"] not in LOSS_UNITS:
+        raise did_you_mean(f"loss_units of a {kind} recipe", settings["loss_units"], LOSS_UNITS)
+    if (width := settings["convolution"]) < 0:
+        raise UsageError(f"convolution of a {kind} recipe is {width}", fix="give the path's width, or 0 for none")
     if settings["crop"] % sampling.MULTIPLE:
         raise UsageError(f"crop {settings['crop']} is not a multiple of 16", fix="use 128 or 192")
     codec = load_codec(inputs["codec"])
     pool = _pairs(settings, codec, inputs)
     seed = 1000 * settings["seed"] + replica
-    load = load_vanilla if kind == "vanilla" else load_network
-    network = load(inputs["init"]) if "init" in inputs else _fresh(kind, settings, codec, pool, seed)
+    network = _begin(kind, settings, inputs, codec, pool, seed)
     phase = Phase(name=kind, steps=settings["steps"], batch=settings["batch"], degradation=settings["degradation"])
     if latent:
         phase = replace(phase, degradation_steps=(settings["degradation_low"], settings["degradation_high"]))
@@ -264,7 +315,10 @@ def _network(
         objective="l1" if kind == "regression" else "flow",
         phases=(phase,),
         time_shift=settings.get("time_shift", 1.0),
+        channel_power=_channel_power(kind, settings, codec),
         learning_rate=settings["learning_rate"],
+        warmup=settings["warmup"],
+        cosine_from=settings["cosine_from"],
         ema=settings["ema"],
     )
     losses = train(
@@ -285,6 +339,7 @@ def _network(
     )
     network.register_to_config(_name_or_path="")  # diffusers notes the folder of `init`, a path of this machine
     network.save_config(out)
+    Corrections.of(settings).write(out)
     save_file({"losses": torch.tensor(losses, dtype=torch.float64)}, out / "losses.safetensors")
     tail = losses[-max(1, len(losses) // 10) :]
     record: Record = {"steps": len(losses), "parameters": sum(value.numel() for value in network.parameters())}
@@ -306,6 +361,28 @@ def _pairs(settings: Mapping[str, Any], codec: KLTCodec, inputs: Mapping[str, Pa
     return Pool(inputs["pool"], codec, mode=mode, crop=settings["crop"], chosen=chosen, contexts=contexts)
 
 
+def _begin(
+    kind: str, settings: Mapping[str, Any], inputs: Mapping[str, Path], codec: KLTCodec, pool: Pool, seed: int
+) -> Stage2Transformer | VanillaTransformer:
+    """The network that a training begins with: that of `init`, or an untrained one."""
+    if "init" not in inputs:
+        return _fresh(kind, settings, codec, pool, seed)
+    network = load_vanilla(inputs["init"]) if kind == "vanilla" else load_network(inputs["init"])
+    width = network.config.get("convolution", 0)
+    if width != settings["convolution"]:
+        what = f"convolution {settings['convolution']} of a recipe that goes on from a network with {width}"
+        raise UsageError(what, fix=f"write convolution: {width}")
+    return network
+
+
+def _channel_power(kind: str, settings: Mapping[str, Any], codec: KLTCodec) -> tuple[float, ...]:
+    """Weights of the latent channels in the loss: the power in pixels of a unit of each, or none."""
+    if settings["loss_units"] == "latent":
+        return ()
+    power = codec.gain.double().pow(-2).tolist()
+    return tuple(power * 2 if kind == "vanilla" else power)  # whose latents have the condition as their second half
+
+
 def _fresh(
     kind: str, settings: Mapping[str, Any], codec: KLTCodec, pool: Pool, seed: int
 ) -> Stage2Transformer | VanillaTransformer:
@@ -325,20 +402,23 @@ def _fresh(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(generator(seed, "initial weights", 0).initial_seed())
         network: Stage2Transformer | VanillaTransformer
+        path = {"convolution": settings["convolution"]} if settings["convolution"] else {}
         if kind == "vanilla":
             scale = settings["noise_scale"]
-            network = VanillaTransformer(
+            network = (ConvolutionalVanilla if path else VanillaTransformer)(
                 in_channels=2 * channels,
                 out_channels=channels * (3 if settings["local_gain"] else 1),
                 noise_scale=scale,
                 **closed_form(moments, scale),
+                **path,
                 **options,
             )
         else:
-            network = Stage2Transformer(
+            network = (ConvolutionalTransformer if path else Stage2Transformer)(
                 in_channels=channels,
                 out_channels=channels * (2 if settings["local_gain"] else 1),
                 moments=moments.tolist(),
+                **path,
                 **options,
             )
     with torch.no_grad():

@@ -15,12 +15,21 @@ FOREIGN = ("official", "given", "unreleased")
 KINDS = ("codec", "pool", "labels", "flow", "regression", "vanilla", "text", "scenes", "stage1", *FOREIGN)
 TEXT_ENCODER = ("minilm/config", "minilm/model", "minilm/tokenizer")
 """Assets of the text encoder."""
-Value: TypeAlias = Scalar | list[Any]
+Value: TypeAlias = Scalar | list[Any] | dict[str, Any]
 
 _MATERIAL: dict[str, Value] = {"material": "sources", "clips": 400, "frames": 9, "size": 192, "seed": 0}
+_LATER: dict[str, Value] = {
+    "warmup": 10,
+    "cosine_from": 0.5,
+    "loss_units": "latent",
+    "convolution": 0,
+    "codec_residual": False,
+    "back_projection": False,
+}
+"""What networks of Stage II got later: schedule, loss, the convolution path's width, and corrections of their clips."""
 DEFAULTS: dict[str, dict[str, Value]] = {
     "codec": _MATERIAL | {"clips": 150, "channels": 128, "latent_scale": 12.0, "blocks": 512},
-    "pool": _MATERIAL | {"scale": 4},
+    "pool": _MATERIAL | {"scale": 4, "low": {}},
     "labels": _MATERIAL | {"score": "niqe"},
     "flow": {
         "degradation": "pixel+latent",
@@ -40,6 +49,7 @@ DEFAULTS: dict[str, dict[str, Value]] = {
         "positions": "rope",
         "text": False,
         "best": 1.0,
+        **_LATER,
     },
 }
 DEFAULTS["regression"] = {
@@ -67,7 +77,12 @@ DEFAULTS["official"] = {"component": "stage2"}
 DEFAULTS["given"] = {"component": "stage2", "path": "", "sha256": ""}
 DEFAULTS["unreleased"] = {"component": "stage2", "why": ""}
 """Every setting of every kind, with its default."""
-ADDED: dict[str, dict[str, Value]] = {"flow": {"positions": "rope", "text": False, "best": 1.0}}
+ADDED: dict[str, dict[str, Value]] = {
+    "flow": {"positions": "rope", "text": False, "best": 1.0, **_LATER},
+    "regression": _LATER,
+    "vanilla": _LATER,
+    "pool": {"low": {}},
+}
 """Settings that a kind got later, with the values at which it trains what it trained before: in no key at these."""
 
 

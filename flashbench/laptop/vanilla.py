@@ -8,7 +8,7 @@ that the objective and the sampler of `cascade` serve as they are.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from diffusers.configuration_utils import register_to_config
@@ -18,6 +18,17 @@ from torch import Tensor
 from flashbench.cascade import degrade, precondition, sampling
 from flashbench.cascade.training import Batch, Pairs, Phase, Source, context_for
 from flashbench.cascade.transformer import PositionedTransformer
+
+
+class Preconditioned(NamedTuple):
+    """velocity = guess + k * rest + g * net(network_input), for the noisy half."""
+
+    guess: Tensor
+    rest: Tensor
+    k: Tensor
+    g: Tensor
+    network_input: Tensor
+    """(B, T, 2C, H, W)"""
 
 
 class VanillaTransformer(PositionedTransformer):
@@ -64,13 +75,7 @@ class VanillaTransformer(PositionedTransformer):
         context, rotary = self._positions(hidden_states, encoder_hidden_states)
         device = hidden_states.device
         time = torch.as_tensor(timestep, device=device, dtype=torch.float32).expand(len(hidden_states))
-        noisy, low = hidden_states.chunk(2, dim=2)
-        table = torch.tensor(self.config.moments, device=device)[:, : noisy.shape[2]]
-        scale, k, g = precondition.coefficients(table, 1 - time / 1000, torch.zeros_like(time))
-        guess = torch.tensor(self.config.slope, device=device).reshape(-1, 1, 1) * low
-        rest = noisy - (1 - time / 1000).reshape(-1, 1, 1, 1, 1) * guess
-        power = torch.tensor(self.config.low_power, device=device).reshape(-1, 1, 1)
-        network_input = torch.cat([rest * scale, low * power.rsqrt()], dim=2)
+        guess, rest, k, g, network_input = self.preconditioned(hidden_states, time)
         (sample,) = super().forward(
             hidden_states=network_input,
             encoder_hidden_states=context,
@@ -79,11 +84,21 @@ class VanillaTransformer(PositionedTransformer):
             return_dict=False,
             **kwargs,
         )
-        if self.config.out_channels == 3 * noisy.shape[2]:
+        if self.config.out_channels == 3 * rest.shape[2]:
             sample, *gains = sample.chunk(3, dim=2)
             sample = sample + sum(gain * half for gain, half in zip(gains, network_input.chunk(2, dim=2), strict=True))
-        velocity = torch.cat([guess + k * rest + g * sample, torch.zeros_like(low)], dim=2)
+        velocity = torch.cat([guess + k * rest + g * sample, torch.zeros_like(rest)], dim=2)
         return Transformer2DModelOutput(sample=velocity) if return_dict else (velocity,)
+
+    def preconditioned(self, hidden_states: Tensor, time: Tensor) -> Preconditioned:
+        """What is known in closed form at (x_t, L) (B, T, 2C, H, W) and timesteps `time` (B,)."""
+        noisy, low = hidden_states.chunk(2, dim=2)
+        table = torch.tensor(self.config.moments, device=hidden_states.device)[:, : noisy.shape[2]]
+        scale, k, g = precondition.coefficients(table, 1 - time / 1000, torch.zeros_like(time))
+        guess = torch.tensor(self.config.slope, device=hidden_states.device).reshape(-1, 1, 1) * low
+        rest = noisy - (1 - time / 1000).reshape(-1, 1, 1, 1, 1) * guess
+        power = torch.tensor(self.config.low_power, device=hidden_states.device).reshape(-1, 1, 1)
+        return Preconditioned(guess, rest, k, g, torch.cat([rest * scale, low * power.rsqrt()], dim=2))
 
 
 def closed_form(moments: Tensor, noise_scale: float) -> dict[str, Any]:

@@ -214,6 +214,7 @@ def trained(recipe: Mapping[str, Any], channels: int) -> Any:
 
     from flashbench.cascade.transformer import Stage1Transformer, Stage2Transformer
     from flashbench.laptop import text
+    from flashbench.laptop.convolution import ConvolutionalTransformer, ConvolutionalVanilla
     from flashbench.laptop.vanilla import VanillaTransformer
 
     options: dict[str, Any] = {
@@ -225,6 +226,7 @@ def trained(recipe: Mapping[str, Any], channels: int) -> Any:
         "use_rotary_positional_embeddings": recipe.get("positions", "rope") == "rope",
     }
     gains = 1 + (2 if recipe["kind"] == "vanilla" else 1) * bool(recipe.get("local_gain"))
+    path = {"convolution": recipe["convolution"]} if recipe.get("convolution") else {}
     with torch.device("meta"):
         if recipe["kind"] == "stage1":
             return Stage1Transformer(in_channels=channels, out_channels=channels, **options).eval()
@@ -232,9 +234,11 @@ def trained(recipe: Mapping[str, Any], channels: int) -> Any:
             known = {"slope": [1.0] * channels, "low_power": [1.0] * channels, "noise_scale": recipe["noise_scale"]}
             moments = [[1.0] * 2 * channels] * 3
             sides = {"in_channels": 2 * channels, "out_channels": gains * channels}
-            return VanillaTransformer(**sides, moments=moments, **known, **options).eval()
+            kind = ConvolutionalVanilla if path else VanillaTransformer
+            return kind(**sides, moments=moments, **known, **path, **options).eval()
         sides = {"in_channels": channels, "out_channels": gains * channels}
-        return Stage2Transformer(**sides, moments=[[1.0] * channels] * 3, **options).eval()
+        kind = ConvolutionalTransformer if path else Stage2Transformer
+        return kind(**sides, moments=[[1.0] * channels] * 3, **path, **options).eval()
 
 
 def reads_text(recipe: Mapping[str, Any]) -> bool:
@@ -261,12 +265,13 @@ def walk_trained(recipe: Mapping[str, Any], channels: int, settings: Settings, g
             )
         else:
             noisy = settings.get("degradation") == "pixel+latent"
-            sampling.refine(
-                network, latent, context,
-                nfe=int(str(settings.get("nfe", 1))),
-                shift=float(str(settings.get("shift", 1.0))),
-                guidance=guidance,
-                degradation_step=int(str(settings["degradation_step"])) if noisy else None,
-                noise=latent if noisy else None,
-            )  # fmt: skip
+            for _ in range(int(str(settings.get("draws", 1)))):
+                sampling.refine(
+                    network, latent, context,
+                    nfe=int(str(settings.get("nfe", 1))),
+                    shift=float(str(settings.get("shift", 1.0))),
+                    guidance=guidance,
+                    degradation_step=int(str(settings["degradation_step"])) if noisy else None,
+                    noise=latent if noisy else None,
+                )  # fmt: skip
     return network.walk(latent, words)

@@ -14,7 +14,14 @@ import numpy as np
 
 from flashbench.systems import inputs
 from flashbench.systems.base import Request, System, reference_of
-from flashbench.systems.flashvideo import check_geometry, codec, network, transformer_cost
+from flashbench.systems.flashvideo import (
+    check_geometry,
+    codec,
+    codec_channels,
+    corrections,
+    network,
+    transformer_cost,
+)
 from flashbench.systems.registry import register
 from flashbench.types import Clip, Frames, Geometry, Settings
 
@@ -82,6 +89,21 @@ class Bicubic(System):
         return Clip(_bicubic(request), request.geometry.fps)
 
 
+class BackProjected(System):
+    """Bicubic and one back-projection, the correction that trained recipes may have: what it gives by itself."""
+
+    name = "bicubic_back_projection"
+    version = 1
+
+    def make(self, request: Request) -> Clip:
+        """Enlarge the low-quality input, and add the enlarged difference that is left when it is made small again."""
+        from flashbench.cascade.codec import to_frames, to_tensor
+        from flashbench.laptop.corrections import back_project
+
+        frames = back_project(to_tensor(_bicubic(request)), to_tensor(inputs.low(request)))
+        return Clip(to_frames(frames), request.geometry.fps)
+
+
 class Unsharp(System):
     """Bicubic with unsharp masking: x + amount · (x − Gaussian(x, sigma))."""
 
@@ -135,17 +157,19 @@ class Regression(System):
         self, settings: Settings, geometry: Geometry, recipes: Mapping[str, Mapping[str, Any]]
     ) -> Mapping[str, float]:
         """TFLOP of the pass, where the network is a recipe's."""
-        return transformer_cost(recipes[str(settings["training"])], geometry, 1, guided=False)
+        recipe, channels = recipes[str(settings["training"])], codec_channels(recipes)
+        return transformer_cost(recipe, geometry, 1, guided=False, channels=channels)
 
     def make(self, request: Request) -> Clip:
         """Enhance the low-quality input in one pass of the network."""
         from flashbench.laptop import recipes
 
         geometry = request.geometry
-        low = inputs.low(request)
-        model = network(request.models[str(request.settings["training"])])
-        frames, _ = recipes.regress(model, codec(request.models["codec"]), low, geometry.height, geometry.width)
+        low, size = inputs.low(request), (geometry.height, geometry.width)
+        trained = request.models[str(request.settings["training"])]
+        coder, corrected = codec(request.models["codec"]), corrections(trained)
+        frames, _ = recipes.regress(network(trained), coder, low, *size, corrections=corrected)
         return Clip(frames, geometry.fps)
 
 
-register(Original(), CodecOracle(), Bicubic(), Unsharp(), Noise(), Regression())
+register(Original(), CodecOracle(), Bicubic(), BackProjected(), Unsharp(), Noise(), Regression())

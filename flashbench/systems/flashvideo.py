@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from flashbench.cascade.codec import Codec
     from flashbench.cascade.transformer import Stage2Transformer
+    from flashbench.laptop.corrections import Corrections
 
 
 @lru_cache(maxsize=2)
@@ -28,6 +29,13 @@ def network(folder: Path) -> Stage2Transformer:
     from flashbench.laptop import recipes
 
     return recipes.load_network(folder)
+
+
+def corrections(folder: Path) -> Corrections:
+    """The corrections that clips of the trained network in `folder` get."""
+    from flashbench.laptop import recipes
+
+    return recipes.load_corrections(folder)
 
 
 @lru_cache(maxsize=1)
@@ -54,7 +62,7 @@ class FlashVideo(System):
     Settings: `training` (the recipe), `nfe` (≥ 1), `degradation` (`pixel+latent`: noise is added to the latent at
     `degradation_step`; `pixel` or `none`: the flow starts from the clean latent), `degradation_step` (0–999),
     `shift` (of the time grid; 1 is uniform), `prompted` (the recipe was trained with texts: the case's prompt is its
-    condition) and `guidance` (1: none).
+    condition), `guidance` (1: none) and `draws` (of the noise, whose results are averaged in the latent).
     """
 
     name = "flashvideo"
@@ -67,25 +75,28 @@ class FlashVideo(System):
         "shift": 2.5,
         "prompted": False,
         "guidance": 1.0,
+        "draws": 1,
     }
-    added: ClassVar[Settings] = {"prompted": False, "guidance": 1.0}
+    added: ClassVar[Settings] = {"prompted": False, "guidance": 1.0, "draws": 1}
 
     def models(self, settings: Settings) -> tuple[str, ...]:
         """The recipe named by `training`, the codec and, where texts are read, their encoder."""
         return (str(settings["training"]), "codec", *(["text"] if settings["prompted"] else []))
 
     def evaluations(self, settings: Settings) -> int:
-        """One network evaluation per step."""
-        return int(str(settings["nfe"]))
+        """One network evaluation per step of each draw."""
+        return int(str(settings["nfe"])) * int(str(settings["draws"]))
 
     def check(self, settings: Settings, geometry: Geometry) -> None:
-        """Sides are multiples of 16 pixels, frames are 4n + 1, `nfe` and `degradation_step` lie in their ranges."""
+        """Sides are multiples of 16 pixels, frames are 4n + 1, whole numbers lie in their ranges, draws have noise."""
         check_geometry(geometry)
-        _has_latent_noise(settings["degradation"])
-        for name, low, high in (("nfe", 1, 1000), ("degradation_step", 0, 999)):
+        latent = _has_latent_noise(settings["degradation"])
+        for name, low, high in (("nfe", 1, 1000), ("degradation_step", 0, 999), ("draws", 1, 1000)):
             value = settings[name]
             if not isinstance(value, int) or not low <= value <= high:
                 raise UsageError(f"{name} is {value!r}, not a whole number from {low} to {high}", fix=f"correct {name}")
+        if settings["draws"] != 1 and not latent:
+            raise UsageError(f"{settings['draws']} draws of no noise", fix="write draws: 1, or use pixel+latent")
         if settings["guidance"] != 1 and not settings["prompted"]:
             raise UsageError(
                 "guidance without a prompt", fix="name a recipe trained with texts, and set prompted: true"
@@ -96,7 +107,8 @@ class FlashVideo(System):
     ) -> Mapping[str, float]:
         """TFLOP of its evaluations, where the network is a recipe's."""
         recipe = recipes.get(str(settings["training"]), {})
-        return transformer_cost(recipe, geometry, self.evaluations(settings), guided=settings["guidance"] != 1)
+        guided, channels = settings["guidance"] != 1, codec_channels(recipes)
+        return transformer_cost(recipe, geometry, self.evaluations(settings), guided=guided, channels=channels)
 
     def make(self, request: Request) -> Clip:
         """Enhance the case's low-quality input to the trial's geometry."""
@@ -105,8 +117,10 @@ class FlashVideo(System):
 
         chosen, geometry = request.settings, request.geometry
         low, size = inputs.low(request), (geometry.height, geometry.width)
-        model, coder = network(request.models[str(chosen["training"])]), codec(request.models["codec"])
+        trained = request.models[str(chosen["training"])]
+        model, coder = network(trained), codec(request.models["codec"])
         shape = latent_shape(model.config.in_channels, coder.stride, geometry.frames, *size)
+        draws = (int(str(chosen["draws"])), *shape[1:])
         latent = _has_latent_noise(chosen["degradation"])
         frames, _ = recipes.enhance(
             model,
@@ -115,10 +129,11 @@ class FlashVideo(System):
             *size,
             nfe=int(str(chosen["nfe"])),
             degradation_step=int(str(chosen["degradation_step"])) if latent else None,
-            noise=inputs.noise(request.case, "degrade", shape) if latent else None,
+            noise=inputs.noise(request.case, "degrade", draws) if latent else None,
             shift=float(str(chosen["shift"])),
             guidance=float(str(chosen["guidance"])),
             context=context(request) if chosen["prompted"] else None,
+            corrections=corrections(trained),
         )
         return Clip(frames, geometry.fps)
 
@@ -137,9 +152,12 @@ def check_geometry(geometry: Geometry) -> None:
 
 
 def transformer_cost(
-    recipe: Mapping[str, Any], geometry: Geometry, evaluations: int, *, guided: bool
+    recipe: Mapping[str, Any], geometry: Geometry, evaluations: int, *, guided: bool, channels: int = 0
 ) -> Mapping[str, float]:
-    """TFLOP of `evaluations` of a recipe's network on a clip of the geometry; nothing of one whose form it lacks."""
+    """TFLOP of `evaluations` of a recipe's network on a clip of the geometry; nothing of one whose form it lacks.
+
+    `channels` are the codec's, which a convolution path reads and writes (the vanilla cascade reads twice as many).
+    """
     from flashbench.cascade.flops import Architecture, Stage
 
     if "layers" not in recipe:
@@ -148,7 +166,16 @@ def transformer_cost(
     text = 20 if recipe.get("text") or recipe["kind"] == "stage1" else 1
     network = Architecture("network", int(recipe["layers"]), 64 * int(recipe["heads"]), 0, text_tokens=text)
     stage = Stage(network, (geometry.height, geometry.width), geometry.frames, evaluations, guided)
-    return {"tflop": (stage.linear + stage.attention) / 1e12}
+    path = int(recipe.get("convolution", 0))
+    ends = channels * (3 if recipe["kind"] == "vanilla" else 2)
+    places = (1 + geometry.frames // 4) * geometry.height * geometry.width // 64
+    convolution = stage.forwards * places * 2 * 9 * path * (ends + path)
+    return {"tflop": (stage.linear + stage.attention + convolution) / 1e12}
+
+
+def codec_channels(recipes: Mapping[str, Mapping[str, Any]]) -> int:
+    """Channels of the tier's codec; 0 of a tier without one."""
+    return int(recipes.get("codec", {}).get("channels", 0))
 
 
 def _has_latent_noise(degradation: Scalar) -> bool:

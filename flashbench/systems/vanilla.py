@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from flashbench.errors import UsageError
 from flashbench.systems import inputs
 from flashbench.systems.base import Request, System
-from flashbench.systems.flashvideo import check_geometry, codec, transformer_cost
+from flashbench.systems.flashvideo import check_geometry, codec, codec_channels, corrections, transformer_cost
 from flashbench.systems.registry import register
 from flashbench.types import Clip, Geometry, Settings
 
@@ -58,7 +58,8 @@ class Vanilla(System):
         recipe = recipes.get(str(settings["training"]), {})
         if "layers" not in recipe:
             return {}
-        return transformer_cost(recipe, geometry, self.evaluations(settings), guided=False)
+        channels = codec_channels(recipes)
+        return transformer_cost(recipe, geometry, self.evaluations(settings), guided=False, channels=channels)
 
     def make(self, request: Request) -> Clip:
         """Generate the clip at the trial's geometry from the case's noise and its low-quality input."""
@@ -67,7 +68,8 @@ class Vanilla(System):
 
         chosen, geometry = request.settings, request.geometry
         size = (geometry.height, geometry.width)
-        model, coder = network(request.models[str(chosen["training"])]), codec(request.models["codec"])
+        trained = request.models[str(chosen["training"])]
+        model, coder = network(trained), codec(request.models["codec"])
         channels = model.config.in_channels // 2  # the other half is the condition
         shape = latent_shape(channels, coder.stride, geometry.frames, *size)
         frames, _ = recipes.enhance_vanilla(
@@ -78,6 +80,7 @@ class Vanilla(System):
             nfe=self.evaluations(chosen),
             noise=inputs.noise(request.case, "degrade", shape),
             shift=float(str(chosen["shift"])),
+            corrections=corrections(trained),
         )
         return Clip(frames, geometry.fps)
 

@@ -187,6 +187,23 @@ def test_moving_average_is_the_formula(tmp_path: Path) -> None:
     assert len(losses) == 9 and not net.training
 
 
+def test_moving_average_of_a_straight_way_is_known_in_closed_form(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under a constant gradient Adam walks one learning rate a step: after N steps the average has gone N - e(1 - e^N)
+    / (1 - e) of them, for a decay e that is not cut at the start."""
+    decay, rate, steps = 0.1, 1e-3, 9
+    monkeypatch.setattr("flashbench.cascade.training.objectives.loss", lambda net, *rest: net.proj_out.bias.sum())
+    settings = replace(toys.FULL, ema=decay, learning_rate=rate, weight_decay=0.0, warmup=0, floor=1.0)
+    net = toys.network(settings)
+    first = net.proj_out.bias.detach().clone()
+    toys.run(tmp_path, settings, net=net)
+    gone = steps - decay * (1 - decay**steps) / (1 - decay)
+    torch.testing.assert_close(
+        first - net.proj_out.bias.detach(), torch.full_like(first, rate * gone), atol=1e-6, rtol=0
+    )
+
+
 def same_tensors(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> bool:
     return all(torch.allclose(left[name].double(), right[name].double(), atol=1e-6, rtol=0) for name in left)
 

@@ -5,6 +5,7 @@ All draws are made on the CPU, so that they do not depend on where the network i
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from flashbench.cascade import degrade, precondition
 from flashbench.cascade.training.data import Batch
 from flashbench.cascade.training.settings import Phase, Training
-from flashbench.errors import InvalidError
+from flashbench.errors import InvalidError, UsageError
 
 
 def loss(network: nn.Module, batch: Batch, settings: Training, phase: Phase, draw: torch.Generator) -> Tensor:
@@ -25,19 +26,27 @@ def loss(network: nn.Module, batch: Batch, settings: Training, phase: Phase, dra
     if settings.objective == "v":
         return v_loss(network, batch, draw)
     if settings.objective == "l1":
-        return l1_loss(network, batch)
-    return flow_loss(network, batch, phase, draw, time_shift=settings.time_shift)
+        return l1_loss(network, batch, channel_power=settings.channel_power)
+    shift, power = settings.time_shift, settings.channel_power
+    return flow_loss(network, batch, phase, draw, time_shift=shift, channel_power=power)
 
 
 def flow_loss(
-    network: nn.Module, batch: Batch, phase: Phase, draw: torch.Generator, *, time_shift: float = 1.0
+    network: nn.Module,
+    batch: Batch,
+    phase: Phase,
+    draw: torch.Generator,
+    *,
+    time_shift: float = 1.0,
+    channel_power: Sequence[float] = (),
 ) -> Tensor:
     """Flow-matching loss of Stage II (arXiv 2502.05179, section 3.3; Lipman et al. 2022, arXiv 2210.02747).
 
     x_0 is the degraded low-quality latent, x_1 the high-quality one, and the network is asked for x_1 - x_0 at
     x_t = (1 - t) x_0 + t x_1. Time, step and noise come from `draw`, times and steps stratified over the batch. The
     squared error is weighted by 1 / (g rms(g)) per channel: what a preconditioned network itself misses, each channel
-    counted by its share g / rms(g) of the velocity that is not known beforehand. Without moments the weight is 1.
+    counted by its share g / rms(g) of the velocity that is not known beforehand. Without moments the weight is 1. With
+    `channel_power` p (C) the weight is p / mean(p g^2): what is missed in the units of p, in all of what is not known.
     """
     high, low = batch.high, _low(batch)
     size = len(high)
@@ -53,17 +62,27 @@ def flow_loss(
     t = time.reshape(-1, 1, 1, 1, 1).to(high)
     out = _velocity(network, (1 - t) * start + t * high, batch.context, time, step)
     gain = _gain(network, time, step).to(high)
-    weight = 1 / (gain * gain.square().mean(2, keepdim=True).sqrt())
+    if channel_power:
+        power = _power(channel_power, high)
+        weight = power / (power * gain.square()).mean(2, keepdim=True)
+    else:
+        weight = 1 / (gain * gain.square().mean(2, keepdim=True).sqrt())
     return (weight * (out - (high - start)).square()).mean()
 
 
-def l1_loss(network: nn.Module, batch: Batch) -> Tensor:
-    """L1 regression of the same network: low + velocity(low, t = 0, step 0) against `high`, in units of rms(g)."""
+def l1_loss(network: nn.Module, batch: Batch, *, channel_power: Sequence[float] = ()) -> Tensor:
+    """L1 regression of the same network: low + velocity(low, t = 0, step 0) against `high`, in units of rms(g).
+
+    With `channel_power` p (C) the error of a channel is multiplied by sqrt(p) and is in units of rms(sqrt(p) g).
+    """
     high, low = batch.high, _low(batch)
     zero = torch.zeros(len(high))
     out = low + _velocity(network, low, batch.context, zero, zero.long())
-    scale = _gain(network, zero, zero.long()).to(high).square().mean(2, keepdim=True).sqrt()
-    return ((out - high).abs() / scale).mean()
+    gain = _gain(network, zero, zero.long()).to(high)
+    if not channel_power:
+        return ((out - high).abs() / gain.square().mean(2, keepdim=True).sqrt()).mean()
+    power = _power(channel_power, high)
+    return ((out - high).abs() * (power / (power * gain.square()).mean(2, keepdim=True)).sqrt()).mean()
 
 
 def v_loss(network: nn.Module, batch: Batch, draw: torch.Generator) -> Tensor:
@@ -125,6 +144,14 @@ def _velocity(network: Any, x: Tensor, context: Tensor | None, time: Tensor, ste
         degradation_step=step.to(x.device),
     ).sample
     return out
+
+
+def _power(channel_power: Sequence[float], like: Tensor) -> Tensor:
+    """The weights as (C, 1, 1) beside latents (B, T, C, H, W); UsageError for another number of channels."""
+    if len(channel_power) != like.shape[2]:
+        what = f"channel_power has {len(channel_power)} numbers for {like.shape[2]} channels"
+        raise UsageError(what, fix="give one a channel")
+    return torch.tensor(channel_power, device=like.device, dtype=like.dtype).reshape(-1, 1, 1)
 
 
 def _gain(network: Any, time: Tensor, step: Tensor) -> Tensor:

@@ -80,6 +80,9 @@ class Training:
     """The adapters' product is scaled by alpha / rank."""
     time_shift: float = 1.0
     """Flow times are uniform ones sent through the sampler's shift; more than 1 spends more of them near t = 0."""
+    channel_power: tuple[float, ...] = ()
+    """Weight of each latent channel's squared error in the losses of Stage II, in any common unit, such as its power in
+    pixels; empty: by what a preconditioned network itself misses (`flow_loss`, `l1_loss`)."""
     text_dropout: float = 0.1
     """Share of contexts that are replaced by the unconditional one, zeros."""
     learning_rate: float = 1.5e-3
@@ -111,6 +114,10 @@ class Training:
             _require(0 <= value <= 1, f"{name} is {value}", "give a share in 0 to 1")
         for name, value in (("ema", self.ema), ("beta 1", self.betas[0]), ("beta 2", self.betas[1])):
             _require(0 <= value < 1, f"{name} is {value}", "give a decay in 0 to 1, 1 excluded")
+        positive = all(value > 0 for value in self.channel_power)
+        _require(positive, "channel_power holds 0 or less", "give positive weights")
+        unread = bool(self.channel_power) and self.objective == "v"
+        _require(not unread, "channel_power for objective v", "leave it to the objectives of Stage II")
         for name in ("weight_decay", "warmup"):
             value = getattr(self, name)
             _require(value >= 0, f"{name} is {value}", "give 0 or more")
@@ -189,6 +196,7 @@ _TYPES: dict[str, tuple[str, Callable[[object], bool]]] = {
     "float": ("a number", _number),
     "tuple[int, int]": ("two whole numbers", lambda value: _two(value, _whole)),
     "tuple[float, float]": ("two numbers", lambda value: _two(value, _number)),
+    "tuple[float, ...]": ("numbers", lambda value: isinstance(value, tuple) and all(map(_number, value))),
 }
 """Annotation of a field to what it takes, in words and as a check."""
 
