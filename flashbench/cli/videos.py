@@ -79,7 +79,8 @@ def score(
         typer.echo(f"written: {out}/scores.md, scores.csv, scores.parquet, run.json")
     if bad := done.unreadable:
         what = f"{len(bad)} of {len(done.videos)} videos could not be scored whole, {bad[0][0]} among them"
-        raise InvalidError(what, fix="see the list above; the rest is scored")
+        rest = "; the rest is scored" if len(bad) < len(done.videos) else ""
+        raise InvalidError(what, fix=f"replace or remove them: the reasons stand above{rest}")
 
 
 def compare(
@@ -121,7 +122,7 @@ def compare(
         write(comparison, out)
         typer.echo(f"written: {out}/compare.md, compare.tex, compare.csv")
     if bad := comparison.unreadable:
-        what = f"{len(bad)} videos could not be scored whole, {bad[0]} among them"
+        what = f"{len(bad)} videos could not be scored whole; {bad[0]}"
         raise InvalidError(what, fix="see the list above; the rest is compared")
 
 

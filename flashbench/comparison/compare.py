@@ -216,14 +216,11 @@ def _unreadable(label: str, run: ScoredRun) -> list[str]:
 def _files(first: ScoredRun, second: ScoredRun, pairing: Pairing, labels: tuple[str, str]) -> list[str]:
     """Notes on what the files of either run are, and on pairs whose files say different things of light and time."""
     sources = [sources_of(run.record["videos"]) if run.record else {} for run in (first, second)]
-    settings = [run.record["settings"] for run in (first, second) if run.record]
+    resampled = any(bool(run.record and run.record["settings"].get("fps")) for run in (first, second))
     known = [(a, b) for (a, _), (b, _) in pairing.pairs if a in sources[0] and b in sources[1]]
-    between = of_pairs(
-        [(b, sources[1][b], sources[0][a]) for a, b in known],
-        f"in `{labels[0]}`",
-        rates=not any(setting.get("fps") for setting in settings),
-    )
-    own = [f"`{label}`: {text}" for label, run in zip(labels, sources, strict=True) for text in of_videos(run)]
+    between = of_pairs([(b, sources[1][b], sources[0][a]) for a, b in known], f"in `{labels[0]}`", rates=not resampled)
+    told = {label: of_videos(run, resampled=resampled) for label, run in zip(labels, sources, strict=True)}
+    own = [f"`{label}`: {text}" for label, texts in told.items() for text in texts]
     return [plain(f"{note}.") for note in (*between, *own)]
 
 

@@ -7,7 +7,9 @@ from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
 
+import av
 import numpy as np
+from av.error import FFmpegError
 
 from flashbench.decoding import gif
 from flashbench.decoding.colour import shown
@@ -29,6 +31,13 @@ class Picture(NamedTuple):
     """Whether black shows through."""
 
 
+def _decoded(packet: av.Packet[av.VideoStream], number: int) -> list[av.VideoFrame]:
+    try:
+        return packet.decode()
+    except FFmpegError as error:
+        raise ValueError(f"it is damaged near picture {number + 1}: {error.strerror}") from error
+
+
 def pictures(path: Path) -> Iterator[Picture]:
     """Every picture that is shown, in order.
 
@@ -39,7 +48,7 @@ def pictures(path: Path) -> Iterator[Picture]:
         shape, number = None, 0
         unit = stream.time_base or Fraction(1, 1000)
         for packet in packets(container, stream):
-            for frame in packet.decode():
+            for frame in _decoded(packet, number):
                 damage.check()
                 if frame.is_corrupt:
                     raise ValueError(f"frame {number} is damaged")

@@ -42,7 +42,7 @@ def cut_short(path: Path) -> str:
         for is_such, declared in _CONTAINERS:
             if is_such(head):
                 length = declared(file, size)
-                return f"it is cut short: {size:,} of {length:,} bytes are there" if length > size else ""
+                return f"it is cut short: {size:,} of at least {length:,} bytes are there" if length > size else ""
         for start, name, end in _ENDS:
             if head.startswith(start) and not path.read_bytes().rstrip(b"\0").endswith(end):
                 return f"it is cut short: the end of the {name} is not there"

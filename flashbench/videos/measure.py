@@ -104,7 +104,8 @@ class Opened:
         if self.wanted.fps is None or len(set(numbers := self.resampled())) == len(numbers):
             return ""
         shown, asked = f"{float(self.source.lowest_fps):.4g}", f"{float(self.wanted.fps):.4g}"
-        return f"--fps {asked} is above the {shown} pictures a second that it has: they would repeat"
+        where = " where they stay longest" if self.source.variable_rate else ""
+        return f"--fps {asked} would repeat pictures: it has {shown} a second{where}"
 
     def passing(self) -> Passing:
         """A pass over its frames."""

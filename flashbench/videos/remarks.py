@@ -9,6 +9,8 @@ from typing import Any
 Facts = Mapping[str, Any]
 """A `Source` as run.json holds it."""
 
+_UNEVEN = "show their pictures for unequal times ({})"
+_ONCE = ": every picture counts once; `--fps N` takes the nearest in time"
 _KINDS: tuple[tuple[Callable[[Facts], str], str], ...] = (
     (
         lambda source: "" if source["field_order"] in ("progressive", "unknown") else source["field_order"],
@@ -20,7 +22,7 @@ _KINDS: tuple[tuple[Callable[[Facts], str], str], ...] = (
     ),
     (
         lambda source: f"up to {source['longest']:.3g} s" if source["variable_rate"] else "",
-        "show their pictures for unequal times ({}): every picture counts once; `--fps N` takes the nearest in time",
+        _UNEVEN,
     ),
     (
         lambda source: f"{source['repeated']} of {source['frames']}" if source.get("repeated") else "",
@@ -40,19 +42,25 @@ _KINDS: tuple[tuple[Callable[[Facts], str], str], ...] = (
     ),
 )
 """What marks a kind (empty: not of it), and what is said of it; the first video's mark stands in the brackets."""
+_OF_OTHERS = "that alone can move values"
+_OF_RATES = "metrics over time compare steps of other lengths; `--fps N`, at most the lower rate, looks at both alike"
 _BT601 = "BT.601"
 _SAME: Mapping[str, str] = {"untagged": _BT601, "bt470bg": _BT601, "smpte170m": _BT601}
 _SDR: Mapping[str, str] = {"smpte170m": "bt709", "bt2020-10": "bt709", "bt2020-12": "bt709"}
 """Transfers of one function (ITU-T H.273, table 3)."""
 
 
-def of_videos(sources: Mapping[str, Facts]) -> list[str]:
-    """Remarks on videos by their names: one for each kind that there is, with the first of its kind as an example."""
+def of_videos(sources: Mapping[str, Facts], *, resampled: bool = False) -> list[str]:
+    """Remarks on videos by their names: one for each kind that there is, with the first of its kind as an example.
+
+    `resampled` says that pictures were taken at one rate (`--fps`).
+    """
     remarks = []
     for mark, said in _KINDS:
         if marked := {case: text for case, source in sources.items() if (text := mark(source))}:
             first, text = next(iter(marked.items()))
-            remarks.append(f"{len(marked)} of {len(sources)} videos {said.format(f'{first}: {text}')}")
+            line = f"{len(marked)} of {len(sources)} videos {said.format(f'{first}: {text}')}"
+            remarks.append(line + ("" if said is not _UNEVEN or resampled else _ONCE))
     return remarks
 
 
@@ -77,7 +85,7 @@ def of_pairs(pairs: Sequence[tuple[str, Facts, Facts]], other: str, *, rates: bo
             case, own, its = differing[0]
             remarks.append(
                 f"{len(differing)} of {len(pairs)} pairs differ in {name} ({case}: {own}, {other} {its}):"
-                " that alone can move values"
+                f" {_OF_RATES if fact is _rate else _OF_OTHERS}"
             )
     return remarks
 

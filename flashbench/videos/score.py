@@ -115,7 +115,8 @@ def score_videos(
         _writable(Path(out), asked, label, chosen)
     done_by_others = _ahead(chosen, beside, asked, kept, workers) if workers > 1 else frozenset()
     with nullcontext() if asked.device == CPU else on(asked.device):
-        rows, about = _measured(label, chosen, beside, asked, kept, done_by_others)
+        unpaired = NO_REFERENCE if reference is None else f"no video of its name in {_posix(Path(reference))}"
+        rows, about = _measured(label, chosen, beside, asked, kept, done_by_others, unpaired)
     notes += _told(about, asked)
     done = Run(label=label, wanted=asked, videos=chosen, table=table.table(rows), about=about, remarks=notes)
     if out is not None:
@@ -151,6 +152,7 @@ def _measured(
     asked: Wanted,
     store: Store,
     done_by_others: frozenset[str],
+    unpaired: str,
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Rows, and what is known of each video; of those `done_by_others` everything is in the store, fresh or not."""
     opened: dict[str, Opened | Unreadable] = {}
@@ -166,7 +168,7 @@ def _measured(
         done = 0
         for video in videos:
             file, other = opened[video.case], beside.get(video.case)
-            result, reason = _one(file, other, video, asked, store, bar)
+            result, reason = _one(file, other, video, asked, store, bar, unpaired)
             rows += _rows(label, video, asked, result, reason)
             about.append(_about(video, file, other, result, reason))
             done += file.length if isinstance(file, Opened) else 0
@@ -182,9 +184,15 @@ def _open(path: Path, asked: Wanted, store: Store, label: str = "") -> Opened | 
 
 
 def _one(
-    file: Opened | Unreadable, other: Path | None, video: Video, asked: Wanted, store: Store, bar: Bar | None = None
+    file: Opened | Unreadable,
+    other: Path | None,
+    video: Video,
+    asked: Wanted,
+    store: Store,
+    bar: Bar | None = None,
+    unpaired: str = NO_REFERENCE,
 ) -> tuple[Measured | None, str]:
-    """What one video gave, and what was wrong with its files (empty if nothing)."""
+    """What one video gave, and what was wrong with its files (empty if nothing). `unpaired`: why `other` is None."""
     if isinstance(file, Unreadable):
         return None, file.what
     paired, reason = None, ""
@@ -195,7 +203,7 @@ def _one(
     measure = partial(measure_file, prompt=video.prompt, store=store, bar=bar)
     try:
         try:
-            result = measure(file, paired, unpaired=reason or NO_REFERENCE)
+            result = measure(file, paired, unpaired=reason or unpaired)
         except BadReference as error:
             reason = f"its reference {error.what}"
             result = measure(file, None, unpaired=reason)
@@ -250,7 +258,7 @@ def _told(about: Sequence[Mapping[str, Any]], asked: Wanted) -> list[str]:
     references = {e["case"]: e["reference"]["source"] for e in about if e.get("reference")}
     pairs = [(case, sources[case], references[case]) for case in references if case in sources]
     return [
-        *remarks.of_videos(sources),
+        *remarks.of_videos(sources, resampled=asked.fps is not None),
         *remarks.of_pairs(pairs, "its reference", rates=asked.fps is None),
         *_same(about),
     ]

@@ -68,7 +68,7 @@ def test_an_mp4_with_its_index_in_front_is_refused_too(tmp_path: Path) -> None:
     whole = made.write(tmp_path / "whole.mp4", made.frames(40), fps=8, movflags="faststart", preset="ultrafast", g="1")
     cut = tmp_path / "cut.mp4"
     cut.write_bytes(whole.read_bytes()[: int(0.9 * whole.stat().st_size)])
-    with pytest.raises(Unreadable, match=r"cut short: [\d,]+ of [\d,]+ bytes are there"):
+    with pytest.raises(Unreadable, match=r"cut short: [\d,]+ of at least [\d,]+ bytes are there"):
         reading.probe(cut)
         made.decoded(cut)
 
