@@ -265,13 +265,12 @@ def walk_trained(recipe: Mapping[str, Any], channels: int, settings: Settings, g
             )
         else:
             noisy = settings.get("degradation") == "pixel+latent"
-            for _ in range(int(str(settings.get("draws", 1)))):
-                sampling.refine(
-                    network, latent, context,
-                    nfe=int(str(settings.get("nfe", 1))),
-                    shift=float(str(settings.get("shift", 1.0))),
-                    guidance=guidance,
-                    degradation_step=int(str(settings["degradation_step"])) if noisy else None,
-                    noise=latent if noisy else None,
-                )  # fmt: skip
+            sampling.refine(
+                network, latent, context,
+                nfe=int(str(settings.get("nfe", 1))),
+                shift=float(str(settings.get("shift", 1.0))),
+                guidance=guidance,
+                degradation_step=int(str(settings["degradation_step"])) if noisy else None,
+                noise=latent if noisy else None,
+            )  # fmt: skip
     return network.walk(latent, words)

@@ -62,7 +62,7 @@ class FlashVideo(System):
     Settings: `training` (the recipe), `nfe` (≥ 1), `degradation` (`pixel+latent`: noise is added to the latent at
     `degradation_step`; `pixel` or `none`: the flow starts from the clean latent), `degradation_step` (0–999),
     `shift` (of the time grid; 1 is uniform), `prompted` (the recipe was trained with texts: the case's prompt is its
-    condition), `guidance` (1: none) and `draws` (of the noise, whose results are averaged in the latent).
+    condition) and `guidance` (1: none).
     """
 
     name = "flashvideo"
@@ -75,28 +75,25 @@ class FlashVideo(System):
         "shift": 2.5,
         "prompted": False,
         "guidance": 1.0,
-        "draws": 1,
     }
-    added: ClassVar[Settings] = {"prompted": False, "guidance": 1.0, "draws": 1}
+    added: ClassVar[Settings] = {"prompted": False, "guidance": 1.0}
 
     def models(self, settings: Settings) -> tuple[str, ...]:
         """The recipe named by `training`, the codec and, where texts are read, their encoder."""
         return (str(settings["training"]), "codec", *(["text"] if settings["prompted"] else []))
 
     def evaluations(self, settings: Settings) -> int:
-        """One network evaluation per step of each draw."""
-        return int(str(settings["nfe"])) * int(str(settings["draws"]))
+        """One network evaluation per step."""
+        return int(str(settings["nfe"]))
 
     def check(self, settings: Settings, geometry: Geometry) -> None:
-        """Sides are multiples of 16 pixels, frames are 4n + 1, whole numbers lie in their ranges, draws have noise."""
+        """Sides are multiples of 16 pixels, frames are 4n + 1, `nfe` and `degradation_step` lie in their ranges."""
         check_geometry(geometry)
-        latent = _has_latent_noise(settings["degradation"])
-        for name, low, high in (("nfe", 1, 1000), ("degradation_step", 0, 999), ("draws", 1, 1000)):
+        _has_latent_noise(settings["degradation"])
+        for name, low, high in (("nfe", 1, 1000), ("degradation_step", 0, 999)):
             value = settings[name]
             if not isinstance(value, int) or not low <= value <= high:
                 raise UsageError(f"{name} is {value!r}, not a whole number from {low} to {high}", fix=f"correct {name}")
-        if settings["draws"] != 1 and not latent:
-            raise UsageError(f"{settings['draws']} draws of no noise", fix="write draws: 1, or use pixel+latent")
         if settings["guidance"] != 1 and not settings["prompted"]:
             raise UsageError(
                 "guidance without a prompt", fix="name a recipe trained with texts, and set prompted: true"
@@ -120,7 +117,6 @@ class FlashVideo(System):
         trained = request.models[str(chosen["training"])]
         model, coder = network(trained), codec(request.models["codec"])
         shape = latent_shape(model.config.in_channels, coder.stride, geometry.frames, *size)
-        draws = (int(str(chosen["draws"])), *shape[1:])
         latent = _has_latent_noise(chosen["degradation"])
         frames, _ = recipes.enhance(
             model,
@@ -129,7 +125,7 @@ class FlashVideo(System):
             *size,
             nfe=int(str(chosen["nfe"])),
             degradation_step=int(str(chosen["degradation_step"])) if latent else None,
-            noise=inputs.noise(request.case, "degrade", draws) if latent else None,
+            noise=inputs.noise(request.case, "degrade", shape) if latent else None,
             shift=float(str(chosen["shift"])),
             guidance=float(str(chosen["guidance"])),
             context=context(request) if chosen["prompted"] else None,

@@ -451,13 +451,13 @@ def test_a_plan_builds_the_network_that_a_training_builds(make: Make, inputs: di
         }
 
 
-def test_the_cost_counts_convolutions_and_draws() -> None:
+def test_the_cost_counts_convolutions() -> None:
     flashvideo, geometry = systems.get("flashvideo"), Geometry(frames=5, height=64, width=64, fps=8, scale=4)
     trained = {"kind": "flow"} | settings.resolve({"kind": "flow"})[1]
     tier = {"codec": {"kind": "codec", "channels": 16}, "wide": trained, "new": trained | {"convolution": 8}}
 
-    def tflop(training: str, draws: int = 1) -> float:
-        return flashvideo.cost(resolve(flashvideo, {"training": training, "draws": draws}), geometry, tier)["tflop"]
+    def tflop(training: str) -> float:
+        return flashvideo.cost(resolve(flashvideo, {"training": training}), geometry, tier)["tflop"]
 
     places = 2 * 8 * 8  # latent frames and pixels
     weights = sum(
@@ -465,7 +465,6 @@ def test_the_cost_counts_convolutions_and_draws() -> None:
         if name.split(".")[0] in ("enter", "residual", "leave") and name.endswith("weight")
     )  # fmt: skip
     assert tflop("new") - tflop("wide") == pytest.approx(4 * 2 * places * weights / 1e12)
-    assert tflop("new", draws=3) == pytest.approx(3 * tflop("new"))
 
 
 def test_a_new_network_enhances_at_any_size(make: Make, inputs: dict[str, Path]) -> None:

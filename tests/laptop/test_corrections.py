@@ -19,9 +19,8 @@ from flashbench.errors import InvalidError, UsageError
 from flashbench.laptop import recipes
 from flashbench.laptop.corrections import FILE, Corrections, back_project, codec_residual
 from flashbench.laptop.klt import BLOCK, KLTCodec
-from flashbench.systems.base import Request, counted_evaluations, resolve
+from flashbench.systems.base import Request, resolve
 from flashbench.systems.inputs import low as low_of
-from flashbench.systems.inputs import noise as noise_of
 from flashbench.types import Case, Clip, Geometry
 
 BOTH = Corrections(codec_residual=True, back_projection=True)
@@ -214,31 +213,3 @@ def test_draws_are_averaged_in_the_latent(models: dict[str, Path]) -> None:
     assert (whole.mean(0) - mean)[inside].abs().max() < 1.01 / 127.5 and inside.float().mean() > 0.5
     with pytest.raises(UsageError, match="noise of shape"):
         enhanced(noise[:, :1])
-
-
-def test_the_first_draw_is_the_single_one_and_all_are_counted(models: dict[str, Path]) -> None:
-    flashvideo, case = systems.get("flashvideo"), request({}, "flashvideo").case
-    drawn = [noise_of(case, "degrade", (draws, 3, 8, 8, 8)) for draws in (1, 4)]
-    assert torch.equal(drawn[0], drawn[1][:1])
-    with counted_evaluations() as counted:
-        averaged = made(models, "flashvideo", training="flow", nfe=2, draws=4)
-    settings = resolve(flashvideo, {"nfe": 2, "draws": 4})
-    assert counted[0] == 8 == flashvideo.evaluations(settings)
-    single = made(models, "flashvideo", training="flow", nfe=2)
-    assert averaged.astype(float).std() < single.astype(float).std(), "noise that was drawn averages out"
-    assert flashvideo.identity(resolve(flashvideo, {})) == flashvideo.identity(resolve(flashvideo, {"draws": 1}))
-    assert "draws" not in flashvideo.identity(resolve(flashvideo, {})) and "draws" in flashvideo.identity(settings)
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"draws": 0}, "draws is 0, not a whole number from 1 to 1000"),
-        ({"draws": 2.5}, "draws is 2.5"),
-        ({"draws": 2, "degradation": "pixel"}, "2 draws of no noise"),
-    ],
-)
-def test_wrong_draws_are_refused(settings: dict[str, Any], message: str) -> None:
-    flashvideo = systems.get("flashvideo")
-    with pytest.raises(UsageError, match=message):
-        flashvideo.check(resolve(flashvideo, settings), GEOMETRY)
