@@ -86,6 +86,12 @@ class Times:
         """Seconds from each picture to the next."""
         return tuple(after - before for before, after in zip(self.starts, self.starts[1:], strict=False))
 
+    def spread(self, unit: Fraction) -> dict[str, Any]:
+        """The fields `variable_rate` and `longest` of a `Source`; `unit` (s) is what the container rounds times to."""
+        steps = self.steps() or (Fraction(0),)
+        # Times that differ by one of the container's units are equal but for its rounding.
+        return {"variable_rate": max(steps) - min(steps) > unit, "longest": float(max(steps))}
+
     def nearest(self, fps: Fraction) -> list[int]:
         """Numbers of the pictures nearest in time to the instants 0, 1/fps, 2/fps … from the first; ties: the earlier.
 
@@ -144,12 +150,7 @@ def probe(path: Path) -> tuple[Source, Times]:
                 "mirrored": mirrored,
             }
         times, rate, unit = _times(path)
-        steps = times.steps() or (Fraction(0),)
-        # Times that differ by one of the container's units are equal but for its rounding.
-        varies = max(steps) - min(steps) > unit
-        return Source(
-            **about, fps=rate, frames=len(times.starts), variable_rate=varies, longest=float(max(steps))
-        ), times
+        return Source(**about, fps=rate, frames=len(times.starts), **times.spread(unit)), times
 
 
 def _times(path: Path) -> tuple[Times, Fraction, Fraction]:

@@ -52,6 +52,7 @@ import numpy as np
 import numpy.typing as npt
 
 from flashbench.metrics.base import About, Metric, Stream
+from flashbench.metrics.motion import grey
 from flashbench.metrics.registry import register
 from flashbench.types import Floats, Frames, Measurement, Scope
 
@@ -137,7 +138,7 @@ def repeats(frames: Iterable[Frames]) -> Floats:
 
 def _luma(frame: Frames) -> Luma:
     """Luma of a frame [H, W, 3] shrunk to about `SIDE`, last row and column repeated up to multiples of `BLOCK`."""
-    luma = cv2.cvtColor(np.ascontiguousarray(frame), cv2.COLOR_RGB2GRAY)
+    luma = grey(frame)
     factor = max(1, round(min(luma.shape) / SIDE))
     down, right = (-side % (factor * BLOCK) for side in luma.shape)
     whole = cv2.copyMakeBorder(luma, 0, down, 0, right, cv2.BORDER_REPLICATE).astype(np.float32)

@@ -68,8 +68,7 @@ class Opened:
             self.source, frames=passed.decoded, repeated=passed.repeated, transparent=passed.transparent
         )
         self._times = times_of(passed.shown, self.source.fps)
-        self._count()
-        return before == (self.source.frames, list(self.taken()))
+        return before == (self.source.frames, self._count())
 
     def keep(self, passed: Passing, store: Store) -> None:
         """Keep what it decodes to."""
@@ -93,11 +92,14 @@ class Opened:
         """Numbers of the pictures that metrics see, in order; one that stays longer than a frame comes again."""
         return read.chosen(self.resampled(), self.wanted.frames)
 
-    def _count(self) -> None:
-        there, taken = len(self.resampled()), len(self.taken())
-        self.length, self.fps = taken, self.wanted.fps or self.source.fps
-        if there and taken < there:
-            self.fps = self.fps * taken / there
+    def _count(self) -> list[int]:
+        """Find the number and the rate of the frames that metrics see; returns their numbers."""
+        there = self.resampled()
+        taken = list(read.chosen(there, self.wanted.frames))
+        self.length, self.fps = len(taken), self.wanted.fps or self.source.fps
+        if len(taken) < len(there):
+            self.fps = self.fps * len(taken) / len(there)
+        return taken
 
     def too_slow(self) -> str:
         """Why metrics over time are not asked at `--fps`: pictures would repeat; empty if they are."""

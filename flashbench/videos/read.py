@@ -123,15 +123,14 @@ def _animated(path: Path) -> bool:
 
 def _shown(path: Path) -> Iterator[Picture]:
     """The pictures of what FFmpeg does not read: a folder, or an animated WebP."""
-    if path.is_dir():
-        return folders.frames(path)
-    shown = webp.animation(path)
+    return folders.frames(path) if path.is_dir() else iter(_timed(webp.animation(path)))
+
+
+def _timed(shown: webp.Animation) -> list[Picture]:
     ends = [Fraction(end, 1000) for end in accumulate(shown.durations)]
     lengths = [Fraction(length, 1000) for length in shown.durations]
-    return (
-        Picture(frame, end - length, length, shown.alpha)
-        for frame, end, length in zip(shown.frames, ends, lengths, strict=True)
-    )
+    together = zip(shown.frames, ends, lengths, strict=True)
+    return [Picture(frame, end - length, length, shown.alpha) for frame, end, length in together]
 
 
 def _folder(path: Path) -> tuple[Source, Times]:
@@ -155,8 +154,7 @@ def _webp(path: Path) -> tuple[Source, Times]:
     height, width, _ = shown.frames[0].shape
     total = Fraction(sum(shown.durations), 1000)
     rate = len(shown.frames) / total if total else UNTIMED
-    times = times_of([(picture.start, picture.duration) for picture in _shown(path)], rate)
-    steps = times.steps() or (Fraction(0),)
+    times = times_of([(picture.start, picture.duration) for picture in _timed(shown)], rate)
     about = Source(
         **_PICTURES,
         height=height,
@@ -167,7 +165,6 @@ def _webp(path: Path) -> tuple[Source, Times]:
         codec="webp",
         pixel_format="rgba" if shown.alpha else "rgb24",
         alpha=shown.alpha,
-        variable_rate=max(steps) - min(steps) > Fraction(1, 1000),
-        longest=float(max(steps)),
+        **times.spread(Fraction(1, 1000)),
     )
     return about, times

@@ -73,20 +73,14 @@ def of_pairs(pairs: Sequence[tuple[str, Facts, Facts]], other: str, *, rates: bo
         rates: whether frames a second count; not where both were resampled to one rate.
     """
     remarks = []
-    for fact, name in (
-        *((_matrix, "colour matrix"), (_range, "range"), (_primaries, "primaries"), (_transfer, "transfer")),
-        *((_depth, "bits a sample"), (_fields, "field order"), (_aspect, "pixel aspect")),
-        *(((_rate, "frames a second"),) if rates else ()),
-    ):
+    for fact, name, meaning in _FACTS if rates else _FACTS[:-1]:
         differing = [
             (case, *told) for case, own, its in pairs if len(set(told := (fact(own), fact(its)))) > 1 and all(told)
         ]
         if differing:
             case, own, its = differing[0]
-            remarks.append(
-                f"{len(differing)} of {len(pairs)} pairs differ in {name} ({case}: {own}, {other} {its}):"
-                f" {_OF_RATES if fact is _rate else _OF_OTHERS}"
-            )
+            which = f"{case}: {own}, {other} {its}"
+            remarks.append(f"{len(differing)} of {len(pairs)} pairs differ in {name} ({which}): {meaning}")
     return remarks
 
 
@@ -129,6 +123,19 @@ def _aspect(source: Facts) -> str:
 
 def _rate(source: Facts) -> str:
     return f"{float(Fraction(source['fps'])):.5g}"
+
+
+_FACTS: tuple[tuple[Callable[[Facts], str], str, str], ...] = (
+    (_matrix, "colour matrix", _OF_OTHERS),
+    (_range, "range", _OF_OTHERS),
+    (_primaries, "primaries", _OF_OTHERS),
+    (_transfer, "transfer", _OF_OTHERS),
+    (_depth, "bits a sample", _OF_OTHERS),
+    (_fields, "field order", _OF_OTHERS),
+    (_aspect, "pixel aspect", _OF_OTHERS),
+    (_rate, "frames a second", _OF_RATES),
+)
+"""What is compared of a pair (empty: not said), its name, and what a difference means; the rate last."""
 
 
 def sources_of(entries: Sequence[Mapping[str, Any]]) -> dict[str, Facts]:
