@@ -129,28 +129,28 @@ class PixelDegradation:
                 raise UsageError(f"{name} of a pixel degradation is {value!r}", fix=f"give it like {known[name]!r}")
         return cls(**chosen)
 
-    def __call__(self, frames: Tensor, height: int, width: int, generator: torch.Generator) -> Tensor:
+    def __call__(self, frames: Tensor, height: int, width: int, generator: np.random.Generator) -> Tensor:
         """Degrade a clip (T, 3, H, W) in [-1, 1] to (T, 3, height, width) in [-1, 1]; draws only from `generator`."""
 
         def chance(probability: float) -> bool:
-            return bool(torch.rand((), generator=generator) < probability)
+            return bool(generator.random() < probability)
 
         def uniform(ends: tuple[float, float]) -> float:
-            return ends[0] + (ends[1] - ends[0]) * float(torch.rand((), generator=generator))
+            return ends[0] + (ends[1] - ends[0]) * generator.random()
 
         if chance(self.mild_probability):
             return resize(frames, height, width, self.last_kernel).clamp(-1, 1)
         if chance(self.blur_probability):
             frames = _blur(frames, uniform(self.blur_sigma), uniform(self.blur_sigma), uniform((0.0, math.pi)))
         factor = uniform(self.resize_factor)
-        kernel = self.kernels[int(torch.randint(len(self.kernels), (), generator=generator))]
+        kernel = self.kernels[int(generator.integers(len(self.kernels)))]
         frames = resize(frames, max(1, round(height * factor)), max(1, round(width * factor)), kernel)
         if chance(self.noise_probability):
             sigma = uniform(self.noise_sigma) / 127.5
-            frames = frames + sigma * torch.randn(frames.shape, generator=generator)
+            frames = frames + sigma * torch.from_numpy(generator.standard_normal(tuple(frames.shape), np.float32))
         if chance(self.jpeg_probability):
             low, high = self.jpeg_quality
-            frames = _jpeg(frames, int(torch.randint(low, high + 1, (), generator=generator)))
+            frames = _jpeg(frames, int(generator.integers(low, high, endpoint=True)))
         return resize(frames, height, width, self.last_kernel).clamp(-1, 1)
 
 
@@ -159,7 +159,7 @@ WEAK = PixelDegradation(mild_probability=1.0, last_kernel="bilinear")
 
 
 def degrade_pixel(
-    frames: Frames, size: tuple[int, int], degradation: PixelDegradation, generator: torch.Generator
+    frames: Frames, size: tuple[int, int], degradation: PixelDegradation, generator: np.random.Generator
 ) -> Frames:
     """The low-quality input of a clip: uint8 [T, H, W, 3] to uint8 [T, h, w, 3] with (h, w) = `size`."""
     pixels = torch.from_numpy(np.array(frames)).permute(0, 3, 1, 2).float() / 127.5 - 1

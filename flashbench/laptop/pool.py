@@ -12,7 +12,7 @@ from torch import Tensor
 
 from flashbench.cascade import degrade, precondition
 from flashbench.cascade.codec import Codec, to_tensor
-from flashbench.cascade.training import generator
+from flashbench.draws import philox
 from flashbench.types import Frames
 
 MODES = ("none", "pixel")
@@ -39,7 +39,7 @@ def write_pool(
         high.append(codec.encode(to_tensor(clip))[0].half())
         size = (clip.shape[1] // scale, clip.shape[2] // scale)
         for mode, degradation in zip(MODES, degradations, strict=True):
-            small = degrade.degrade_pixel(clip, size, degradation, generator(seed, f"pool {mode}", number))
+            small = degrade.degrade_pixel(clip, size, degradation, philox(seed, f"pool {mode}", number))
             low[mode].append(torch.from_numpy(small))
         report(number + 1)
     tensors = {"high": torch.stack(high)} | {f"low.{mode}": torch.stack(small) for mode, small in low.items()}

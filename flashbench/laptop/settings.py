@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 from flashbench.errors import UsageError, did_you_mean
 from flashbench.types import Scalar
 
-VERSION = 1
+VERSION = 2
 """Grows whenever the same settings would train other numbers."""
 FOREIGN = ("official", "given", "unreleased")
 """Kinds whose weights nobody trains here: released ones, one's own, and those that were never released (`why`)."""

@@ -13,7 +13,7 @@ from flashbench.store import Store
 from flashbench.systems import checkpoints
 from flashbench.types import Case, Settings
 
-NOISE_RECIPE = 1
+NOISE_RECIPE = 2
 """Version of `systems.inputs`: how a case's noise and low-quality input are drawn."""
 
 

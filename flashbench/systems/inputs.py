@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from flashbench.draws import philox
 from flashbench.systems.base import Request, reference_of
 from flashbench.types import Case, Clip, Frames, Geometry
 
@@ -15,21 +17,24 @@ if TYPE_CHECKING:
 NOISE_PURPOSES = ("stage1", "stage1_step", "posterior", "degrade", "degrade_pixel", "control")
 
 
-def generator(case: Case, purpose: str) -> torch.Generator:
-    """A CPU generator seeded with 63 bits of sha256("case.id|seed|purpose")."""
-    import torch
-
+def generator(case: Case, purpose: str) -> np.random.Generator:
+    """Draws of a purpose of a case, from `draws.philox` of "case.id|seed|purpose"."""
     if purpose not in NOISE_PURPOSES:
         raise ValueError(f"noise has no purpose {purpose!r}; known: {', '.join(NOISE_PURPOSES)}")
-    digest = hashlib.sha256(f"{case.id}|{case.seed}|{purpose}".encode()).digest()
-    return torch.Generator("cpu").manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+    return philox(case.id, case.seed, purpose)
 
 
 def noise(case: Case, purpose: str, shape: Sequence[int]) -> torch.Tensor:
     """Standard normal noise, float32 on the CPU: the same for every variant that answers the case."""
+    return noises(case, purpose, shape, 1)[0]
+
+
+def noises(case: Case, purpose: str, shape: Sequence[int], count: int) -> list[torch.Tensor]:
+    """The first `count` noises of a purpose, each as `noise` gives the first: one for every step that draws anew."""
     import torch
 
-    return torch.randn(tuple(shape), generator=generator(case, purpose), dtype=torch.float32)
+    draw = generator(case, purpose)
+    return [torch.from_numpy(draw.standard_normal(tuple(shape), np.float32)) for _ in range(count)]
 
 
 def low(request: Request) -> Frames:

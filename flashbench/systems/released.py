@@ -202,12 +202,13 @@ class Stage1Release(Released):
         chosen, geometry = request.settings, request.geometry
         pipe = self._pipeline(request)
         shape = latent_shape(geometry.frames, geometry.height, geometry.width)
+        step_noise: torch.Generator | list[torch.Tensor]
         if chosen["noise"] == "official":
             start, step_noise = _official_start(request.case, str(chosen["device"]), shape)
         else:
             start, step_noise = (
                 inputs.noise(request.case, "stage1", shape),
-                inputs.generator(request.case, "stage1_step"),
+                inputs.noises(request.case, "stage1_step", shape, self.evaluations(chosen) - 1),
             )
         start, context = start.to(str(chosen["device"])), self._context(request, pipe)
         latent = sample_stage1(pipe.stage1, context, start, step_noise, chosen)

@@ -54,6 +54,7 @@ class Stage1(System):
         from flashbench.laptop import stage1
 
         geometry, chosen = request.geometry, request.settings
+        steps = self.evaluations(chosen)
         model = stage1.load_network(request.models[str(chosen["training"])])
         coder = codec(request.models["stage1_codec"])
         shape = latent_shape(model.config.in_channels, coder.stride, geometry.frames, geometry.height, geometry.width)
@@ -61,10 +62,10 @@ class Stage1(System):
             model,
             coder,
             context(request),
-            steps=int(str(chosen["steps"])),
+            steps=steps,
             guidance=float(str(chosen["guidance"])),
             noise=inputs.noise(request.case, "stage1", shape),
-            step_noise=inputs.generator(request.case, "stage1_step"),
+            step_noise=inputs.noises(request.case, "stage1_step", shape, steps - 1),
         )
         return Clip(frames, geometry.fps)
 

@@ -7,6 +7,7 @@ from dataclasses import asdict, replace
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from support import training_toys as toys
@@ -228,7 +229,7 @@ def test_encoded_pairs_degrade_pixels_at_their_rate_and_scale() -> None:
     sizes: list[tuple[int, int]] = []
 
     class Counted(degrade.PixelDegradation):
-        def __call__(self, frames: Tensor, height: int, width: int, generator: torch.Generator) -> Tensor:
+        def __call__(self, frames: Tensor, height: int, width: int, generator: np.random.Generator) -> Tensor:
             sizes.append((height, width))
             return torch.zeros(*frames.shape[:2], height, width)
 

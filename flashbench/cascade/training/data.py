@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -108,7 +109,8 @@ class EncodedPairs:
         scale = least + (most - least) * float(torch.rand((), generator=draw))
         strong = bool(torch.rand((), generator=draw) < phase.aug_probability) and phase.degradation != "none"
         degradation = self.pixel if strong else degrade.WEAK
-        small = degradation(clip.transpose(0, 1), max(1, round(height / scale)), max(1, round(width / scale)), draw)
+        numbers = np.random.default_rng(torch.randint(2**32, (4,), generator=draw).tolist())
+        small = degradation(clip.transpose(0, 1), max(1, round(height / scale)), max(1, round(width / scale)), numbers)
         return degrade.resize(small, height, width).transpose(0, 1)
 
 
