@@ -147,7 +147,7 @@ def estimate(scores: pd.DataFrame, metric: Metric, row: str, *, replica: int = 0
     """A row's value of a metric: `mean`, or `pooled` for a set metric. Missing clips are counted with their reasons."""
     lines = _lines(scores, metric, row, replica)
     total = of or len(lines.asked)
-    if metric.scope == "set":
+    if metric.pooled:
         result = pooled(lines.data, lines.clusters, _remembering(metric), of=total)
     else:
         result = mean(lines.data, lines.clusters, _cases(lines.pairs), of=total, binary=metric.binary)
@@ -283,7 +283,7 @@ def _lines(scores: pd.DataFrame, metric: Metric, row: str, replica: int) -> _Lin
         (case, seed), _ = Counter(pairs).most_common(1)[0]
         what = f"two scores of {metric.name} for row {row!r}, case {case!r}, seed {seed}, replica {replica}"
         raise InvalidError(what, fix="score the protocol again: a clip has one score of a metric")
-    if metric.scope == "set":
+    if metric.pooled:
         lists = [np.asarray(statistics, dtype=np.float64) for statistics in part["statistics"]]
         places = [i for i, statistics in enumerate(lists) if len(statistics)]
         data = np.stack([lists[i] for i in places]) if places else np.empty((0, 0))
@@ -308,7 +308,7 @@ def _paired(metric: Metric, first: _Lines, second: _Lines) -> tuple[Floats, Eval
     shared = [(i, place[pair]) for i, pair in enumerate(first.pairs) if pair in place]
     places, second_places = [i for i, _ in shared], [j for _, j in shared]
     clusters = first.clusters[places]
-    if metric.scope == "set":
+    if metric.pooled:
         pool = _pool(_remembering(metric))
         sums = np.stack([first.data[places], second.data[second_places]], axis=1) if places else np.empty((0, 2, 0))
         return _cluster_sums(sums, clusters), lambda units: pool(units[:, 0]) - pool(units[:, 1]), len(places)

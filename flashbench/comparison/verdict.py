@@ -167,7 +167,7 @@ def result(table: pd.DataFrame, metric: Metric, baseline: str, other: str, margi
 
 
 def _has(lines: pd.DataFrame, metric: Metric) -> pd.Series:
-    if metric.scope == "set":
+    if metric.pooled:
         return (
             lines["statistics"]
             .map(lambda statistics: len(statistics) > 0 and not np.isnan(np.asarray(statistics)).any())
@@ -185,7 +185,7 @@ def _same_clips(lines: pd.DataFrame) -> bool:
 
 def _equal(lines: pd.DataFrame, metric: Metric) -> bool:
     """Whether both clips of every pair have one score; differences may also cancel within a cluster."""
-    scores = lines["statistics"].map(tuple) if metric.scope == "set" else lines["value"]
+    scores = lines["statistics"].map(tuple) if metric.pooled else lines["value"]
     return bool((scores.groupby([lines["case"], lines["seed"]]).nunique() <= 1).all())
 
 

@@ -118,6 +118,11 @@ class Metric(ABC):
         return False
 
     @property
+    def pooled(self) -> bool:
+        """Whether a set's value is made from sums over its clips, and is not the mean of their values: `SetMetric`."""
+        return False
+
+    @property
     def computed(self) -> bool:
         """Whether its value follows from the settings, the same for every clip: nothing to test."""
         return False
@@ -281,9 +286,17 @@ class FrameMetric(Metric):
 
 @dataclass(frozen=True, kw_only=True)
 class SetMetric(Metric):
-    """A metric of a set of clips: its measurements also hold sufficient statistics, which add up over clips."""
+    """A metric of a set of clips: its measurements also hold sufficient statistics, which add up over clips.
+
+    One that looks at clips beside their references says so by its scope, `pair`.
+    """
 
     scope: Scope = "set"
+
+    @property
+    def pooled(self) -> bool:
+        """Whether a set's value is made from sums over its clips: it is."""
+        return True
 
     @abstractmethod
     def finalize(self, statistics: Floats) -> float:

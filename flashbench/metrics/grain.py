@@ -4,12 +4,17 @@
 lower it. `flat_noise` is grain where the reference is smoothest, `temporal_residual` what is left of a frame when the
 one before is moved onto it: both are ratios to the reference's own, 1 is right, more is grain or flicker, less is
 smoothing. Together they tell grain from detail, which `niqe` and `laplacian_variance` cannot.
+
+The two ratios are of sums, over the frames of a clip and over the clips of a set: a mean of ratios would be decided by
+the clips whose reference has nearly none.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import cv2
@@ -17,12 +22,14 @@ import numpy as np
 import numpy.typing as npt
 
 from flashbench.metrics import motion
-from flashbench.metrics.base import About, Pair, PairMetric, mismatch
-from flashbench.metrics.motion import Flow, Mask, Transitions, grey
+from flashbench.metrics.base import About, Pair, PairMetric, SetMetric, Stream, frame_mean, mismatch
+from flashbench.metrics.motion import Flow, Mask, grey
 from flashbench.metrics.registry import register
-from flashbench.types import Floats, Frames, Scope
+from flashbench.types import Floats, Frames, Measurement, Scope
 
 Levels: TypeAlias = npt.NDArray[np.int32]
+Squares: TypeAlias = tuple[float, float]
+"""Mean squares, in levels², of the clip and of its reference; NaN twice where there was nothing to look at."""
 
 SIGMA = 1.5
 """Of the Gaussian that the high-pass takes away, in pixels."""
@@ -67,25 +74,22 @@ def high_pass_correlation(frame: Frames, reference: Frames) -> float:
     return float(np.clip(found, -1, 1))
 
 
-def flat_noise(frame: Frames, reference: Frames) -> float:
-    """RMS of the Laplacian in the reference's flat areas over the reference's own: uint8 [H, W, 3] twice.
+def flat_squares(frame: Frames, reference: Frames) -> Squares:
+    """Mean square of the Laplacian in the reference's flat areas, of both frames: uint8 [H, W, 3] twice.
 
     Flat areas are the fifth of the reference's 8×8 blocks (rounded up) whose luma varies least, with all that tie with
     the last of them; what is left at the right and at the bottom belongs to none. The Laplacian (kernel 0 1 0 / 1 −4 1
-    / 0 1 0) is taken where it lies inside its block, so that no edge beside a block counts. White noise of s times the
-    reference's power makes it √(1 + s).
-
-    NaN if the reference's own is 0: of flat frames, and where bars or clipped areas that hold no noise at all are a
-    fifth of the frame. NaN below 8×8.
+    / 0 1 0) is taken where it lies inside its block, so that no edge beside a block counts. The reference's own is 0 in
+    flat frames, and where bars or clipped areas that hold no noise at all are a fifth of the frame. NaN below 8×8.
     """
     if min(frame.shape[:2]) < BLOCK:
-        return math.nan
+        return math.nan, math.nan
     ours, theirs = (_blocks(grey(each)) for each in (frame, reference))
     spread = BLOCK**2 * np.sum(theirs * theirs, axis=(1, 2)) - np.sum(theirs, axis=(1, 2)) ** 2
     place = math.ceil(SMOOTHEST * len(spread)) - 1
     smooth = spread <= np.partition(spread, place)[place]
-    noise, own = (math.sqrt(np.mean(_laplacian(blocks[smooth]) ** 2)) for blocks in (ours, theirs))
-    return noise / own if own > 0 else math.nan
+    noise, own = (float(np.mean(_laplacian(blocks[smooth]) ** 2)) for blocks in (ours, theirs))
+    return noise, own
 
 
 def _blocks(level: Frames) -> Levels:
@@ -155,59 +159,132 @@ class HighPassCorrelation(PairMetric):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FlatNoise(PairMetric):
-    """Mean over frames of the frame's `flat_noise`, those left out whose reference has no noise in its flat areas."""
+class RatioOfSums(SetMetric):
+    """√(Σ the clip's mean squares / Σ its reference's), over the frames of a clip and over the clips of a set.
+
+    All frames count alike, so that a clip weighs by what its reference has: one that is nearly still or noiseless
+    hardly moves a set. The two sums are the statistics. `per_frame` has each frame's own ratio, NaN where its
+    reference has nothing; such a frame, and a clip of such frames, has no ratio of its own but counts in the sums.
+    """
+
+    scope: Scope = "pair"
+
+    @abstractmethod
+    def squares(self, frames: Sequence[Frames], references: Sequence[Frames]) -> Squares:
+        """Mean squares of a frame and its reference's: lists of one, or of two neighbours for a metric over time."""
+
+    def undefined(self, about: About) -> str:
+        """No reference, another shape, or frames of a size that the metric has no value for."""
+        return mismatch(about) or self.undefined_size(about)
+
+    @abstractmethod
+    def undefined_size(self, about: About) -> str:
+        """Why frames of that size have no value; empty if they may have one."""
+
+    @property
+    @abstractmethod
+    def undefined_frame(self) -> str:
+        """Why a frame has no ratio of its own."""
+
+    def stream(self, about: About) -> Stream:
+        """The ratio of a clip and its two sums.
+
+        NaN: a clip that `undefined` refuses, a single frame for a metric over time, a reference that has nothing in
+        any frame. The last keeps its statistics, if there was anything to look at.
+        """
+        if reason := self.undefined(about):
+            return Measurement.missing(reason)
+        span = 2 if self.over_time else 1
+        recent: list[Pair] = []
+        squares: list[Squares] = []
+        while (pair := (yield)) is not None:
+            recent.append(pair)
+            if len(recent) == span:
+                squares.append(self._squares(recent))
+                del recent[0]
+        return self._result(np.array(squares)) if squares else Measurement.missing(motion.ONE_FRAME)
+
+    def _squares(self, pairs: Sequence[Pair]) -> Squares:
+        references = [pair.reference for pair in pairs if pair.reference is not None]
+        if len(references) < len(pairs):  # the reference has come to its end
+            return math.nan, math.nan
+        return self.squares([pair.frame for pair in pairs], references)
+
+    def _result(self, squares: Floats) -> Measurement:
+        """From mean squares [N, 2]."""
+        alone = frame_mean(map(self.finalize, squares), self.undefined_frame)
+        seen = squares[~np.isnan(squares).any(axis=1)]
+        if not len(seen):
+            return alone
+        sums = seen.sum(axis=0)
+        return replace(alone, value=self.finalize(sums), statistics=tuple(sums.tolist()))
+
+    def finalize(self, statistics: Floats) -> float:
+        """The ratio, from summed mean squares [2] of clips and references; NaN if the references' is 0."""
+        ours, own = map(float, statistics)
+        return math.sqrt(ours / own) if own > 0 else math.nan
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlatNoise(RatioOfSums):
+    """RMS of the Laplacian in the reference's flat areas (`flat_squares`) over the reference's own.
+
+    1 is right, more is grain, less is smoothing. White noise of s times the reference's power makes it √(1 + s).
+    """
 
     def undefined_size(self, about: About) -> str:
         """Frames that hold no whole block."""
         small = min(about.shape[1:]) < BLOCK
         return f"clip is {about.size}: flat noise needs frames of at least {BLOCK}×{BLOCK}" if small else ""
 
-    def compare(self, frame: Frames, reference: Frames) -> float:
-        """`flat_noise` of a frame; NaN beside a reference without noise."""
-        return flat_noise(frame, reference)
-
     @property
     def undefined_frame(self) -> str:
         """Why a frame has no ratio: it would be to nothing."""
         return "no flat noise (the reference's flat areas hold no noise at all, or it has ended)"
 
+    def squares(self, frames: Sequence[Frames], references: Sequence[Frames]) -> Squares:
+        """`flat_squares` of a frame."""
+        return flat_squares(*frames, *references)
+
 
 @dataclass(frozen=True, kw_only=True)
-class TemporalResidual(Transitions):
-    """Mean over neighbouring frames of the clip's `compensated_residual` over the reference's, by the reference's flow.
+class TemporalResidual(RatioOfSums):
+    """RMS of the `compensated_residual` of neighbouring frames over the reference's, both by the reference's flow.
 
-    1 is right, more is grain that boils or flicker, less is smoothing over time. Left out are frames where the
-    reference is explained wholly (it stands still, or is flat), and those of which nothing was visible before (a cut).
+    1 is right, more is grain that boils or flicker, less is smoothing over time. Left out are frames of which nothing
+    was visible before (a cut).
     """
 
-    scope: Scope = "pair"
+    @property
+    def over_time(self) -> bool:
+        """Whether neighbours in time decide the value: they do."""
+        return True
 
-    def undefined(self, about: About) -> str:
-        """Why a clip has no temporal residual: no reference of its shape, or frames that DIS flow cannot take."""
+    def undefined_size(self, about: About) -> str:
+        """Frames that DIS flow cannot take."""
         small = min(about.shape[1:]) < motion.SMALLEST
         least = f"{motion.SMALLEST}×{motion.SMALLEST}"
-        return mismatch(about) or (
-            f"clip is {about.size}: optical flow needs frames of at least {least}" if small else ""
-        )
+        return f"clip is {about.size}: optical flow needs frames of at least {least}" if small else ""
 
     @property
     def undefined_frame(self) -> str:
         """Why a pair of frames has no ratio."""
         return "no temporal residual (motion explains all of the reference or none of it, or it has ended)"
 
-    def transition(self, before: Pair, after: Pair) -> float:
-        """The ratio of two neighbouring frames; NaN where it has none, or the reference has come to its end."""
-        if before.reference is None or after.reference is None:
-            return math.nan
-        found = backward_flow(before.reference, after.reference)
-        own = compensated_residual(before.reference, after.reference, *found)
-        # NaN is not above either.
-        return compensated_residual(before.frame, after.frame, *found) / own if own > _ROUNDING else math.nan
+    def squares(self, frames: Sequence[Frames], references: Sequence[Frames]) -> Squares:
+        """Squared residuals of two neighbouring frames and their references, 0 within rounding; NaN at a cut."""
+        found = backward_flow(*references)
+        ours, own = (compensated_residual(before, after, *found) for before, after in (frames, references))
+        return _square(ours), _square(own)
+
+
+def _square(residual: float) -> float:
+    return 0.0 if residual <= _ROUNDING else residual**2  # NaN is not below
 
 
 _LUMA = "y-bt601-full-range, by OpenCV's integers"
 _HIGH_PASS = f"less gaussian sigma {SIGMA}, {TAPS} taps"
+_POOLED = "sum over {} of all clips of the set, root of the ratio of the sums"
 HIGH_PASS_CORRELATION = HighPassCorrelation(
     name="high_pass_correlation",
     direction="higher",
@@ -224,6 +301,7 @@ HIGH_PASS_CORRELATION = HighPassCorrelation(
 )
 FLAT_NOISE = FlatNoise(
     name="flat_noise",
+    version=2,
     direction="none",
     unit="× reference",
     range=(0.0, math.inf),
@@ -234,11 +312,12 @@ FLAT_NOISE = FlatNoise(
         "blocks": "8x8 from the top left; of least variance in the reference 20 %, ties in",
         "resize": "none",
         "frames": "all",
-        "averaging": "rms over blocks, ratio per frame, mean over frames",
+        "averaging": f"mean square over blocks, {_POOLED.format('frames')}",
     },
 )
 TEMPORAL_RESIDUAL = TemporalResidual(
     name="temporal_residual",
+    version=2,
     direction="none",
     unit="× reference",
     range=(0.0, math.inf),
@@ -253,7 +332,7 @@ TEMPORAL_RESIDUAL = TemporalResidual(
         "outside": "left out",
         "resize": "none",
         "frames": "all",
-        "averaging": "rms over visible pixels, ratio per pair of frames, mean over pairs",
+        "averaging": f"mean square over visible pixels, {_POOLED.format('pairs of frames')}",
     },
 )
 register(HIGH_PASS_CORRELATION, FLAT_NOISE, TEMPORAL_RESIDUAL)

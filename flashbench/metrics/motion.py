@@ -34,7 +34,7 @@ Mask: TypeAlias = npt.NDArray[np.bool_]
 Estimator: TypeAlias = Callable[[Frames, Frames], tuple[Flow, Flow]]
 """Flow from the first frame to the second and back."""
 
-_ONE_FRAME = "a single frame has no change over time"
+ONE_FRAME = "a single frame has no change over time"
 
 
 def grey(frame: Frames) -> Frames:
@@ -165,7 +165,7 @@ class Transitions(Metric):
                 values.append(self.transition(before, pair))
             before = pair
         if not values:
-            return Measurement.missing(_ONE_FRAME)
+            return Measurement.missing(ONE_FRAME)
         return frame_mean(values, self.undefined_frame)
 
 
@@ -255,7 +255,7 @@ class _Drift(Metric):
         while (pair := (yield)) is not None:
             rows.append(self.statistic(pair.frame))
         if len(rows) < 2:
-            return Measurement.missing(_ONE_FRAME)
+            return Measurement.missing(ONE_FRAME)
         table = np.stack(rows)
         count = max(1, int(SEGMENT * len(table)))
         present = np.asarray(~np.isnan(table).any(axis=1))

@@ -16,6 +16,7 @@ from typing import Any
 from flashbench import keys
 from flashbench import metrics as registry
 from flashbench.errors import FlashBenchError, InvalidError
+from flashbench.metrics.base import Metric
 from flashbench.paths import PACKAGE, read_yaml
 from flashbench.reporting.numbers import counted, digits
 from flashbench.scores.runs import GIVE_SCORES, RECORD, SCORES, read_record, same_run
@@ -205,7 +206,7 @@ def _citation(
         keys += entry.cite
         if entry.none:
             notes.append(f"{name}: {entry.none}.")
-    if any(_scope(name) == "set" for name in names):
+    if any(_pooled(name) for name in names):
         keys += _data()["jackknife"]
     unique = tuple(dict.fromkeys(keys))
     return Citation(
@@ -245,7 +246,7 @@ def _seen(settings: Mapping[str, Any]) -> str:
 
 def _referenced(videos: Sequence[Mapping[str, Any]], used: Iterable[str]) -> str:
     """That metrics of a pair had references, and for how many videos."""
-    pairs = [name for name in used if _scope(name) == "pair"]
+    pairs = [name for name in used if (metric := _known(name)) and metric.scope == "pair"]
     count = sum(bool((video.get("reference") or {}).get("clip")) for video in videos)
     if not pairs or not count:
         return ""
@@ -318,9 +319,7 @@ def _declared(name: str) -> dict[str, Any]:
     """What this installation says of a metric: its identity and its weights' sha256."""
     from flashbench.assets import registry as assets
 
-    try:
-        metric = registry.get(name)
-    except FlashBenchError:
+    if (metric := _known(name)) is None:
         return {}
     known = assets.current()
     here = [asset for asset in metric.assets if asset in known.names()]
@@ -329,16 +328,20 @@ def _declared(name: str) -> dict[str, Any]:
 
 def _intervals(names: Sequence[str], clusters: int, unit: str) -> str:
     text = f"Intervals are 95 %, by Student's t over {counted(clusters, 'cluster')} (unit: {unit})"
-    pooled = [name for name in names if _scope(name) == "set"]
+    pooled = [name for name in names if _pooled(name)]
     return text + (f"; for {', '.join(pooled)} by the delete-one-cluster jackknife." if pooled else ".")
 
 
-def _scope(name: str) -> str:
-    """A metric's scope; empty if no such metric is known here."""
+def _pooled(name: str) -> bool:
+    return (metric := _known(name)) is not None and metric.pooled
+
+
+def _known(name: str) -> Metric | None:
+    """A metric by its name; None if no such metric is known here."""
     try:
-        return registry.get(name).scope
+        return registry.get(name)
     except FlashBenchError:
-        return ""
+        return None
 
 
 def _unit(videos: Sequence[Mapping[str, Any]]) -> str:

@@ -168,7 +168,7 @@ def _aggregate(name: str, aggregate: str) -> _Aggregate:
 
 
 def _dimension(name: str, measured: Metric | None) -> Metric:
-    if measured is not None and measured.scope == "set":
+    if measured is not None and measured.pooled:
         return _Percent(name=name, direction="higher", unit="%", range=(0.0, 100.0), whole=measured)
     return Metric(name=name, direction="higher", unit="%", range=(0.0, 100.0), scope="video")
 
@@ -194,7 +194,7 @@ def _dimension_lines(
     """The scores of a dimension in percent; NaN with the reason where the protocol does not ask for it."""
     if source is not None and any(_serves(case, [name]) for case in part.cases):
         own = scores[scores["metric"] == source]
-        return own.assign(metric=name, value=own["value"] if metric.scope == "set" else 100 * own["value"])
+        return own.assign(metric=name, value=own["value"] if metric.pooled else 100 * own["value"])
     asked = _asked(part, clips, [name])
     return _without_value(asked, name, [_absence(part, name)] * len(asked))
 
@@ -236,7 +236,7 @@ def _shares(part: Protocol, scores: pd.DataFrame, clips: pd.DataFrame, columns: 
     shares = _Shares(np.zeros((len(clips), len(DIMENSIONS), 2)), [[] for _ in place], defaultdict(set))
     for at, dimension in ((at, dimension) for at, dimension in enumerate(DIMENSIONS) if dimension in columns):
         own = scores[scores["metric"] == columns[dimension]]
-        pooled = part.metric(columns[dimension]).scope == "set"
+        pooled = part.metric(columns[dimension]).pooled
         groups = list(zip(own["row"], own["replica"], own["cluster"], strict=True))
         counts = Counter(group for group, value in zip(groups, own["value"], strict=True) if not math.isnan(value))
         values = own["statistics"] if pooled else own["value"]

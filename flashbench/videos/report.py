@@ -123,8 +123,10 @@ def _footer(done: Run) -> str:
     settings: dict[str, Any] = done.wanted.settings
     text = f"Protocol `{done.wanted.protocol}`, hash `{done.wanted.hash}` · frames {settings['frames']}, "
     text += f"size {settings['size']}, " + (f"{settings['fps']} frames a second, " if "fps" in settings else "")
-    text = text.removesuffix(", ") + f" · intervals: Student's t over {unit}s; set metrics: "
-    text += f"jackknife-t over {unit}s."
+    text = text.removesuffix(", ") + f" · intervals: Student's t over {unit}s"
+    pairs = zip(done.wanted.metrics, done.estimates, strict=True)
+    pooled = ", ".join(metric.name for metric, found in pairs if metric.pooled and not math.isnan(found.value))
+    text += f"; {pooled}: of all videos together, jackknife-t over {unit}s." if pooled else "."
     if any(entry.get("clip") and entry["frames"] < entry["source"]["frames"] for entry in done.about):
         text += " Metrics over time compare the frames that were taken, which are not neighbours."
     return text

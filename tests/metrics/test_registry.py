@@ -22,7 +22,7 @@ from flashbench.metrics.registry import REGISTRY
 from flashbench.scores.measure import score_key
 from flashbench.types import Clip
 
-OURS = ("niqe", "niqe_pooled", "psnr", "sharpness", "ssim", "temporal_error")
+OURS = ("flat_noise", "niqe", "niqe_pooled", "psnr", "sharpness", "ssim", "temporal_error")
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def test_a_metric_declares_itself(name: str) -> None:
     assert metric.name == name and metric.version >= 1
     assert metric.range[0] < metric.range[1]
     assert {"channel", "border", "frames", "averaging"} <= set(metric.preprocessing)
-    assert isinstance(metric, metrics.SetMetric) == (metric.scope == "set")
+    assert isinstance(metric, metrics.SetMetric) == metric.pooled
     identity = metric.identity
     assert list(identity) == sorted(field.name for field in dataclasses.fields(metric))
     assert json.loads(json.dumps(identity, allow_nan=False)) == identity

@@ -35,6 +35,10 @@ class FakeMetric:
     binary: bool = False
     computed: bool = False
 
+    @property
+    def pooled(self) -> bool:
+        return self.scope == "set"
+
     def finalize(self, statistics: npt.NDArray[np.float64]) -> float:
         return spread(statistics)
 
