@@ -19,16 +19,19 @@ Floats = npt.NDArray[np.float32]
 VIEW = 2.0
 """Short side of a texture, in clip heights: what a clip may be cut from."""
 CONTRAST = 18.0
-"""Standard deviation of a texture's grey levels about its tint."""
+"""Standard deviation of a texture's grey levels about its tint, where a clip does not ask for another."""
 WANDER = 0.02
 """How far the middle of the way may lie from the clip's, in heights of the clip."""
 
 
-def scene_clip(scene: Scene, index: int, frames: int, height: int, width: int) -> Frames:
-    """Clip `index` of a scene, uint8 [frames, height, width, 3]: where the texture is cut and the way lies varies."""
+def scene_clip(scene: Scene, index: int, frames: int, height: int, width: int, contrast: float = CONTRAST) -> Frames:
+    """Clip `index` of a scene, uint8 [frames, height, width, 3]: where the texture is cut and the way lies varies.
+
+    `contrast` is the standard deviation of its texture's grey levels, at least 0.
+    """
     seed = hashlib.sha256(f"scene|{scene}|{index}".encode()).digest()
     draw = np.random.Generator(np.random.PCG64(int.from_bytes(seed[:16], "big")))
-    texture = _texture(scene.background, height, width)
+    texture = _texture(scene.background, height, width, contrast)
     top, left = (
         int(draw.integers(0, full - side + 1)) for full, side in zip(texture.shape, (height, width), strict=False)
     )
@@ -44,7 +47,7 @@ def scene_clip(scene: Scene, index: int, frames: int, height: int, width: int) -
 
 
 @lru_cache(maxsize=16)
-def _texture(background: str, height: int, width: int) -> Floats:
+def _texture(background: str, height: int, width: int, contrast: float) -> Floats:
     """A background's texture at the scale of clips of that size: float32 [H, W, 3] in 0 to 255."""
     name, colour = BACKGROUNDS[background]
     photograph = cv2.cvtColor(material.picture(material.source(name)).frames[0], cv2.COLOR_RGB2GRAY)
@@ -52,7 +55,7 @@ def _texture(background: str, height: int, width: int) -> Floats:
     size = (round(photograph.shape[1] * factor), round(photograph.shape[0] * factor))
     interpolation = cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC
     grey = cv2.resize(photograph, size, interpolation=interpolation).astype(np.float32)
-    grey = CONTRAST * (grey - grey.mean()) / grey.std()
+    grey = contrast * (grey - grey.mean()) / grey.std()
     return np.clip(np.array(colour, dtype=np.float32) + grey[..., None], 0, 255)
 
 

@@ -15,7 +15,7 @@ from types import MappingProxyType
 Colour = tuple[int, int, int]
 """RGB, 0 to 255."""
 
-VERSION = 1
+VERSION = 2
 """Of everything below that changes a scene or its captions."""
 COLORS: Mapping[str, Colour] = MappingProxyType({
     "red": (220, 30, 30), "yellow": (240, 215, 30), "green": (30, 200, 60), "blue": (35, 60, 225),
@@ -33,8 +33,8 @@ BACKGROUNDS: Mapping[str, tuple[str, Colour]] = MappingProxyType({
 """Name to the photograph of the material whose texture it is, and the mean colour that it is tinted to."""
 RADIUS = 0.21
 """Of the circle, in heights of the clip; the other shapes have about its area."""
-SPAN = 0.3
-"""Length of the object's way, in heights of the clip."""
+SPAN = 0.1
+"""Length of the object's way, in heights of the clip: what moves faster smears in blocks of four frames."""
 
 _WHERE = {
     "brick": "in front of a brick wall", "grass": "over green grass", "gravel": "across grey gravel",

@@ -21,7 +21,7 @@ from flashbench.laptop.vanilla import VanillaTransformer
 
 
 class ConvolutionPath(nn.Module):
-    """A 3x3 convolution to `width` channels, a residual 3x3 modulated by time and step, and a 3x3 back, per frame."""
+    """A 3x3 convolution to `width` channels, residual 3x3 (modulated by time and step), residual over 3 frames, 3x3."""
 
     def __init__(self, in_channels: int, out_channels: int, width: int, embed_dim: int) -> None:
         """`embed_dim` is the width of the sinusoidal features of time and of step, and of the layer over both."""
@@ -31,8 +31,9 @@ class ConvolutionPath(nn.Module):
         self.modulation = nn.Linear(embed_dim, 2 * width)
         self.enter = nn.Conv2d(in_channels, width, 3, padding=1)
         self.residual = nn.Conv2d(width, width, 3, padding=1)
+        self.across = nn.Conv1d(width, width, 3, padding=1)
         self.leave = nn.Conv2d(width, out_channels, 3, padding=1)
-        for parameter in (*self.modulation.parameters(), *self.leave.parameters()):
+        for parameter in (*self.modulation.parameters(), *self.across.parameters(), *self.leave.parameters()):
             nn.init.zeros_(parameter)
 
     def forward(self, states: Tensor, timestep: Tensor, step: Tensor) -> Tensor:
@@ -43,6 +44,9 @@ class ConvolutionPath(nn.Module):
         scale, shift = modulation.repeat_interleave(frames, dim=0)[..., None, None].chunk(2, dim=1)
         hidden = self.enter(states.flatten(0, 1))
         hidden = hidden + self.residual(functional.silu((1 + scale) * hidden + shift))
+        over_time = functional.silu(hidden).unflatten(0, (batch, frames)).permute(0, 3, 4, 2, 1).flatten(0, 2)
+        over_time = self.across(over_time).unflatten(0, (batch, *hidden.shape[-2:]))
+        hidden = hidden + over_time.permute(0, 4, 3, 1, 2).flatten(0, 1)
         out: Tensor = self.leave(functional.silu(hidden))
         return out.unflatten(0, (batch, frames))
 

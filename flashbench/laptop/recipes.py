@@ -222,7 +222,7 @@ def _clips(settings: Mapping[str, Any]) -> Iterator[Frames]:
     if settings["material"] == "synthetic":
         return (synthetic_clip(*shape, settings["seed"] + number) for number in range(count))
     if settings["material"] == "scenes":
-        return (scene_clip(training_scene(number)[0], number, *shape) for number in range(count))
+        return (scene_clip(training_scene(number)[0], number, *shape, settings["contrast"]) for number in range(count))
     if settings["material"] == "sources":
         from flashbench.data.material import training_clips
 

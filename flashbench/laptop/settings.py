@@ -17,7 +17,9 @@ TEXT_ENCODER = ("minilm/config", "minilm/model", "minilm/tokenizer")
 """Assets of the text encoder."""
 Value: TypeAlias = Scalar | list[Any] | dict[str, Any]
 
-_MATERIAL: dict[str, Value] = {"material": "sources", "clips": 400, "frames": 9, "size": 192, "seed": 0}
+_CONTRAST: dict[str, Value] = {"contrast": 18.0}
+"""Of the textures of scenes (`data.scene_clips`)."""
+_MATERIAL: dict[str, Value] = {"material": "sources", "clips": 400, "frames": 9, "size": 192, "seed": 0, **_CONTRAST}
 _LATER: dict[str, Value] = {
     "warmup": 10,
     "cosine_from": 0.5,
@@ -59,7 +61,7 @@ DEFAULTS["regression"] = {
 } | {"degradation": "pixel", "steps": 200}
 DEFAULTS["vanilla"] = DEFAULTS["regression"] | {"steps": 400, "time_shift": 2.5, "noise_scale": 1.0}
 DEFAULTS["text"] = {"encoder": "minilm"}
-DEFAULTS["scenes"] = {"clips": 1080, "frames": 5, "size": 64}
+DEFAULTS["scenes"] = {"clips": 1080, "frames": 5, "size": 64, **_CONTRAST}
 DEFAULTS["stage1"] = {
     "heads": 3,
     "layers": 6,
@@ -81,7 +83,10 @@ ADDED: dict[str, dict[str, Value]] = {
     "flow": {"positions": "rope", "text": False, "best": 1.0, **_LATER},
     "regression": _LATER,
     "vanilla": _LATER,
-    "pool": {"low": {}},
+    "codec": _CONTRAST,
+    "pool": {"low": {}, **_CONTRAST},
+    "labels": _CONTRAST,
+    "scenes": _CONTRAST,
 }
 """Settings that a kind got later, with the values at which it trains what it trained before: in no key at these."""
 

@@ -33,7 +33,7 @@ def write_scenes(settings: Mapping[str, Any], codec: Codec, out: Path, report: R
     latents, texts = [], []
     for number in range(settings["clips"]):
         scene, template = training_scene(number)
-        latents.append(codec.encode(to_tensor(scene_clip(scene, number, *shape)))[0])
+        latents.append(codec.encode(to_tensor(scene_clip(scene, number, *shape, settings["contrast"])))[0])
         texts.append(scenes.caption(scene, template))
         report(number + 1, settings["clips"], "encoding scenes")
     different = sorted(set(texts))

@@ -165,7 +165,7 @@ def transformer_cost(
     path = int(recipe.get("convolution", 0))
     ends = channels * (3 if recipe["kind"] == "vanilla" else 2)
     places = (1 + geometry.frames // 4) * geometry.height * geometry.width // 64
-    convolution = stage.forwards * places * 2 * 9 * path * (ends + path)
+    convolution = stage.forwards * places * 2 * path * (9 * (ends + path) + 3 * path)
     return {"tflop": (stage.linear + stage.attention + convolution) / 1e12}
 
 

@@ -98,7 +98,7 @@ def test_the_object_has_its_area_and_goes_its_way(shape: str, motion: str) -> No
 @pytest.mark.parametrize("background", scenes.BACKGROUNDS)
 def test_a_texture_has_its_tint_and_contrast_at_every_size(background: str) -> None:
     for side in (64, 256):
-        texture = scene_clips._texture(background, side, side)
+        texture = scene_clips._texture(background, side, side, scene_clips.CONTRAST)
         assert min(texture.shape[:2]) >= scene_clips.VIEW * side - 1
         assert texture.mean((0, 1)) == pytest.approx(scenes.BACKGROUNDS[background][1], abs=1.5)
         assert texture.std((0, 1)) == pytest.approx(scene_clips.CONTRAST, abs=1.5)

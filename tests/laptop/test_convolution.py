@@ -116,16 +116,19 @@ def test_the_path_is_added_in_the_preconditioner(kind: str) -> None:
 
 
 @torch.no_grad()
-def test_the_path_sees_a_neighbourhood_in_its_own_frame() -> None:
-    """Three 3x3 convolutions reach three latent pixels, and no other frame or sample."""
+def test_the_path_sees_a_neighbourhood_in_its_frame_and_the_next() -> None:
+    """Three 3x3 convolutions reach three latent pixels, in the frames beside too, and no other frame or sample."""
     path = random_path()
-    x = torch.randn(2, 3, 4, 12, 12, generator=generator(0, "x", 0))
+    x = torch.randn(2, 4, 4, 12, 12, generator=generator(0, "x", 0))
     other = x.clone()
     other[0, 1, :, 6, 6] += 1
     time, step = torch.tensor([3.0, 700.0]), torch.tensor([0.0, 20.0])
     changed = (path(other, time, step) - path(x, time, step)).abs().amax(2) > 0
     assert changed[0, 1, 3:10, 3:10].all()
     changed[0, 1, 3:10, 3:10] = False
+    for beside in (0, 2):
+        assert changed[0, beside, 3:10, 3:10].all()
+        changed[0, beside, 3:10, 3:10] = False
     assert not changed.any()
 
 
@@ -344,7 +347,7 @@ def test_a_pool_is_degraded_by_its_own_fields(make: Make, inputs: dict[str, Path
 def test_photographs_and_scenes_come_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("flashbench.data.material.training_clips", lambda count, *shape: iter(["photograph"] * count))
     monkeypatch.setattr(recipes, "scene_clip", lambda scene, number, *shape: f"scene {number}")
-    both = {"material": "sources+scenes", "clips": 4, "frames": 5, "size": 64, "seed": 0}
+    both = {"material": "sources+scenes", "clips": 4, "frames": 5, "size": 64, "seed": 0, "contrast": 18.0}
     assert list(recipes._clips(both)) == ["photograph", "scene 0", "photograph", "scene 1"]
     with pytest.raises(UsageError, match="5 clips are not as many of sources as of scenes"):
         recipes._clips(both | {"clips": 5})

@@ -113,7 +113,7 @@ def test_an_object_of_another_size_is_not_the_one(factor: float, monkeypatch: py
 
 
 def test_without_an_object_only_the_background_is_right() -> None:
-    empty = np.clip(scene_clips._texture("gravel", 64, 64)[:64, :64], 0, 255).astype(np.uint8)
+    empty = np.clip(scene_clips._texture("gravel", 64, 64, scene_clips.CONTRAST)[:64, :64], 0, 255).astype(np.uint8)
     assert found(np.repeat(empty[None], 5, axis=0)) == {name: float(name == "attribute_background") for name in NAMES}
 
 
