@@ -272,7 +272,7 @@ def _part(config: Mapping[str, Any], tier: str, suite: cases.Suite | None) -> Pr
     _check_reach(variants, asked, chosen, preview)
     return Protocol(
         name=config["name"],
-        title=config["title"],
+        title=str(config["title"]),
         tier=tier,
         table=config["table"],
         variants=variants,
