@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support import smoke
 
 from flashbench.data import scenes
 from flashbench.errors import UsageError
@@ -131,6 +132,13 @@ def test_the_remedy_for_cases_that_are_not_apart() -> None:
     with pytest.raises(UsageError) as caught:
         loaded("sets.x2.geometry.scale=2")
     assert "`cases.first`" in caught.value.fix and loaded(*X2)
+
+
+def test_a_users_mistake_is_told_in_two_lines(tmp_path: Path) -> None:
+    said = smoke.flashbench(tmp_path, "plan", "nfe", "--tier", "smoke", "-S", "sets.x2.geometry.scale=2", check=False)
+    assert said.returncode == 2 and "Traceback" not in said.stderr and not said.stdout
+    assert "set 'x2': case synthetic-0/0 is also one of the protocol's own" in said.stderr
+    assert "fix: give it clips of its own: another `cases.first`" in said.stderr
 
 
 # --- identity ---------------------------------------------------------------------------------------------------------
