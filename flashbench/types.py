@@ -23,6 +23,7 @@ Frames: TypeAlias = npt.NDArray[np.uint8]
 Direction: TypeAlias = Literal["higher", "lower", "none"]
 Scope: TypeAlias = Literal["frame", "video", "prompt", "pair", "set"]
 """What a metric looks at; `prompt` is a prompt and a video, `pair` a video beside its reference."""
+CaseKind: TypeAlias = Literal["material", "prompts", "scenes", "synthetic"]
 Phase: TypeAlias = Literal["train", "generate", "score", "tables"]
 
 
@@ -53,11 +54,20 @@ class Case:
     """The prompt or the material's source: the unit of statistics."""
     seed: int
     source: str | None = None
-    """Id of the material's source that the low-quality input is made from; None for a case that is a prompt alone."""
+    """What the low-quality input is made from: the id of a source of material, `scene-N` (number N of
+    `data.scenes.SCENES`) or `synthetic-N`; None for a case that is a prompt alone."""
     prompt: Prompt | None = None
     """What the clip shows; of material its source's caption, where the protocol conditions on it."""
     low: Settings = field(default_factory=dict)
     """How the low-quality input is made from the source (`cascade.degrade`)."""
+
+    @property
+    def kind(self) -> CaseKind:
+        """What the case is made from."""
+        if self.source is None:
+            return "prompts"
+        made: dict[str, CaseKind] = {"scene": "scenes", "synthetic": "synthetic"}
+        return made.get(self.source.partition("-")[0], "material")
 
 
 @dataclass(frozen=True, kw_only=True)

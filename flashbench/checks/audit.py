@@ -150,9 +150,19 @@ def _scores(
     path: Path, protocol: Protocol, rows: Sequence[Row], lines: Sequence[Row], store: Store
 ) -> tuple[list[str], int]:
     """Findings about each score, its clip, its key and the store's record, and how many records there were."""
-    controls = {variant.row for variant in protocol.variants if variant.system.name == "original" and not variant.size}
+    originals = {
+        (variant.row, case.id)
+        for part in protocol.parts
+        for variant in part.variants
+        if variant.system.name == "original" and not variant.size
+        for case in part.cases
+    }
     by_clip = {tuple(line[field] for field in _CLIP): line for line in lines}
-    references = {(row["case"], row["seed"], row["replica"]): row["clip"] for row in rows if row["row"] in controls}
+    references = {
+        (row["case"], row["seed"], row["replica"]): row["clip"]
+        for row in rows
+        if (row["row"], row["case"]) in originals
+    }
     texts = {case.id: case.prompt.original for part in protocol.parts for case in part.cases if case.prompt}
     measured = {metric.name: metric for part in protocol.parts for metric in part.metrics}
     findings, forged, right, checked = list[str](), list[str](), 0, 0
@@ -199,15 +209,16 @@ def _edited(row: Row, metric: Metric, measurement: Measurement, about: Row) -> I
 def _manifest(path: Path, protocol: Protocol, lines: Iterable[Row], store: Store, *, decode: bool) -> Iterator[str]:
     """Each line names a clip of its row's system and settings, with the digests that the store has."""
     variants = {
-        variant.row: (variant.system.name, keys.plain(variant.settings))
+        (variant.row, case.id): (variant.system.name, keys.plain(variant.settings))
         for part in protocol.parts
         for variant in part.variants
+        for case in part.cases
     }
     for line in lines:
         if not line["key"]:
             continue  # no clip was made, and the line says why
         where, made = _where(path, line), (line["system"], line["settings"])
-        if made != variants.get(line["row"], made):
+        if made != variants.get((line["row"], line["case"]), made):
             yield f"{where}: the clip's system or settings are not those of the protocol's row"
         for key, digest in (("key", "digest"), ("original_key", "original")):
             if not store.has_clip(line[key]):

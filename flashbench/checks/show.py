@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -100,9 +100,8 @@ def describe(text: str, options: Options, *, case: str = "") -> tuple[list[Block
         own = of_part(part, scores)
         if case and case not in {entry.id for entry in part.cases}:
             continue
-        document.append(
-            Block("subheading", f"On {part.case_set}: {at.protocol.title}, {at.protocol.table} of the paper")
-        )
+        title = part.title if part.set_name else f"{part.title}, {part.table} of the paper"
+        document.append(Block("subheading", f"On {part.case_set}: {title}"))
         document.append(Block("text", _about(part, variant)))
         metrics = [metric for metric in part.metrics if at.metric in ("", metric.name)]
         document += _values(own, metrics)
@@ -183,16 +182,28 @@ def command(
 ) -> str:  # fmt: skip
     """The command that makes a row's clips again, or those of one case (with the sources or prompts before it).
 
-    The protocol is cut down to the row by overrides. They are in no clip's key, so the clips are the same ones.
+    The protocol is cut down to the row by overrides, a further set becoming its own cases. They are in no clip's key,
+    so the clips are the same ones.
     """
     block: dict[str, Any] = {"row": [variant.row], "system": variant.system.name, "with": dict(variant.settings)}
     if variant.size:
         block["size"] = "x".join(map(str, variant.size))
     cut = [f"rows={keys.canonical_json([block])}", f"baseline={variant.row}", "controls=[]", "claims=[]", "beside=null"]
+    cut += ["sets=null", *(_promoted(part) if part.set_name else ())]
     words = ["flashbench", "run", protocol.name, "--tier", options.tier, "--phase", "train", "--phase", "generate"]
     words += ["--replicas", ",".join(map(str, replicas)), "--results", _AGAIN]
     if case is not None:
         before = list(dict.fromkeys(entry.cluster for entry in part.cases))
         words += ["--limit", str(before.index(case.cluster) + 1)]
-    cut.append("cascade=null" if part is protocol else "cascade.controls=[]")
     return shlex.join([*words, *(word for item in (*options.overrides, *cut) for word in ("-S", item))])
+
+
+def _promoted(part: Protocol) -> Iterator[str]:
+    """Overrides that make a further set's cases those of the protocol itself."""
+    fields: dict[str, Any] = {"geometry": part.geometry, "cases": part.case_fields, "low": part.cases[0].low}
+    fields |= {"metrics": part.metric_names, "primary": part.primary}
+    if part.preview:
+        made, size = part.preview.variant, part.preview.geometry
+        fields["preview"] = {"system": made.system.name, "settings": made.settings}
+        fields["preview"] |= {"height": size.height, "width": size.width}
+    yield from (f"{name}={keys.canonical_json(value)}" for name, value in fields.items())

@@ -107,6 +107,8 @@ def _source(path: Path, entry: Any) -> Source:
     for field in _FIELDS:
         if not isinstance(entry[field], str) or not entry[field].strip():
             raise UsageError(f"{where}: {field} is not a text")
+    if entry["id"].startswith(("scene-", "synthetic-")):
+        raise UsageError(f"{where}: clips that are made without a source are called so", fix="give it another id")
     if entry["split"] not in SPLITS:
         raise did_you_mean(f"split ({where})", entry["split"], SPLITS)
     if entry["kind"] not in ("image", "video"):

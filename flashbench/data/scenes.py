@@ -16,7 +16,7 @@ Colour = tuple[int, int, int]
 """RGB, 0 to 255."""
 
 VERSION = 2
-"""Of everything below that changes a scene or its captions."""
+"""Of everything below that changes a scene or its captions, and of what changes its clips (`scene_clips`)."""
 COLORS: Mapping[str, Colour] = MappingProxyType({
     "red": (220, 30, 30), "yellow": (240, 215, 30), "green": (30, 200, 60), "blue": (35, 60, 225),
     "purple": (170, 40, 210), "white": (250, 250, 250),

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+import operator
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -93,11 +96,12 @@ def within_budget(name: str, options: Options, hours: float) -> int:
         what = f"the cases of {name} at {protocol.tier} are not prompts, of which a budget could take the first"
         raise UsageError(what, fix="use --limit")
     spent, taken = 0.0, 0
-    each = sum(_seconds(variant, protocol.geometry, protocol) for variant in _kinds(protocol))
-    if not each > 0:
+    each = [sum(_seconds(variant, part.geometry, part) for variant in _kinds(part)) for part in protocol.parts]
+    if not sum(each) > 0:
         raise UsageError(f"no GPU cost is known of {name} at {protocol.tier}", fix="use --limit, or --tier paper")
-    for cluster in dict.fromkeys(case.cluster for case in protocol.cases):
-        spent += each * sum(case.cluster == cluster for case in protocol.cases) * len(options.replicas)
+    counts = [list(Counter(case.cluster for case in part.cases).values()) for part in protocol.parts]
+    for further in itertools.zip_longest(*counts, fillvalue=0):  # what a limit larger by one adds on each set of cases
+        spent += sum(map(operator.mul, each, further)) * len(options.replicas)
         if spent > hours * 3600:
             break
         taken += 1
@@ -135,7 +139,8 @@ def _work(protocol: Protocol, part: Protocol, replicas: Sequence[int], store: St
     for variant in ([preview.variant] if preview else []) + list(part.variants):
         shared = preview is not None and variant is preview.variant
         geometry = preview.geometry if preview and shared else sized(part.geometry, variant)
-        name = SHARED if shared else f"row {variant.row}"
+        where = f", on {part.set_name}" if part.set_name else ""
+        name = SHARED if shared else f"row {variant.row}{where}"
         if preview and not shared and _same(variant, geometry, preview.variant, preview.geometry):
             yield Work(name, 0, 0, 0.0, 0, "they are Stage I's")
             continue
@@ -143,8 +148,9 @@ def _work(protocol: Protocol, part: Protocol, replicas: Sequence[int], store: St
             yield Work(name, 0, 0, 0.0, 0, why)
             continue
         count = len(part.cases) * len(replicas)
+        trial = Trial(variant=variant, case=part.cases[0], geometry=geometry, preview=preview)
         here = sum(
-            _is_there(protocol, Trial(variant=variant, case=case, geometry=geometry, replica=replica), store)
+            _is_there(protocol, replace(trial, case=case, replica=replica), store)
             for replica in replicas
             if _built(protocol, [variant, *([preview.variant] if preview else [])], replica, store)
             for case in part.cases
@@ -260,7 +266,7 @@ def _resolves(part: Protocol, results: Path) -> str:
         if not metric.computed
     }
     least = {name: stats.smallest_resolvable(1 / math.sqrt(max(count, 1)), count) for name, count in served.items()}
-    units, lines = _CLUSTERS.get(part.case_set, "prompts"), []
+    units, lines = _CLUSTERS[part.kind], []
     for count in sorted(set(served.values()), reverse=True):
         names = [name for name in served if served[name] == count]
         if math.isnan(least[names[0]]):
@@ -280,15 +286,16 @@ def _of(names: Sequence[str], among: Mapping[str, int]) -> str:
     return f" ({', '.join(names)})" if len(names) < len(among) else ""
 
 
-_CLUSTERS = {"material": "sources", "synthetic": "procedural clips"}
+_CLUSTERS = {"material": "sources", "prompts": "prompts", "scenes": "scenes", "synthetic": "procedural clips"}
 
 
 def _spreads(part: Protocol, results: Path) -> dict[str, float]:
     """Metric → standard deviation of a cluster's difference from the baseline, median over the laptop tier's rows."""
     try:
-        laptop = load_protocol(part.name, tier="laptop")
+        parts = {laptop.set_name: laptop for laptop in load_protocol(part.name, tier="laptop").parts}
+        laptop = parts[part.set_name]
         scores = read_scores(results / part.name / "scores.parquet")
-    except FlashBenchError:
+    except (FlashBenchError, KeyError):
         return {}
     scores = scores[scores["case"].isin({case.id for case in laptop.cases}) & (scores["replica"] == 0)]
     rows, spreads = [row for row in scores["row"].unique() if row != laptop.baseline], {}

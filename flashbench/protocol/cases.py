@@ -1,15 +1,15 @@
-"""Cases of a protocol: sources of material, procedural clips, or the first prompts of a suite."""
+"""Cases of a protocol: sources of material, captioned scenes, procedural clips, or the first prompts of a suite."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, get_args
 
-from flashbench.data import prompts
+from flashbench.data import prompts, scenes
 from flashbench.errors import UsageError, did_you_mean
 from flashbench.metrics.base import Metric
 from flashbench.protocol.types import Protocol, Subset
-from flashbench.types import Case, Prompt
+from flashbench.types import Case, CaseKind, Prompt
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,13 +24,14 @@ Suite: TypeAlias = Callable[..., Sequence[Prompt]]
 def build(config: Mapping[str, Any], suite: Suite | None = None) -> tuple[tuple[Case, ...], Subset | None]:
     """The cases of a configuration, at most `cases.limit` of their sources or prompts, and which part of a suite it is.
 
-    `suite` is asked for prompts in place of `prompts.suite`.
+    Of each source (or scene) they are `cases.per_source` clips from number `cases.first` on. `suite` is asked for
+    prompts in place of `prompts.suite`.
     """
     spec, limit = config["cases"], config["cases"].get("limit")
     seeds = config["seeds"] if config.get("seeds") is not None else config.get("tier_seeds", 1)
     if spec["set"] == "prompts":
         return _prompt_cases(spec, seeds, suite or prompts.suite)
-    captions: dict[str, str] = {}
+    shows: dict[str, Prompt] = {}
     if spec["set"] == "material":
         from flashbench.data.material import read_sources
 
@@ -42,23 +43,38 @@ def build(config: Mapping[str, Any], suite: Suite | None = None) -> tuple[tuple[
         if not sources:
             raise UsageError(f"no source has split {spec['split']!r}", fix="use train, dev or test")
         if spec.get("captions"):
-            captions = {name: known[name].caption for name in sources}
+            shows = {name: prompts.prompt_of(known[name].caption) for name in sources}
     elif spec["set"] == "synthetic":
         sources = [f"synthetic-{index}" for index in range(spec["count"])]
         if spec.get("captions"):
-            captions = {name: f"A procedural pattern, number {number}." for number, name in enumerate(sources)}
+            patterns = [f"A procedural pattern, number {number}." for number in range(spec["count"])]
+            shows = dict(zip(sources, map(prompts.prompt_of, patterns), strict=True))
+    elif spec["set"] == "scenes":
+        shows = _scenes(str(spec.get("split")))
+        sources = list(shows)
     else:
-        raise did_you_mean("case set", spec["set"], ("material", "prompts", "synthetic"))
+        raise did_you_mean("case set", spec["set"], get_args(CaseKind))
+    first = spec.get("first", 0)
     cases = tuple(
         Case(
             id=f"{source}/{index}", cluster=source, seed=seed, source=source, low=config["low"],
-            prompt=prompts.prompt_of(captions[source]) if captions else None,
+            prompt=shows.get(source),
         )
         for source in sources[:limit]
-        for index in range(spec.get("per_source", 1))
+        for index in range(first, first + spec.get("per_source", 1))
         for seed in range(seeds)
     )  # fmt: skip
     return cases, None
+
+
+def _scenes(split: str) -> dict[str, Prompt]:
+    """`scene-N` to its caption, for the held-out scenes of a split in the order of the laptop's suite of prompts."""
+    suites = {theirs: name for name, theirs in prompts.LAPTOP.items()}
+    if split not in suites:
+        raise did_you_mean("split of scenes", split, suites)
+    captions = prompts.ordered(prompts.suite(suites[split]))
+    pairs = [(scenes.parse(prompt.original), prompt) for prompt in captions]
+    return {f"scene-{scenes.SCENES.index(scene)}": prompt for scene, prompt in pairs if scene}
 
 
 def _prompt_cases(spec: Mapping[str, Any], seeds: int, suite: Suite) -> tuple[tuple[Case, ...], Subset]:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 
@@ -24,10 +24,10 @@ from flashbench.paths import protocol_root, read_yaml
 from flashbench.protocol import cases
 from flashbench.protocol.published import published
 from flashbench.protocol.types import Preview, Protocol, Trial, Variant
-from flashbench.types import Case, Claim, Geometry, Scalar
+from flashbench.types import Case, CaseKind, Claim, Geometry, Scalar
 from flashbench.vbench.dimensions import as_measured
 
-_TIER_FIELDS = {"tier", "geometry", "cases", "low", "recipes", "budget", "tier_seeds", "controls", "preview", "cascade"}
+_TIER_FIELDS = {"tier", "geometry", "cases", "low", "recipes", "budget", "tier_seeds", "controls", "preview", "sets"}
 _FIELDS = _TIER_FIELDS | {
     "name", "title", "table", "system", "settings", "rows", "metrics", "primary", "baseline", "margins", "claims",
     "curve", "seeds", "tiers", "beside",
@@ -35,10 +35,10 @@ _FIELDS = _TIER_FIELDS | {
 _KNOWN = {
     "geometry": ("frames", "height", "width", "fps", "scale"),
     "cases": (
-        "set", "split", "count", "per_source", "sources", "captions", "suite", "rewrite", "limit", "flicker_seeds",
+        "set", "split", "count", "first", "per_source", "sources", "captions", "suite", "rewrite", "limit",
+        "flicker_seeds",
     ),
     "preview": ("system", "settings", "height", "width"),
-    "cascade": ("geometry", "cases", "metrics", "primary", "controls"),
     "budget": ("workers", "threads"),
     "low": (
         "blur_probability", "blur_sigma", "resize_factor", "kernels", "noise_probability", "noise_sigma",
@@ -46,6 +46,11 @@ _KNOWN = {
     ),
 }  # fmt: skip
 """Fields inside fields; those of `low` are `cascade.degrade.PixelDegradation`'s (a test compares)."""
+_SET_FIELDS = (
+    "title", "geometry", "cases", "metrics", "primary", "controls", "system", "settings", "rows", "baseline", "low",
+    "preview",
+)  # fmt: skip
+"""Fields of a further set of cases, each on top of the protocol's own."""
 _REQUIRED = ("name", "title", "table", "system", "rows", "metrics", "primary", "baseline", "geometry", "cases", "low")
 
 
@@ -96,15 +101,31 @@ def _check_fields(config: Mapping[str, Any], name: str, where: str) -> None:
             raise did_you_mean(f"field in {where}:", field, _FIELDS)
     if config.get("name") != name:
         raise UsageError(f"{where} calls itself {config.get('name')!r}", fix=f"write `name: {name}`")
-    for field, known in _KNOWN.items():
-        if not isinstance(block := config.get(field) or {}, Mapping):
-            raise UsageError(f"`{field}` of {where} is {block!r}", fix="give it fields, as in nfe.yaml")
-        for inner in block:
-            if inner not in known:
-                raise did_you_mean(f"field in `{field}` of {where}:", inner, known)
+    _check_blocks(config, where)
+    for own in _fields(config, "sets", where):
+        place = f"`sets.{own}` of {where}"
+        for field in (block := _fields(config["sets"], own, where, "sets.")):
+            if field not in _SET_FIELDS:
+                raise did_you_mean(f"field in {place}:", field, _SET_FIELDS)
+        _check_blocks(block, where, f"sets.{own}.")
     for field in _REQUIRED:
         if config.get(field) is None:
             raise UsageError(f"{where} has no `{field}`", fix=f"add `{field}:` to it or to its tier file")
+
+
+def _check_blocks(config: Mapping[str, Any], where: str, above: str = "") -> None:
+    """Refuse unknown fields inside the fields of a protocol, or of the set of cases in `above`."""
+    for field, known in _KNOWN.items():
+        for inner in _fields(config, field, where, above):
+            if inner not in known:
+                raise did_you_mean(f"field in `{above}{field}` of {where}:", inner, known)
+
+
+def _fields(config: Mapping[str, Any], field: str, where: str, above: str = "") -> Mapping[str, Any]:
+    """The fields inside `field`, none where it is null; a `UsageError` where it is no mapping."""
+    if not isinstance(block := config.get(field) or {}, Mapping):
+        raise UsageError(f"`{above}{field}` of {where} is {block!r}", fix="give it fields, as in nfe.yaml")
+    return block
 
 
 def _compose(name: str, tier: str, overrides: Sequence[str]) -> dict[str, Any]:
@@ -165,29 +186,70 @@ def _own_schemas(store: Any) -> Any:
 
 
 def _build(config: Mapping[str, Any], tier: str, suite: cases.Suite | None) -> Protocol:
+    sets = {name: fields for name, fields in (config.get("sets") or {}).items() if fields}
     main = _part(config, tier, suite)
+    parts = [main, *(_set(name, config, tier, suite) for name in sets)]
+    _check_apart(parts)
+    # Titles and notes are words that decide nothing.
     whole = {name: value for name, value in config.items() if name not in ("budget", "recipes", "title")}
-    whole["claims"] = [{**claim, "note": ""} for claim in config.get("claims") or ()]  # words that decide nothing
-    cascade = None if not config.get("cascade") else _part(_cascade_of(config), tier, suite)
-    recipes = _needed_recipes([main, *([] if cascade is None else [cascade])], config.get("recipes") or {})
-    versions = [[v.row, v.system.name, v.system.version, v.system.identity(v.settings)] for v in main.variants]
-    asked = [case.prompt for part in (main, cascade) if part for case in part.cases if case.prompt]
+    whole["claims"] = [{**claim, "note": ""} for claim in config.get("claims") or ()]
+    whole["sets"] = {name: {**fields, "title": None} for name, fields in sets.items()}
+    recipes = _needed_recipes(parts, config.get("recipes") or {})
+    versions = [
+        [part.set_name, v.row, v.system.name, v.system.version, v.system.identity(v.settings)]
+        for part in parts
+        for v in part.variants
+    ]
+    asked = [case.prompt for part in parts for case in part.cases if case.prompt]
     # A user's file of prompts may change under its name.
     texts = sorted({(prompt.id, prompt.text, prompt.line or 0) for prompt in asked})
     digest = keys.key("protocol", config=whole, recipes=_in_keys(recipes), variants=versions, prompts=texts)
-    if cascade is not None:
-        cascade = replace(cascade, recipes=recipes, hash=digest, published={}, exploratory=True)
-    return replace(main, recipes=recipes, hash=digest, cascade=cascade)
+    main, *others = (replace(part, recipes=recipes, hash=digest) for part in parts)
+    return replace(main, sets=tuple(others))
 
 
-def _cascade_of(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The configuration of the protocol on prompts: its own cases and metrics, no claims."""
-    own = dict(config["cascade"])
-    own["geometry"] = {**config["geometry"], **(own.get("geometry") or {})}
-    limits = [block.get("limit") for block in (own["cases"], config["cases"]) if block.get("limit") is not None]
-    own["cases"] = {**own["cases"], "limit": min(limits, default=None)}
-    own.setdefault("primary", list(own["metrics"])[:1])
-    return {**config, "claims": (), "margins": {}, **own}
+def _set(name: str, config: Mapping[str, Any], tier: str, suite: cases.Suite | None) -> Protocol:
+    """The protocol on its further set `name`, whose fields are on top of its own; it has no claims and no margins."""
+    fields = {field: value for field, value in config["sets"][name].items() if value is not None}
+    own = {field: _over(config.get(field), value) for field, value in fields.items()}
+    if (system := own.get("system", config["system"])) != config["system"]:
+        known = systems.get(system).defaults
+        common = {name: value for name, value in (config.get("settings") or {}).items() if name in known}
+        own["settings"] = _over(common, fields.get("settings", {}))
+    if "cases" in own:
+        limits = [block.get("limit") for block in (fields["cases"], config["cases"])]
+        own["cases"] = {**own["cases"], "limit": min((limit for limit in limits if limit is not None), default=None)}
+    if "metrics" in own and "primary" not in own:
+        own["primary"] = [metric for metric in config["primary"] if metric in own["metrics"]] or own["metrics"][:1]
+    try:
+        part = _part({**config, "title": name, "claims": (), "margins": {}, "beside": None, **own}, tier, suite)
+    except FlashBenchError as error:
+        raise type(error)(f"set {name!r}: {error.what}", fix=error.fix) from error
+    return replace(part, set_name=name, published={})
+
+
+def _over(base: Any, own: Any) -> Any:
+    """`own` on top of `base`: of mappings field by field, anything else as it is."""
+    if not isinstance(base, Mapping) or not isinstance(own, Mapping):
+        return own
+    return {**base, **{name: _over(base.get(name), value) for name, value in own.items()}}
+
+
+def _check_apart(parts: Sequence[Protocol]) -> None:
+    """Refuse sets of cases that tables and scores could not tell apart: by a name, or by a case in two of them."""
+    main, owner = parts[0], dict[str, Protocol]()
+    for part in parts:
+        name = part.set_name
+        if name and not name.replace("_", "").isalnum():
+            raise UsageError(f"invalid name {name!r} of a set", fix="use letters, digits and _")
+        if name == main.kind or (name in get_args(CaseKind) and name != part.kind):
+            taken = "the protocol's own cases" if name == main.kind else f"cases of another kind than its {part.kind}"
+            raise UsageError(f"a set called {name!r} would pass for {taken}", fix="give it another name under `sets`")
+        for case in part.cases:
+            if (other := owner.setdefault(case.id, part)) is not part:
+                where = f"in set {other.set_name!r}" if other.set_name else "one of the protocol's own"
+                fix = "give it clips of its own: another `cases.first`, `cases.split`, `cases.sources` or `cases.suite`"
+                raise UsageError(f"set {name!r}: case {case.id} is also {where}", fix=fix)
 
 
 def _part(config: Mapping[str, Any], tier: str, suite: cases.Suite | None) -> Protocol:
@@ -210,7 +272,7 @@ def _part(config: Mapping[str, Any], tier: str, suite: cases.Suite | None) -> Pr
     _check_reach(variants, asked, chosen, preview)
     return Protocol(
         name=config["name"],
-        title=config["title"],
+        title=str(config["title"]),
         tier=tier,
         table=config["table"],
         variants=variants,
@@ -227,6 +289,7 @@ def _part(config: Mapping[str, Any], tier: str, suite: cases.Suite | None) -> Pr
         budget={name: value for name, value in (config.get("budget") or {}).items() if value is not None},
         hash="",
         preview=preview,
+        case_fields=config["cases"],
         subset=subset,
     )
 
@@ -285,7 +348,7 @@ def _whole_numbers(config: Mapping[str, Any]) -> None:
     """Refuse counts and sizes that are no whole numbers, or too small."""
     least = {"geometry.frames": 1, "geometry.height": 1, "geometry.width": 1, "geometry.scale": 1, "seeds": 1}
     least |= {"cases.count": 1, "cases.per_source": 1, "budget.workers": 0, "budget.threads": 1, "tier_seeds": 1}
-    least |= {"cases.limit": 1, "cases.flicker_seeds": 1, "preview.height": 16, "preview.width": 16}
+    least |= {"cases.limit": 1, "cases.flicker_seeds": 1, "preview.height": 16, "preview.width": 16, "cases.first": 0}
     for place, low in least.items():
         field, _, inner = place.partition(".")
         value = (config.get(field) or {}).get(inner) if inner else config.get(field)
@@ -406,9 +469,9 @@ def _in_keys(recipes: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def trials(protocol: Protocol, *, replicas: Iterable[int] = (0,)) -> list[Trial]:
-    """Every clip that the protocol asks for, in every replica: its variants on its cases, then on the cascade's."""
+    """Every clip that the protocol asks for, in every replica: its variants on its cases, then those of its sets."""
     return [
-        Trial(variant=variant, case=case, geometry=sized(part.geometry, variant), replica=replica)
+        Trial(variant=variant, case=case, geometry=sized(part.geometry, variant), replica=replica, preview=part.preview)
         for part in protocol.parts
         for replica in replicas
         for variant in part.variants

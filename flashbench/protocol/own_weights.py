@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from flashbench import keys
 from flashbench.errors import UsageError, did_you_mean
@@ -26,36 +25,40 @@ def with_weights(protocol: Protocol, system: str, path: Path) -> Protocol:
     """The protocol with the row `weights=NAME`: `system` with the network in `path` (a file or a saved folder).
 
     NAME is the file's or folder's. Settings and size are the baseline's, or those of the first row of that system where
-    the baseline is of another. The row is compared with the baseline like any other; keys and the protocol's hash hold
-    the weights' sha256, never their place.
+    the baseline is of another; so on each set of cases that has rows of that system. The row is compared with the
+    baseline like any other; keys and the protocol's hash hold the weights' sha256, never their place.
 
     Raises:
         UsageError: a system that takes no weights or is none of the protocol's, nothing at `path`, a row of that name.
     """
     if system not in NETWORKS:
         raise did_you_mean("system that takes weights", system, NETWORKS)
-    rows = sorted(protocol.variants, key=lambda variant: variant.row != protocol.baseline)
-    like = next((variant for variant in rows if variant.system.name == system), None)
-    if like is None:
-        raise did_you_mean(f"system with rows in {protocol.name} at {protocol.tier}:", system, _takers(protocol))
+    if system not in (takers := _takers(protocol)):
+        raise did_you_mean(f"system with rows in {protocol.name} at {protocol.tier}:", system, takers)
     name = re.sub(r"[^A-Za-z0-9_-]+", "-", path.stem if path.is_file() else path.name).strip("-") or "own"
     row, recipe, sha256 = f"weights={name}", f"given-{name}", content_sha256(path)
-    if row in {variant.row for variant in protocol.variants}:
+    if row in {variant.row for part in protocol.parts for variant in part.variants}:
         raise UsageError(f"{protocol.name} has a row {row!r} already", fix="rename the file or folder")
     made = {"kind": "given", "component": NETWORKS[system], "path": str(path.absolute()), "sha256": sha256, "needs": {}}
-    own = replace(like, row=row, settings={**like.settings, "training": recipe})
     digest = keys.key("protocol", protocol=protocol.hash, row=row, system=system, weights=sha256)
-    return _grown(protocol, own, {**protocol.recipes, recipe: made}, digest)
+    recipes = {**protocol.recipes, recipe: made}
+    main, *sets = (
+        replace(part, variants=_grown(part, system, row, recipe), recipes=recipes, hash=digest)
+        for part in protocol.parts
+    )
+    return replace(main, sets=tuple(sets))
 
 
 def _takers(protocol: Protocol) -> list[str]:
     return sorted({variant.system.name for variant in protocol.variants} & NETWORKS.keys())
 
 
-def _grown(protocol: Protocol, own: Variant, recipes: dict[str, Any], digest: str) -> Protocol:
-    """The protocol, and its cascade where it has one, with the row in front of the controls."""
-    # A cascade may have no row of that system (a control): it stays without one.
-    at = 1 + max((n for n, variant in enumerate(protocol.variants) if variant.system == own.system), default=-1)
-    variants = (*protocol.variants[:at], own, *protocol.variants[at:]) if at else protocol.variants
-    cascade = None if protocol.cascade is None else _grown(protocol.cascade, own, recipes, digest)
-    return replace(protocol, variants=variants, recipes=recipes, hash=digest, cascade=cascade)
+def _grown(part: Protocol, system: str, row: str, recipe: str) -> tuple[Variant, ...]:
+    """The rows of a set of cases with one more behind the last of `system`; without any, as they are."""
+    places = [at for at, variant in enumerate(part.variants) if variant.system.name == system]
+    if not places:
+        return part.variants
+    like = part.variants[min(places, key=lambda at: part.variants[at].row != part.baseline)]
+    own = replace(like, row=row, settings={**like.settings, "training": recipe})
+    after = places[-1] + 1
+    return (*part.variants[:after], own, *part.variants[after:])

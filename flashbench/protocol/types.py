@@ -9,7 +9,7 @@ from typing import Any
 from flashbench.errors import did_you_mean
 from flashbench.metrics.base import Metric
 from flashbench.systems.base import System
-from flashbench.types import Case, Claim, Geometry, Settings
+from flashbench.types import Case, CaseKind, Claim, Geometry, Settings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +32,8 @@ class Trial:
     geometry: Geometry
     replica: int = 0
     """Training seed of the models that the variant uses, apart from the case's sampling seed."""
+    preview: Preview | None = None
+    """Stage I's clip that it enhances where the case is a prompt alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,15 +84,17 @@ class Protocol:
     budget: Mapping[str, int]
     """The tier's workers and threads: not part of any key except through the numerics class."""
     hash: str
-    """Of everything that decides a number; one for both sets of cases."""
+    """Of everything that decides a number; one for all sets of cases."""
     preview: Preview | None = None
     """Stage I's clip that all systems enhance where a case is a prompt alone."""
-    cascade: Protocol | None = None
-    """The same rows on prompts: Stage I's clip enlarged, without a reference, so exploratory; None without one."""
+    sets: tuple[Protocol, ...] = ()
+    """Further sets of cases with their own rows, baseline and title, which decide no claim."""
+    set_name: str = ""
+    """What another protocol calls this further set of its cases; empty for a protocol itself."""
+    case_fields: Mapping[str, Any] = field(default_factory=dict)
+    """The configuration's `cases`, which stand for `cases`."""
     subset: Subset | None = None
-    """Which part of a suite of prompts the cases are; None for material."""
-    exploratory: bool = False
-    """Whether this is another protocol's `cascade`."""
+    """Which part of a suite of prompts the cases are; None for others."""
 
     @property
     def threads(self) -> int:
@@ -111,19 +115,15 @@ class Protocol:
 
     @property
     def parts(self) -> tuple[Protocol, ...]:
-        """The protocol on its own cases, and on those of the cascade."""
-        return (self,) if self.cascade is None else (self, self.cascade)
+        """The protocol on its own cases, then on each of its further sets."""
+        return (self, *self.sets)
+
+    @property
+    def kind(self) -> CaseKind:
+        """What its cases are made from."""
+        return self.cases[0].kind
 
     @property
     def case_set(self) -> str:
-        """`material`, `synthetic` or `prompts`: what its cases are; `cascade` for another protocol's cascade."""
-        source = self.cases[0].source
-        return (
-            "cascade"
-            if self.exploratory
-            else "prompts"
-            if source is None
-            else "synthetic"
-            if source.startswith("synthetic-")
-            else "material"
-        )
+        """What tables call its set of cases: the name of a further set, or what a protocol's own are made from."""
+        return self.set_name or self.kind

@@ -24,7 +24,7 @@ _FONT, _SCALE = cv2.FONT_HERSHEY_SIMPLEX, 0.42
 
 def contact_sheet(
     rows: Mapping[str, Mapping[str, Clip]], cases: Sequence[str], *, frame: int | None = None, width: int = 1800,
-    of: int | None = None,
+    of: int | None = None, title: str = "",
 ) -> Image:  # fmt: skip
     """One frame of every clip, uint8 [H, W, 3] RGB: a line of tiles for each case, a column for each row of the table.
 
@@ -37,6 +37,7 @@ def contact_sheet(
         frame: index of the frame, the middle one of each clip if None; clips that are shorter show their last.
         width: widest sheet in pixels; at least one column is placed whatever the width.
         of: number of cases that `cases` were chosen from; the sheet says so where they are not all.
+        title: what the sheet is headed with.
 
     Raises:
         InvalidError: there is no clip at all.
@@ -52,9 +53,11 @@ def contact_sheet(
     columns = math.ceil(len(rows) / blocks)
     parts = [list(rows)[i * columns : (i + 1) * columns] for i in range(blocks)]
     sheets = [_block(rows, part, cases, names, head, (high, wide), frame) for part in parts]
-    if of is not None and of > len(cases):
-        sheets.insert(0, np.full((GAP + LINE, sheets[0].shape[1], 3), PAPER, dtype=np.uint8))
-        _write(sheets[0], f"{len(cases)} of {of} cases", GAP, GAP)
+    chosen = f"{len(cases)} of {of} cases" if of is not None and of > len(cases) else ""
+    if heading := ", ".join(filter(None, (title, chosen))):
+        wide = max(sheets[0].shape[1], 2 * GAP + _width(heading))
+        sheets.insert(0, np.full((GAP + LINE, wide, 3), PAPER, dtype=np.uint8))
+        _write(sheets[0], heading, GAP, GAP)
     return below(sheets)
 
 

@@ -33,7 +33,7 @@ class Drawing:
 def results(
     protocol: str, *, tier: str = "laptop", root: str | Path | None = None, replicas: bool = False
 ) -> pd.DataFrame:
-    """The long table of a protocol: a line for each set of cases, replica, row and metric.
+    """The long table of a protocol: a line for each set of cases (its own first), replica, row and metric.
 
     Columns are those of `reporting.tables.COLUMNS`: `value`, `low` and `high` (95 % interval) are in the metric's
     `unit`, NaN with a `reason` where there is none; `n` clips of `of` were scored; `published_v1` and `published_v4`
@@ -87,7 +87,7 @@ def claims(
 
 
 def figure(protocol: str, *, tier: str = "laptop", root: str | Path | None = None, replicas: bool = False) -> Drawing:
-    """The protocol's figure, drawn from its table on its own cases (not the cascade's).
+    """The protocol's figure, drawn from its table on its own cases (not its further sets).
 
     Arguments and errors are those of `results`; also InvalidError where matplotlib is not installed, or the table is of
     another version of the protocol.

@@ -35,14 +35,16 @@ def headline(protocol: Protocol, table: pd.DataFrame, judged: Sequence[Mapping[s
 def metrics_json(tables: Iterable[pd.DataFrame]) -> str:
     """JSON of tier → protocol → row → metric → value, for `dvc metrics`; null is missing.
 
-    Where a table has several replicas, `replica 0` and so on stand between protocol and row.
+    Where a table has several replicas, `replica 0` and so on stand between protocol and row; then, of a further set of
+    cases, its name.
     """
     nested: dict[str, Any] = {}
     for table in tables:
-        several = table["replica"].nunique() > 1
+        several, own = table["replica"].nunique() > 1, table["cases"].iloc[0]
         for line in table[table["reason"].map(lambda why: not why.startswith("not scored at"))].to_dict("records"):
             at = nested.setdefault(line["tier"], {}).setdefault(line["protocol"], {})
             at = at.setdefault(f"replica {line['replica']}", {}) if several else at
+            at = at if line["cases"] == own else at.setdefault(line["cases"], {})
             value = line["value"]
             at.setdefault(line["row"], {})[line["metric"]] = value if math.isfinite(value) else None
     return json.dumps(nested, indent=1, ensure_ascii=False, allow_nan=False) + "\n"

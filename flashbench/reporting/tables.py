@@ -29,7 +29,7 @@ COLUMNS = (
 _NUMBERS = ("value", "low", "high", *(f"published_{version}" for version in VERSIONS))
 _ESTIMATED = ("value", "low", "high", "n", "of", "reason")
 _PERCENT = ("dover_technical", "dover_aesthetic")
-CONTROLS = ("original", "codec", "bicubic", "unsharp", "noise", "l1")
+CONTROLS = ("original", "codec", "bicubic", "bicubic_back_projection", "unsharp", "noise", "l1")
 ORACLES = ("original", "codec")
 """Controls made from the reference itself: shown, but not in the contest for the best of a column."""
 
@@ -47,9 +47,9 @@ def is_control(row: str) -> bool:
 def build(protocol: Protocol, scores: pd.DataFrame) -> pd.DataFrame:
     """The long table: a line for each set of cases, replica, row and metric, in the protocol's order.
 
-    Metrics that the paper published and the protocol does not measure follow with a NaN value and that reason, so
-    that the published numbers always stand beside; the cascade's rows have none. Row, metric and case order of `scores`
-    play no part.
+    Its own cases come first. Metrics that the paper published and the protocol does not measure follow with a NaN value
+    and that reason, so that the published numbers always stand beside; rows of further sets have none. Row, metric and
+    case order of `scores` play no part.
     """
     parts = [_part(vbench_table.view(part, of_part(part, scores))) for part in protocol.parts]
     return parts[0] if len(parts) == 1 else pd.concat(parts, ignore_index=True)
@@ -112,8 +112,9 @@ def _blocks(protocol: Protocol, table: pd.DataFrame, all_tests: Mapping[str, Com
     blocks = [Block("heading", f"{protocol.title} ({protocol.table} of the paper), {protocol.tier} tier")]
     for part in map(vbench_table.shown, protocol.parts):
         own, tests = table[table["cases"] == part.case_set], all_tests[part.case_set]
-        if part.exploratory:
-            blocks += [Block("subheading", "Cascade: prompt, Stage I, Stage II"), Block("text", _EXPLORATORY)]
+        if part.set_name:
+            about = _EXPLORATORY if part.kind == "prompts" else _FURTHER
+            blocks += [Block("subheading", part.title), Block("text", about)]
         blocks += _measured_blocks(part, own, tests)
         if quoted := _published_only(part):
             head = f"Published in {part.table}, not scored at the {part.tier} tier"
@@ -127,14 +128,38 @@ def _measured_blocks(part: Protocol, table: pd.DataFrame, all_tests: Comparisons
     blocks = _over_replicas(part, table, all_tests) if len(all_tests) > 1 else []
     for replica, tests in all_tests.items():
         if len(all_tests) > 1:
-            blocks.append(Block("subheading", f"{'Cascade, r' if part.exploratory else 'R'}eplica {replica}"))
+            blocks.append(Block("subheading", _headed(part, f"replica {replica}")))
         notes = Notes()
         lines = {(line["row"], line["metric"]): line for line in records(table, replica=replica)}
         grid = _measured(part, lines, tests, notes)
-        blocks += [Block("text", _sentence(part, tests)), Block("grid", grid=grid), Block("notes", notes=notes.lines())]
+        told = Block("notes", notes=[*notes.lines(), *_corrected(part)])
+        blocks += [Block("text", _sentence(part, tests)), Block("grid", grid=grid), told]
     return blocks
 
 
+def _headed(part: Protocol, text: str) -> str:
+    """A subheading of the protocol's own cases, or of a further set, whose title stands before it."""
+    return f"{part.title}, {text}" if part.set_name else text[0].upper() + text[1:]
+
+
+def _corrected(part: Protocol) -> list[str]:
+    """A note on the rows of each recipe that corrects its clips (`laptop.corrections`)."""
+    rows: dict[str, list[str]] = {}
+    for variant in part.variants:
+        for recipe in variant.system.models(variant.settings):
+            rows.setdefault(recipe, []).append(f"`{variant.row}`")
+    notes = []
+    for recipe, names in rows.items():
+        what = [words for field, words in _CORRECTIONS.items() if part.recipes.get(recipe, {}).get(field)]
+        if what:
+            owner = "its" if len(names) == 1 else "their"
+            notes.append(f"{', '.join(names)}: {owner} clips have {' and '.join(what)} (recipe `{recipe}`).")
+    return notes
+
+
+_CORRECTIONS = {"codec_residual": "the codec's residual added", "back_projection": "one back-projection"}
+"""Field of a recipe to what its clips have."""
+_FURTHER = "A further set of cases, with its own baseline and comparisons. Decides no claim."
 _EXPLORATORY = (
     "Exploratory: no reference to compare with, one clip of Stage I for each prompt, which all rows enhance, and few "
     "prompts. Decides no claim."
@@ -263,7 +288,7 @@ def _over_replicas(protocol: Protocol, table: pd.DataFrame, all_tests: Compariso
     )
     text += f"{_count([(key[0], key in same) for key in signs], 'differences of ')} from the baseline "
     text += f"`{protocol.baseline}`, on all metrics, are resolved with the same sign in every training (†)."
-    return [Block("subheading", "Over all replicas"), Block("text", text), Block("grid", grid=grid)]
+    return [Block("subheading", _headed(protocol, "over all replicas")), Block("text", text), Block("grid", grid=grid)]
 
 
 def _quoted(protocol: Protocol, names: Sequence[str]) -> list[list[Cell]]:
@@ -288,15 +313,20 @@ def _footer(protocol: Protocol, all_tests: Mapping[str, Comparisons]) -> str:
     units = []
     for part in protocol.parts:
         clusters = len({case.cluster for case in part.cases})
-        unit = "prompt" if part.cases[0].source is None else "source of material"
-        cascade = "cascade: " if part.exploratory else ""
-        units.append(f"{cascade}{unit}, {clusters} clusters, {len(part.cases)} clips a row")
+        name = f"{part.set_name}: " if part.set_name else ""
+        units.append(f"{name}{_UNITS[part.kind]}, {clusters} clusters, {len(part.cases)} clips a row")
     which = ", ".join(map(str, all_tests[protocol.case_set]))
     return (
         f"Protocol `{protocol.name}`, hash `{protocol.hash}` · tier {protocol.tier} · replica {which} · unit of "
         f"statistics: {'; '.join(units)} · intervals: Student's t over clusters; shares of clips: Wilson's, their "
         "differences Tango's; set metrics: delete-one-cluster jackknife-t; differences paired by case and seed."
     )
+
+
+_UNITS = {
+    "material": "source of material", "prompts": "prompt", "scenes": "scene", "synthetic": "procedural source",
+}  # fmt: skip
+"""What a cluster is."""
 
 
 def _quoted_names(protocol: Protocol) -> list[str]:

@@ -43,8 +43,8 @@ def make_clip(
         case=trial.case,
         settings=trial.variant.settings,
         geometry=trial.geometry,
-        reference=store.clip(given) if given and trial.case.source else None,
-        preview=store.clip(given) if given and not trial.case.source else None,
+        reference=store.clip(given) if given and trial.preview is None else None,
+        preview=store.clip(given) if given and trial.preview is not None else None,
         models={name: store.model(model) for name, model in models.items()},
     )
     started = time.monotonic()
@@ -106,14 +106,13 @@ def source_clip(
     case, remembered = trial.case, {} if found is None else found
     if not trial.variant.system.enhances:
         return None
-    if case.source is not None:
+    if trial.preview is None:
         original = systems.get("original")
         variant = Variant(row="original", system=original, settings=systems.resolve(original, {}))
         made = Trial(variant=variant, case=case, geometry=trial.geometry)
         at: Any = (case.id, case.seed, trial.geometry)
     else:
-        preview = next(part.preview for part in protocol.parts if part.preview)
-        made = replace(trial, variant=preview.variant, geometry=preview.geometry)
+        made = replace(trial, variant=trial.preview.variant, geometry=trial.preview.geometry)
         at = (case.id, case.seed, trial.replica)
     if at not in remembered:
         models = _model_keys(protocol, made)
@@ -132,10 +131,10 @@ def unavailable(protocol: Protocol, trial: Trial) -> str:
     """Why a trial's clip cannot be made on any machine of this tier; empty if it can."""
     system = trial.variant.system
     why = system.unavailable(trial.variant.settings, protocol.recipes)
-    if not why and trial.case.source is None and system.enhances:
-        before = next(part.preview for part in protocol.parts if part.preview).variant
+    if not why and trial.preview is not None and system.enhances:
+        before = trial.preview.variant
         why = before.system.unavailable(before.settings, protocol.recipes)
-    if why or trial.case.source is None or trial.case.source.startswith("synthetic-"):
+    if why or trial.case.source is None or trial.case.kind != "material":
         return why
     from flashbench.data import material
 

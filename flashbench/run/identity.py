@@ -59,10 +59,14 @@ def clip_numerics(protocol: Protocol, settings: Settings) -> dict[str, str | int
 
 def _source_identity(case: Case) -> Any:
     """What the original clip of a case is made from."""
-    from flashbench.data import material
+    from flashbench.data import material, scenes
 
-    if case.source is None or case.source.startswith("synthetic-"):
+    if case.source is None or case.kind == "synthetic":
         return case.source
+    if case.kind == "scenes":
+        background = scenes.SCENES[int(case.source.partition("-")[2])].background
+        photograph = material.source_hash(scenes.BACKGROUNDS[background][0])
+        return [material.VERSION, scenes.VERSION, case.source, photograph]
     return [material.VERSION, case.source, material.source_hash(case.source)]
 
 

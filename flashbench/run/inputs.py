@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 
 from flashbench.assets import registry
 from flashbench.errors import MissingAsset
-from flashbench.laptop.settings import FOREIGN, TEXT_ENCODER
+from flashbench.laptop.settings import TEXT_ENCODER
 from flashbench.progress import say
 from flashbench.protocol.types import Protocol
 
@@ -27,12 +27,21 @@ def ensure_assets(protocols: Sequence[Protocol], *, material: bool) -> None:
     kinds = {recipe["kind"] for protocol in protocols for recipe in protocol.recipes.values()}
     if "text" in kinds:
         wanted |= set(TEXT_ENCODER)
-    sets = {part.case_set for part in parts}
-    if "material" in sets or (sets != {"synthetic"} and kinds - set(FOREIGN)):
-        from flashbench.data.material import read_sources
-
-        wanted |= {source.asset for source in read_sources()}
+    made_from = {str(part.kind) for part in parts} | kinds & {"scenes"}
+    made_from |= {str(recipe.get("material")) for protocol in protocols for recipe in protocol.recipes.values()}
+    wanted |= _photographs(made_from)
     _fetch(wanted)
+
+
+def _photographs(made_from: Set[str]) -> set[str]:
+    """Assets of the material that is read by kinds of cases and materials of recipes: all of it, or behind scenes."""
+    from flashbench.data import material, scenes
+
+    if made_from & {"material", "sources", "sources+scenes"}:
+        return {source.asset for source in material.read_sources()}
+    if "scenes" in made_from:
+        return {material.source(photograph).asset for photograph, _ in scenes.BACKGROUNDS.values()}
+    return set()
 
 
 def _fetch(names: Iterable[str]) -> None:

@@ -44,12 +44,17 @@ def render(protocol: Protocol, scores: pd.DataFrame) -> dict[str, bytes]:
 
 
 def _label(case: Case) -> str:
-    """What a contact sheet calls a case: its prompt, or its material."""
-    return case.id if case.source is not None or case.prompt is None else case.prompt.original
+    """What a contact sheet calls a case: its prompt, or its material; a scene's clip is both."""
+    if case.prompt is None or case.kind in ("material", "synthetic"):
+        return case.id
+    return case.prompt.original if case.source is None else f"{case.id}: {case.prompt.original}"
 
 
 def write_tables(protocol: Protocol, store: Store, options: Options) -> None:
-    """The phase `tables`: write what `render` makes of a protocol's scores, and the contact sheet of its clips."""
+    """The phase `tables`: write what `render` makes of a protocol's scores, and the contact sheets of its clips.
+
+    The sheets are one picture: that of the protocol's own cases, then of each further set, under their titles.
+    """
     from flashbench.reporting import contact
 
     scores = read_scores(options.root / protocol.name / "scores.parquet", protocol.hash)
@@ -68,6 +73,6 @@ def write_tables(protocol: Protocol, store: Store, options: Options) -> None:
                 shown[line["row"]][labels[line["case"]]] = store.clip(line["key"])
         shown = {row: clips for row, clips in shown.items() if clips}
         if shown:
-            sheets.append(contact.contact_sheet(shown, cases, of=len(labels)))
+            sheets.append(contact.contact_sheet(shown, cases, of=len(labels), title=part.title))
     if sheets:
         write(options.root / protocol.name / "contact.png", contact.png(contact.below(sheets)))

@@ -86,7 +86,7 @@ def reference_of(request: Request) -> Clip:
     if request.reference is None:
         raise InvalidError(
             f"case {request.case.id} has no original clip, which this system needs",
-            fix="use cases of set `material` or `synthetic`",
+            fix="use cases of set `material`, `scenes` or `synthetic`",
         )
     return request.reference
 

@@ -25,6 +25,9 @@ from flashbench.systems.flashvideo import (
 from flashbench.systems.registry import register
 from flashbench.types import Clip, Frames, Geometry, Settings
 
+PATTERNS = 1000
+"""Clip `index` of procedural source n is pattern n + PATTERNS · index."""
+
 
 def _number(settings: Settings, name: str) -> float:
     return float(str(settings[name]))
@@ -42,22 +45,26 @@ def _bicubic(request: Request) -> Frames:
 
 
 class Original(System):
-    """The case's own clip: a crop of the source (or a procedural clip), never enlarged."""
+    """The case's own clip: a crop of the source, which is never enlarged, a captioned scene or a procedural clip."""
 
     name = "original"
-    version = 1
+    version = 2
 
     def make(self, request: Request) -> Clip:
-        """Cut the case's clip out of its source."""
-        from flashbench.data import material, synthetic
+        """Cut the case's clip out of its source, or draw it."""
+        from flashbench.data import material, scenes, synthetic
+        from flashbench.data.scene_clips import scene_clip
 
-        geometry = request.geometry
+        case, geometry = request.case, request.geometry
         size = (geometry.frames, geometry.height, geometry.width)
-        source, _, index = request.case.id.rpartition("/")
-        if source.startswith("synthetic-"):
-            variant = int(source.removeprefix("synthetic-"))
-            return Clip(synthetic.synthetic_clip(*size, variant), geometry.fps)
-        return Clip(material.case_clip(source, int(index), *size).frames, geometry.fps)
+        source, _, number = case.id.rpartition("/")
+        index = int(number)
+        if case.kind == "material":
+            return Clip(material.case_clip(source, index, *size).frames, geometry.fps)
+        place = int(source.partition("-")[2])
+        if case.kind == "scenes":
+            return Clip(scene_clip(scenes.SCENES[place], index, *size), geometry.fps)
+        return Clip(synthetic.synthetic_clip(*size, place + PATTERNS * index), geometry.fps)
 
 
 class CodecOracle(System):

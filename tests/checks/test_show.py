@@ -16,7 +16,7 @@ from flashbench import metrics, stats
 from flashbench.checks.show import command, describe
 from flashbench.cli import program
 from flashbench.errors import UsageError
-from flashbench.protocol.compose import names
+from flashbench.protocol.compose import names, trials
 from flashbench.reporting import numbers
 from flashbench.reporting.document import markdown
 from flashbench.run.files import read_manifest
@@ -28,7 +28,7 @@ from flashbench.store import Store
 # Rows that need no model: seconds without torch's networks.
 OVERRIDES = (
     "rows=[]", "controls=[original,bicubic]", "baseline=bicubic", "claims=[]", "metrics=[psnr,sharpness]",
-    "primary=[psnr]", "cascade=null",
+    "primary=[psnr]", "sets=null",
 )  # fmt: skip
 OPTIONS = Options(tier="smoke", workers=0, overrides=OVERRIDES, results=Path("results/smoke"))
 
@@ -180,7 +180,7 @@ def test_the_command_asks_for_the_same_trials(name: str) -> None:
             words = shlex.split(command(whole, part, variant, Options(tier="smoke"), replicas=[0], case=case))
             cut = tuple(words[at + 1] for at, word in enumerate(words) if word == "-S")
             own = Options(tier="smoke", overrides=cut, limit=int(words[words.index("--limit") + 1])).protocol(name)
-            same = [one for one in own.parts if one.case_set == part.case_set]
-            assert [one.variants for one in same] == [(variant,)] and same[0].geometry == part.geometry
-            assert case in same[0].cases and same[0].preview == part.preview
+            assert own.parts == (own,) and own.variants == (variant,)
+            asked = [one for one in trials(whole) if one.case in part.cases and one.variant == variant]
+            assert trials(own) == [one for one in asked if one.case in own.cases] and case in own.cases
             assert all(whole.recipes[recipe] == settings for recipe, settings in own.recipes.items())

@@ -211,6 +211,15 @@ def test_a_choice_of_cases_says_of_how_many() -> None:
     np.testing.assert_array_equal(part[more:], whole)
 
 
+def test_a_title_heads_the_sheet() -> None:
+    whole, titled = (contact.contact_sheet(ROWS, ["a/0", "b/0"], title=title) for title in ("", "Enlarging twice"))
+    more = titled.shape[0] - whole.shape[0]
+    assert more > 0 and (titled[:more] != contact.PAPER).any()
+    np.testing.assert_array_equal(titled[more:], whole)
+    narrow = {"nfe=4": {"a/0": clip(10, size=(16, 16))}}
+    assert contact.contact_sheet(narrow, ["a/0"], title="A title wider than its clips").shape[1] > 100
+
+
 def test_no_clip_at_all_is_refused() -> None:
     with pytest.raises(InvalidError, match="needs a clip"):
         contact.contact_sheet({"nfe=4": {}}, ["a/0"])

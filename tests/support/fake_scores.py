@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from flashbench.protocol.types import Protocol, Variant
-from flashbench.types import Case, Claim, Direction, Geometry, Scope
+from flashbench.types import Case, Claim, Direction, Geometry, Scope, Settings
 
 COLUMNS = (
     "protocol", "row", "case", "cluster", "seed", "replica", "metric", "value", "per_frame", "frames", "reason",
@@ -46,6 +46,9 @@ class FakeMetric:
 @dataclass(frozen=True)
 class FakeSystem:
     name: str
+
+    def models(self, settings: Settings) -> tuple[str, ...]:
+        return (str(settings["training"]),) if "training" in settings else ()
 
 
 METRICS = {

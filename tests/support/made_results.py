@@ -30,8 +30,8 @@ def alike(name: str) -> FakeMetric:
 
 def faked(protocol: Protocol) -> Protocol:
     """The protocol with metrics that are `alike` in place of its own."""
-    cascade = None if protocol.cascade is None else faked(protocol.cascade)
-    return replace(protocol, metrics=tuple(alike(metric.name) for metric in protocol.metrics), cascade=cascade)
+    sets = tuple(map(faked, protocol.sets))
+    return replace(protocol, metrics=tuple(alike(metric.name) for metric in protocol.metrics), sets=sets)
 
 
 def made_scores(
