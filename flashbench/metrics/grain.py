@@ -5,8 +5,8 @@ lower it. `flat_noise` is grain where the reference is smoothest, `temporal_resi
 one before is moved onto it: both are ratios to the reference's own, 1 is right, more is grain or flicker, less is
 smoothing. Together they tell grain from detail, which `niqe` and `laplacian_variance` cannot.
 
-The two ratios are of sums, over the frames of a clip and over the clips of a set: a mean of ratios would be decided by
-the clips whose reference has nearly none.
+The two ratios are of sums of levels, over the frames of a clip and over the clips of a set: a mean of ratios would be
+decided by the clips whose reference has nearly none, one of sums of squares by the few that have most.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from flashbench.metrics.motion import Flow, Mask, grey
 from flashbench.metrics.registry import register
 from flashbench.types import Floats, Frames, Measurement, Scope
 
-Levels: TypeAlias = npt.NDArray[np.int32]
-Squares: TypeAlias = tuple[float, float]
-"""Mean squares, in levels², of the clip and of its reference; NaN twice where there was nothing to look at."""
+Blocks: TypeAlias = npt.NDArray[np.int32]
+Levels: TypeAlias = tuple[float, float]
+"""Root mean squares, in levels of luma, of the clip and of its reference; NaN twice: nothing to look at."""
 
 SIGMA = 1.5
 """Of the Gaussian that the high-pass takes away, in pixels."""
@@ -74,8 +74,8 @@ def high_pass_correlation(frame: Frames, reference: Frames) -> float:
     return float(np.clip(found, -1, 1))
 
 
-def flat_squares(frame: Frames, reference: Frames) -> Squares:
-    """Mean square of the Laplacian in the reference's flat areas, of both frames: uint8 [H, W, 3] twice.
+def flat_levels(frame: Frames, reference: Frames) -> Levels:
+    """RMS of the Laplacian in the reference's flat areas, of both frames: uint8 [H, W, 3] twice.
 
     Flat areas are the fifth of the reference's 8×8 blocks (rounded up) whose luma varies least, with all that tie with
     the last of them; what is left at the right and at the bottom belongs to none. The Laplacian (kernel 0 1 0 / 1 −4 1
@@ -88,18 +88,18 @@ def flat_squares(frame: Frames, reference: Frames) -> Squares:
     spread = BLOCK**2 * np.sum(theirs * theirs, axis=(1, 2)) - np.sum(theirs, axis=(1, 2)) ** 2
     place = math.ceil(SMOOTHEST * len(spread)) - 1
     smooth = spread <= np.partition(spread, place)[place]
-    noise, own = (float(np.mean(_laplacian(blocks[smooth]) ** 2)) for blocks in (ours, theirs))
+    noise, own = (math.sqrt(np.mean(_laplacian(blocks[smooth]) ** 2)) for blocks in (ours, theirs))
     return noise, own
 
 
-def _blocks(level: Frames) -> Levels:
+def _blocks(level: Frames) -> Blocks:
     """Whole blocks of a plane: uint8 [H, W] → int32 [⌊H/8⌋ · ⌊W/8⌋, 8, 8], so that variances are exact and tie."""
     rows, columns = (side // BLOCK for side in level.shape)
     whole = level[: rows * BLOCK, : columns * BLOCK].reshape(rows, BLOCK, columns, BLOCK)
     return np.asarray(whole.swapaxes(1, 2), np.int32).reshape(-1, BLOCK, BLOCK)
 
 
-def _laplacian(blocks: Levels) -> Levels:
+def _laplacian(blocks: Blocks) -> Blocks:
     """Where the kernel lies inside the block: [N, 8, 8] → [N, 6, 6]."""
     around = blocks[:, :-2, 1:-1] + blocks[:, 2:, 1:-1] + blocks[:, 1:-1, :-2] + blocks[:, 1:-1, 2:]
     return np.asarray(around - 4 * blocks[:, 1:-1, 1:-1])
@@ -160,18 +160,19 @@ class HighPassCorrelation(PairMetric):
 
 @dataclass(frozen=True, kw_only=True)
 class RatioOfSums(SetMetric):
-    """√(Σ the clip's mean squares / Σ its reference's), over the frames of a clip and over the clips of a set.
+    """Σ root mean squares / Σ the reference's, over the frames or transitions of a clip and over the clips of a set.
 
-    All frames count alike, so that a clip weighs by what its reference has: one that is nearly still or noiseless
-    hardly moves a set. The two sums are the statistics. `per_frame` has each frame's own ratio, NaN where its
-    reference has nothing; such a frame, and a clip of such frames, has no ratio of its own but counts in the sums.
+    A clip weighs by the level of its reference: one that is nearly still or noiseless hardly moves a set, and one that
+    is grainy moves it by its level, not by the square. The two sums, in levels of luma, are the statistics.
+    `per_frame` has each frame's own ratio, NaN where its reference has nothing; such a frame, and a clip of such
+    frames, has no ratio of its own but counts in the sums.
     """
 
     scope: Scope = "pair"
 
     @abstractmethod
-    def squares(self, frames: Sequence[Frames], references: Sequence[Frames]) -> Squares:
-        """Mean squares of a frame and its reference's: lists of one, or of two neighbours for a metric over time."""
+    def levels(self, frames: Sequence[Frames], references: Sequence[Frames]) -> Levels:
+        """Root mean squares of a frame and its reference: lists of one, or of two neighbours for a metric over time."""
 
     def undefined(self, about: About) -> str:
         """No reference, another shape, or frames of a size that the metric has no value for."""
@@ -196,40 +197,41 @@ class RatioOfSums(SetMetric):
             return Measurement.missing(reason)
         span = 2 if self.over_time else 1
         recent: list[Pair] = []
-        squares: list[Squares] = []
+        levels: list[Levels] = []
         while (pair := (yield)) is not None:
             recent.append(pair)
             if len(recent) == span:
-                squares.append(self._squares(recent))
+                levels.append(self._levels(recent))
                 del recent[0]
-        return self._result(np.array(squares)) if squares else Measurement.missing(motion.ONE_FRAME)
+        return self._result(np.array(levels)) if levels else Measurement.missing(motion.ONE_FRAME)
 
-    def _squares(self, pairs: Sequence[Pair]) -> Squares:
+    def _levels(self, pairs: Sequence[Pair]) -> Levels:
         references = [pair.reference for pair in pairs if pair.reference is not None]
         if len(references) < len(pairs):  # the reference has come to its end
             return math.nan, math.nan
-        return self.squares([pair.frame for pair in pairs], references)
+        return self.levels([pair.frame for pair in pairs], references)
 
-    def _result(self, squares: Floats) -> Measurement:
-        """From mean squares [N, 2]."""
-        alone = frame_mean(map(self.finalize, squares), self.undefined_frame)
-        seen = squares[~np.isnan(squares).any(axis=1)]
+    def _result(self, levels: Floats) -> Measurement:
+        """From root mean squares [N, 2]."""
+        alone = frame_mean(map(self.finalize, levels), self.undefined_frame)
+        seen = levels[~np.isnan(levels).any(axis=1)]
         if not len(seen):
             return alone
         sums = seen.sum(axis=0)
         return replace(alone, value=self.finalize(sums), statistics=tuple(sums.tolist()))
 
     def finalize(self, statistics: Floats) -> float:
-        """The ratio, from summed mean squares [2] of clips and references; NaN if the references' is 0."""
+        """The ratio, from summed levels [2] of clips and references; NaN if the references' are 0."""
         ours, own = map(float, statistics)
-        return math.sqrt(ours / own) if own > 0 else math.nan
+        return ours / own if own > 0 else math.nan
 
 
 @dataclass(frozen=True, kw_only=True)
 class FlatNoise(RatioOfSums):
-    """RMS of the Laplacian in the reference's flat areas (`flat_squares`) over the reference's own.
+    """RMS of the Laplacian in the reference's flat areas (`flat_levels`) over the reference's own.
 
-    1 is right, more is grain, less is smoothing. White noise of s times the reference's power makes it √(1 + s).
+    1 is right, more is grain, less is smoothing. White noise of s times the reference's power in every frame
+    makes it √(1 + s).
     """
 
     def undefined_size(self, about: About) -> str:
@@ -242,9 +244,9 @@ class FlatNoise(RatioOfSums):
         """Why a frame has no ratio: it would be to nothing."""
         return "no flat noise (the reference's flat areas hold no noise at all, or it has ended)"
 
-    def squares(self, frames: Sequence[Frames], references: Sequence[Frames]) -> Squares:
-        """`flat_squares` of a frame."""
-        return flat_squares(*frames, *references)
+    def levels(self, frames: Sequence[Frames], references: Sequence[Frames]) -> Levels:
+        """`flat_levels` of a frame."""
+        return flat_levels(*frames, *references)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -271,20 +273,20 @@ class TemporalResidual(RatioOfSums):
         """Why a pair of frames has no ratio."""
         return "no temporal residual (motion explains all of the reference or none of it, or it has ended)"
 
-    def squares(self, frames: Sequence[Frames], references: Sequence[Frames]) -> Squares:
-        """Squared residuals of two neighbouring frames and their references, 0 within rounding; NaN at a cut."""
+    def levels(self, frames: Sequence[Frames], references: Sequence[Frames]) -> Levels:
+        """Residuals of two neighbouring frames and of their references, 0 within rounding; NaN at a cut."""
         found = backward_flow(*references)
         ours, own = (compensated_residual(before, after, *found) for before, after in (frames, references))
-        return _square(ours), _square(own)
+        return _rounded(ours), _rounded(own)
 
 
-def _square(residual: float) -> float:
-    return 0.0 if residual <= _ROUNDING else residual**2  # NaN is not below
+def _rounded(residual: float) -> float:
+    return 0.0 if residual <= _ROUNDING else residual  # NaN is not below
 
 
 _LUMA = "y-bt601-full-range, by OpenCV's integers"
 _HIGH_PASS = f"less gaussian sigma {SIGMA}, {TAPS} taps"
-_POOLED = "sum over {} of all clips of the set, root of the ratio of the sums"
+_POOLED = "sum over {} of all clips of the set, ratio of the sums"
 HIGH_PASS_CORRELATION = HighPassCorrelation(
     name="high_pass_correlation",
     direction="higher",
@@ -312,7 +314,7 @@ FLAT_NOISE = FlatNoise(
         "blocks": "8x8 from the top left; of least variance in the reference 20 %, ties in",
         "resize": "none",
         "frames": "all",
-        "averaging": f"mean square over blocks, {_POOLED.format('frames')}",
+        "averaging": f"root mean square over blocks, {_POOLED.format('frames')}",
     },
 )
 TEMPORAL_RESIDUAL = TemporalResidual(
@@ -332,7 +334,7 @@ TEMPORAL_RESIDUAL = TemporalResidual(
         "outside": "left out",
         "resize": "none",
         "frames": "all",
-        "averaging": f"mean square over visible pixels, {_POOLED.format('pairs of frames')}",
+        "averaging": f"root mean square over visible pixels, {_POOLED.format('pairs of frames')}",
     },
 )
 register(HIGH_PASS_CORRELATION, FLAT_NOISE, TEMPORAL_RESIDUAL)

@@ -24,7 +24,7 @@ ORDER = """
 types version
 errors
 paths progress
-keys decoding
+keys draws decoding
 video
 assets registry store vbench cascade
 engine data

@@ -206,8 +206,8 @@ def test_the_order_of_blocks_is_nothing_to_flat_noise(pair: Any, order: list[int
     for here, there in enumerate(order):
         (y, x), (v, u) = ((8 * (place // 3), 8 * (place % 3)) for place in (here, there))
         shuffled[:, y : y + 8, x : x + 8] = pair[:, v : v + 8, u : u + 8]
-    expected = grain.flat_squares(*pair)
-    assert grain.flat_squares(*shuffled) == pytest.approx(expected, rel=1e-12)
+    expected = grain.flat_levels(*pair)
+    assert grain.flat_levels(*shuffled) == pytest.approx(expected, rel=1e-12)
 
 
 def test_a_reference_without_noise_where_it_is_flat_has_no_ratio() -> None:
@@ -224,7 +224,7 @@ def test_a_reference_without_noise_where_it_is_flat_has_no_ratio() -> None:
     ):
         found = FLAT_NOISE.measure(clip(frame[None]), clip(without[None]))
         assert math.isnan(found.value) and "hold no noise at all" in found.reason and "1 of 1 frames" in found.reason
-        assert grain.flat_squares(without.astype(np.uint8), without.astype(np.uint8)) == (0, 0)
+        assert grain.flat_levels(without.astype(np.uint8), without.astype(np.uint8)) == (0, 0)
 
 
 # The temporal residual.

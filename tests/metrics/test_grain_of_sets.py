@@ -1,4 +1,4 @@
-"""Flat noise and the temporal residual of a clip and of a set: ratios of sums, their intervals, `score`, `compare`."""
+"""Flat noise and the temporal residual of a clip and of a set: ratios of sums, intervals, `score`, `compare`."""
 
 from __future__ import annotations
 
@@ -102,26 +102,32 @@ def calm() -> float:
 
 
 def test_flat_noise_of_contrasts_to_the_last_digit() -> None:
-    """k times the noise is k; over clips √(Σ k² P / Σ P), where P is the sum of the references' powers."""
-    power, factors, measured = list[float](), (1, 2, 3), list[Measurement]()
+    """k times the noise is k; over clips Σ k L / Σ L, where L is the sum of a reference's levels over its frames."""
+    level, factors, measured = list[float](), (1, 2, 3), list[Measurement]()
     for factor, amplitude in zip(factors, (12, 3, 7), strict=True):
         reference = tiled(amplitude)
         found = FLAT_NOISE.measure(clip(128 + factor * (reference - 128)), clip(reference))
         assert found.value == pytest.approx(factor, rel=1e-12) and found.per_frame == pytest.approx((factor,) * 4)
-        power.append(found.statistics[1])
+        blocks = reference[:, :8, :8]
+        inner = blocks[:, :-2, 1:-1] + blocks[:, 2:, 1:-1] + blocks[:, 1:-1, :-2] + blocks[:, 1:-1, 2:]
+        roots = np.sqrt(np.mean((inner - 4 * blocks[:, 1:-1, 1:-1]) ** 2, axis=(1, 2)))
+        assert found.statistics == pytest.approx((factor * roots.sum(), roots.sum()), rel=1e-12)
+        level.append(roots.sum())
         measured.append(found)
-    expected = math.sqrt(np.dot(np.square(factors), power) / np.sum(power))
+    expected = np.dot(factors, level) / np.sum(level)
     assert of_set(FLAT_NOISE, measured) == pytest.approx(expected, rel=1e-12)
-    assert power[0] > 2 * power[2] > 4 * power[1]  # the noisiest original weighs most
+    assert level[0] > 1.5 * level[2] > 2.5 * level[1]  # the noisiest original weighs most
 
 
 def test_frames_weigh_by_what_their_reference_has() -> None:
-    """Frames of 8 levels doubled and frames of 1 level tripled: the mean of ratios would be 2.5."""
+    """Frames of noise up to 8 levels doubled, up to 1 level tripled: the mean of ratios would be 2.5."""
     reference = np.concatenate([tiled(8, 2), tiled(1, 2)])
     factor = np.repeat([2, 3], 2)[:, None, None]
     found = FLAT_NOISE.measure(clip(128 + factor * (reference - 128)), clip(reference))
-    assert found.per_frame == pytest.approx((2, 2, 3, 3)) and 2 < found.value < 2.1
-    assert found.value == pytest.approx(math.sqrt(found.statistics[0] / found.statistics[1]), rel=1e-15)
+    assert found.per_frame == pytest.approx((2, 2, 3, 3)) and 2.05 < found.value < 2.25
+    one, other = (FLAT_NOISE.measure(*(clip(reference[cut]),) * 2).statistics[1] for cut in (slice(2), slice(2, 4)))
+    assert found.value == pytest.approx((2 * one + 3 * other) / (one + other), rel=1e-12)
+    assert found.value == found.statistics[0] / found.statistics[1]
 
 
 def test_a_clip_in_parts_is_a_set() -> None:
@@ -161,7 +167,19 @@ def test_a_clip_that_is_nearly_still_hardly_moves_a_set() -> None:
         reference = tiled(1)
         quiet = metric.measure(clip(128 + 6 * (reference - 128)), clip(reference))
         assert quiet.value > 5.9 and np.mean([each.value for each in (*measured, quiet)]) > 1.4 * before
-        assert before < of_set(metric, [*measured, quiet]) < 1.1 * before
+        both = of_set(metric, [*measured, quiet])
+        weight = quiet.statistics[1] / sum(each.statistics[1] for each in (*measured, quiet))
+        assert both == pytest.approx((1 - weight) * before + weight * quiet.value, rel=1e-12)
+        assert weight < 0.05 and before < both < 1.15 * before
+
+
+def test_a_grainy_clip_weighs_by_its_level_and_not_by_its_square() -> None:
+    """Four times the level is four times the weight: (8 · 1 + 2 · 4 · 3) / (8 + 2 · 4). By squares it were 2.7."""
+    grain = tiled(8) - 128
+    quiet = FLAT_NOISE.measure(*(clip(128 + grain),) * 2)
+    loud = FLAT_NOISE.measure(clip(128 + 12 * grain), clip(128 + 4 * grain))
+    assert loud.statistics[1] == pytest.approx(4 * quiet.statistics[1], rel=1e-12)
+    assert of_set(FLAT_NOISE, [quiet] * 8 + [loud] * 2) == pytest.approx(2, rel=1e-12)
 
 
 def test_a_still_reference_has_no_ratio_and_counts_in_a_set() -> None:
@@ -171,9 +189,10 @@ def test_a_still_reference_has_no_ratio_and_counts_in_a_set() -> None:
     assert math.isnan(found.value) and "motion explains all of the reference" in found.reason
     assert "3 of 3 frames" in found.reason and np.isnan(found.per_frame).all()
     ours, own = found.statistics
-    assert own == 0 and ours == pytest.approx(3 * 2 * 4, rel=0.2)  # a difference of two frames' noise, high-passed
+    # Differences of two frames' noise, high-passed.
+    assert own == 0 and ours == pytest.approx(3 * math.sqrt(2 * 4), rel=0.1)
     other = TEMPORAL_RESIDUAL.measure(*noisy(6, 1, 0))
-    expected = math.sqrt((other.statistics[0] + ours) / other.statistics[1])
+    expected = (other.statistics[0] + ours) / other.statistics[1]
     assert of_set(TEMPORAL_RESIDUAL, [found, other]) == pytest.approx(expected, rel=1e-15)
     same = TEMPORAL_RESIDUAL.measure(clip(plane), clip(plane))
     assert same.statistics == (0, 0) and math.isnan(same.value)
@@ -217,9 +236,9 @@ def test_a_rows_value_and_interval_are_the_pooled_ratios_and_the_jackknifes() ->
         scores = table({"ours": [*measured, still_one]}, metric)
         found = stats.estimate(scores, metric, "ours")
         sums = np.array([each.statistics for each in (*measured, still_one)])
-        left = [math.sqrt((sums.sum(0) - one)[0] / (sums.sum(0) - one)[1]) for one in sums]
+        left = [(sums.sum(0) - one)[0] / (sums.sum(0) - one)[1] for one in sums]
         half = sps.t.ppf(0.975, 5) * math.sqrt(5 / 6 * np.sum((left - np.mean(left)) ** 2))
-        assert found.value == pytest.approx(math.sqrt(sums.sum(0)[0] / sums.sum(0)[1]))
+        assert found.value == pytest.approx(sums.sum(0)[0] / sums.sum(0)[1])
         assert (found.low, found.high) == pytest.approx((found.value - half, found.value + half))
         assert (found.n, found.of, found.clusters, found.reason) == (6, 6, 6, "stands still")
         assert stats.estimate(scores.sample(frac=1, random_state=1), metric, "ours") == found
@@ -287,13 +306,13 @@ def test_score_gives_each_videos_ratio_and_that_of_all_together(folders: Path) -
         for number in range(3):
             assert float(rows[f"{number}.mkv", metric.name]["value"]) == pytest.approx(2, rel=0.03)
             ours, own = scores.loc[(f"{number}.mkv", metric.name), "statistics"]
-            assert math.sqrt(ours / own) == pytest.approx(float(rows[f"{number}.mkv", metric.name]["value"]), rel=1e-6)
+            assert ours / own == pytest.approx(float(rows[f"{number}.mkv", metric.name]["value"]), rel=1e-6)
         sums = np.sum([list(each) for each in scores.xs(metric.name, level="metric")["statistics"]], axis=0)
         found = stats.estimate(scores.reset_index(), metric, "harsh")
-        assert found.n == found.of == 4 and found.value == pytest.approx(math.sqrt(sums[0] / sums[1]))
+        assert found.n == found.of == 4 and found.value == pytest.approx(sums[0] / sums[1])
         assert found.value == pytest.approx(2, rel=0.1)
         (cells,) = [text for text in report.splitlines() if text.startswith(f"| {metric.name}") and "4/4" in text]
-        assert f"{found.value:.1f}" in cells
+        assert f"| {found.value:.2f} " in cells
     last = rows["3.mkv", "temporal_residual"]
     assert last["value"] == "nan" and "motion explains all of the reference" in last["reason"]
     assert [len(scores.loc[("0.mkv", name), "per_frame"]) for name in NAMES.split(",")] == [4, 3]
