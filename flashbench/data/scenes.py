@@ -33,7 +33,7 @@ BACKGROUNDS: Mapping[str, tuple[str, Colour]] = MappingProxyType({
 """Name to the photograph of the material whose texture it is, and the mean colour that it is tinted to."""
 RADIUS = 0.21
 """Of the circle, in heights of the clip; the other shapes have about its area."""
-SPAN = 0.1
+SPAN = 0.2
 """Length of the object's way, in heights of the clip: what moves faster smears in blocks of four frames."""
 
 _WHERE = {

@@ -29,7 +29,7 @@ PART = 0.2
 """Area of a second part that counts as an object, of the expected area."""
 SIZES = (0.45, 2.0)
 """Area of a single object, of the expected area."""
-WAY = scenes.SPAN / 2
+WAY = 0.05
 """Way in heights of the clip below which nothing moves."""
 _PALETTE = np.array(list(scenes.COLORS.values()), dtype=np.float32)
 _GROUNDS = np.array([colour for _, colour in scenes.BACKGROUNDS.values()], dtype=np.float32)
