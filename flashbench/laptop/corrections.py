@@ -1,19 +1,23 @@
-"""Two corrections of an enhanced clip that need no training: the codec's own loss, and the low-quality clip itself."""
+"""Corrections of an enhanced clip without training: the codec's loss, its grid, and the low-quality clip itself."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
+from torch.nn import functional
 
 from flashbench.cascade import degrade
 from flashbench.cascade.codec import Codec
 from flashbench.errors import InvalidError
 
 FILE = "corrections.json"
+SHIFTS = {1: ((0, 0),), 2: ((0, 0), (1, 1)), 4: ((0, 0), (1, 1), (0, 1), (1, 0))}
+"""Number of shifts to the places of the codec's grid, down and right, in halves of a block."""
 
 
 class Corrections(NamedTuple):
@@ -24,13 +28,20 @@ class Corrections(NamedTuple):
     back_projection: bool = False
     """Add the enlarged difference between the low-quality clip and the enhanced one made small (Irani & Peleg 1991)."""
 
-    def __call__(self, decoded: Tensor, codec: Codec, enlarged: Tensor, low: Tensor) -> Tensor:
-        """The corrected frames of `decoded` (B, 3, T, H, W), made of `enlarged` of its shape and `low` (B, 3, T, h, w).
+    def __call__(
+        self, enhanced: Callable[[Tensor, int], Tensor], codec: Codec, enlarged: Tensor, low: Tensor, shifts: int = 1
+    ) -> Tensor:
+        """The corrected frames (B, 3, T, H, W) of `enlarged`, of its shape, and of `low` (B, 3, T, h, w).
 
-        All in [-1, 1]; the result is not clamped.
+        `enhanced` makes decoded frames of enlarged ones, and is told which of the `shifts` places of the codec's grid
+        they are for. All in [-1, 1]; the result is not clamped.
         """
-        if self.codec_residual:
-            decoded = decoded + codec_residual(codec, enlarged)
+
+        def one(frames: Tensor, number: int) -> Tensor:
+            decoded = enhanced(frames, number)
+            return decoded + codec_residual(codec, frames) if self.codec_residual else decoded
+
+        decoded = over_shifts(one, enlarged, shifts, codec.stride[1])
         return back_project(decoded, low) if self.back_projection else decoded
 
     def write(self, folder: Path) -> None:
@@ -68,3 +79,27 @@ def back_project(frames: Tensor, low: Tensor) -> Tensor:
     (height, width), size = frames.shape[-2:], low.shape[-2:]
     missing = low - degrade.resize(frames, size[0], size[1], "bicubic")
     return frames + degrade.resize(missing, height, width, "bicubic")
+
+
+def padded(side: int, shifts: int, block: int) -> int:
+    """The side in pixels of what `over_shifts` hands on, for frames of `side`."""
+    return side if shifts == 1 else side + 2 * block
+
+
+def over_shifts(enhance: Callable[[Tensor, int], Tensor], frames: Tensor, shifts: int, block: int) -> Tensor:
+    """The mean of `enhance(frames, number)` over `shifts` places of a grid of `block` pixels, of the frames' shape.
+
+    "Cycle spinning" (Coifman & Donoho 1995): what is locked to the grid differs from place to place and goes, what is
+    in the picture stays. For more than one place frames (B, C, T, H, W) get two blocks more on each axis, their edges
+    repeated. Raises KeyError for a number of shifts that `SHIFTS` lacks.
+    """
+    if shifts == 1:
+        return enhance(frames, 0)
+    height, width = frames.shape[-2:]
+    made = []
+    for number, (down, right) in enumerate(SHIFTS[shifts]):
+        top, left = block - down * block // 2, block - right * block // 2
+        around = (left, 2 * block - left, top, 2 * block - top, 0, 0)
+        out = enhance(functional.pad(frames, around, mode="replicate"), number)
+        made.append(out[..., top : top + height, left : left + width])
+    return torch.stack(made).mean(0)

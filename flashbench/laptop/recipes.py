@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from flashbench.cascade import degrade, sampling
-from flashbench.cascade.codec import Codec, to_frames, to_tensor
+from flashbench.cascade.codec import Codec, latent_shape, to_frames, to_tensor
 from flashbench.cascade.training import Phase, Training, context_for, from_pairs, generator, train
 from flashbench.cascade.transformer import Stage2Transformer
 from flashbench.data.scene_clips import scene_clip, training_scene
@@ -25,7 +25,7 @@ from flashbench.data.synthetic import synthetic_clip
 from flashbench.errors import InvalidError, UsageError, did_you_mean
 from flashbench.laptop import stage1, text
 from flashbench.laptop.convolution import ConvolutionalTransformer, ConvolutionalVanilla
-from flashbench.laptop.corrections import Corrections
+from flashbench.laptop.corrections import Corrections, padded
 from flashbench.laptop.klt import KLTCodec
 from flashbench.laptop.labels import Labels, captions, write_labels
 from flashbench.laptop.pool import MODES, Pool, write_pool
@@ -124,34 +124,46 @@ def enhance(
     guidance: float = 1.0,
     context: Tensor | None = None,
     corrections: Corrections = UNCORRECTED,
+    shifts: int = 1,
 ) -> tuple[Frames, int]:
     """Enhance a low-quality clip uint8 [T, h, w, 3] of any size to (uint8 [T, height, width, 3], evaluations made).
 
     Enlarge, encode, degrade with `noise` (of the latent's shape) at `degradation_step` (None: not at all, for
-    networks trained without), follow the flow for `nfe` evaluations, decode, correct. Noise of a batch of latents is as
-    many draws, each followed on its own, whose latents are averaged. `context` (1, L, D) is the prompt's; None
-    is the unconditional one, on which `guidance` has no hold: it must then be 1. Raises UsageError for sides not
-    divisible by 16 and a context that the network does not take.
+    networks trained without), follow the flow for `nfe` evaluations, decode, correct. With more than one of `shifts`
+    all of it happens at as many places of the codec's grid (`corrections.over_shifts`), each with its own latent of
+    `noise`, whose shape is `noise_shape`. `context` (1, L, D) is the prompt's; None is the unconditional one, on which
+    `guidance` has no hold: it must then be 1. Raises UsageError for sides not divisible by 16 and a context that the
+    network does not take.
     """
     _check_context(network, context, guidance)
-    enlarged = _enlarge(low, height, width)
-    latent = codec.encode(enlarged)
-    samples = [
-        sampling.refine(
+    evaluations = 0
+
+    def enhanced(frames: Tensor, number: int) -> Tensor:
+        nonlocal evaluations
+        sample = sampling.refine(
             network,
-            latent,
+            codec.encode(frames),
             context_for(network, 1) if context is None else context,
             nfe=nfe,
             shift=shift,
             guidance=guidance,
             degradation_step=degradation_step,
-            noise=one,
+            noise=None if noise is None else noise[number : number + 1],
         )
-        for one in ([None] if noise is None else noise.split(1))
-    ]
-    mean = torch.stack([sample.latent for sample in samples]).mean(0)
-    frames = corrections(codec.decode(mean), codec, enlarged, to_tensor(low))
-    return to_frames(frames), sum(sample.evaluations for sample in samples)
+        evaluations += sample.evaluations
+        return codec.decode(sample.latent)
+
+    frames = corrections(enhanced, codec, _enlarge(low, height, width), to_tensor(low), shifts)
+    return to_frames(frames), evaluations
+
+
+def noise_shape(
+    channels: int, codec: Codec, frames: int, height: int, width: int, shifts: int = 1
+) -> tuple[int, int, int, int, int]:
+    """Shape of the noise that enhancing to a clip of that size starts from: a latent of `channels` for each shift."""
+    sides = (padded(side, shifts, codec.stride[1]) for side in (height, width))
+    one = latent_shape(channels, codec.stride, frames, *sides)
+    return (shifts, *one[1:])
 
 
 @torch.no_grad()
@@ -166,12 +178,20 @@ def enhance_vanilla(
     noise: Tensor,
     shift: float = 2.5,
     corrections: Corrections = UNCORRECTED,
+    shifts: int = 1,
 ) -> tuple[Frames, int]:
-    """The vanilla cascade, from `noise` of the latent's shape: arguments and result as in `enhance`."""
-    enlarged = _enlarge(low, height, width)
-    sample = vanilla_sample(network, codec.encode(enlarged), nfe=nfe, noise=noise, shift=shift)
-    frames = corrections(codec.decode(sample.latent), codec, enlarged, to_tensor(low))
-    return to_frames(frames), sample.evaluations
+    """The vanilla cascade, from `noise` of `noise_shape`: arguments and result as in `enhance`."""
+    evaluations = 0
+
+    def enhanced(frames: Tensor, number: int) -> Tensor:
+        nonlocal evaluations
+        latent = codec.encode(frames)
+        sample = vanilla_sample(network, latent, nfe=nfe, noise=noise[number : number + 1], shift=shift)
+        evaluations += sample.evaluations
+        return codec.decode(sample.latent)
+
+    frames = corrections(enhanced, codec, _enlarge(low, height, width), to_tensor(low), shifts)
+    return to_frames(frames), evaluations
 
 
 @torch.no_grad()
@@ -183,15 +203,11 @@ def regress(
     width: int,
     *,
     corrections: Corrections = UNCORRECTED,
+    shifts: int = 1,
 ) -> tuple[Frames, int]:
-    """The L1 control: one evaluation of a network trained by regression; arguments and result as in `enhance`."""
-    enlarged = _enlarge(low, height, width)
-    latent = codec.encode(enlarged)
-    sample = sampling.refine(
-        network, latent, context_for(network, 1), nfe=1, guidance=1.0, degradation_step=None, noise=None
-    )
-    frames = corrections(codec.decode(sample.latent), codec, enlarged, to_tensor(low))
-    return to_frames(frames), sample.evaluations
+    """The L1 control: an evaluation of a network trained by regression; arguments and result as in `enhance`."""
+    options: dict[str, Any] = {"nfe": 1, "degradation_step": None, "noise": None}
+    return enhance(network, codec, low, height, width, **options, corrections=corrections, shifts=shifts)
 
 
 def reconstruct(codec: Codec, frames: Frames) -> Frames:

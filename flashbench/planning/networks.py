@@ -251,10 +251,12 @@ def walk_trained(recipe: Mapping[str, Any], channels: int, settings: Settings, g
     import torch
 
     from flashbench.cascade import sampling
+    from flashbench.systems.flashvideo import around
 
     network = Walked(trained(recipe, channels))
     words, width = network.config.max_text_seq_length, network.config.text_embed_dim
-    frames = 1 + (geometry.frames - 1) // 4
+    frames, shifts = 1 + (geometry.frames - 1) // 4, int(str(settings.get("shifts", 1)))
+    geometry = around(geometry, {"shifts": shifts})
     latent = _shape(1, frames, network.config.in_channels, geometry.height // 8, geometry.width // 8)
     context, guidance = _shape(1, words, width), float(str(settings.get("guidance", 1.0)))
     with torch.no_grad():
@@ -265,12 +267,13 @@ def walk_trained(recipe: Mapping[str, Any], channels: int, settings: Settings, g
             )
         else:
             noisy = settings.get("degradation") == "pixel+latent"
-            sampling.refine(
-                network, latent, context,
-                nfe=int(str(settings.get("nfe", 1))),
-                shift=float(str(settings.get("shift", 1.0))),
-                guidance=guidance,
-                degradation_step=int(str(settings["degradation_step"])) if noisy else None,
-                noise=latent if noisy else None,
-            )  # fmt: skip
+            for _ in range(shifts):
+                sampling.refine(
+                    network, latent, context,
+                    nfe=int(str(settings.get("nfe", 1))),
+                    shift=float(str(settings.get("shift", 1.0))),
+                    guidance=guidance,
+                    degradation_step=int(str(settings["degradation_step"])) if noisy else None,
+                    noise=latent if noisy else None,
+                )  # fmt: skip
     return network.walk(latent, words)

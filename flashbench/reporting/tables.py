@@ -143,7 +143,7 @@ def _headed(part: Protocol, text: str) -> str:
 
 
 def _corrected(part: Protocol) -> list[str]:
-    """A note on the rows of each recipe that corrects its clips (`laptop.corrections`)."""
+    """Notes on the rows of each recipe that corrects its clips, and on those that are means (`laptop.corrections`)."""
     rows: dict[str, list[str]] = {}
     for variant in part.variants:
         for recipe in variant.system.models(variant.settings):
@@ -154,6 +154,9 @@ def _corrected(part: Protocol) -> list[str]:
         if what:
             owner = "its" if len(names) == 1 else "their"
             notes.append(f"{', '.join(names)}: {owner} clips have {' and '.join(what)} (recipe `{recipe}`).")
+    for shifts in sorted({int(str(variant.settings.get("shifts", 1))) for variant in part.variants} - {1}):
+        names = [f"`{variant.row}`" for variant in part.variants if variant.settings.get("shifts", 1) == shifts]
+        notes.append(f"{', '.join(names)}: means over {shifts} places of the codec's grid, with evaluations at each.")
     return notes
 
 

@@ -15,7 +15,9 @@ import numpy as np
 from flashbench.systems import inputs
 from flashbench.systems.base import Request, System, reference_of
 from flashbench.systems.flashvideo import (
+    around,
     check_geometry,
+    check_shifts,
     codec,
     codec_channels,
     corrections,
@@ -146,26 +148,29 @@ class Regression(System):
 
     name = "l1"
     version = 1
-    defaults: ClassVar[Settings] = {"training": "l1"}
+    defaults: ClassVar[Settings] = {"training": "l1", "shifts": 1}
+    added: ClassVar[Settings] = {"shifts": 1}
 
     def models(self, settings: Settings) -> tuple[str, ...]:
         """The recipe named by `training`, and the codec."""
         return (str(settings["training"]), "codec")
 
     def evaluations(self, settings: Settings) -> int:
-        """One network evaluation, whatever the settings."""
-        return 1
+        """One network evaluation for each shift."""
+        return int(str(settings["shifts"]))
 
     def check(self, settings: Settings, geometry: Geometry) -> None:
         """Sides are multiples of 16 pixels, frames are 4n + 1."""
         check_geometry(geometry)
+        check_shifts(settings)
 
     def cost(
         self, settings: Settings, geometry: Geometry, recipes: Mapping[str, Mapping[str, Any]]
     ) -> Mapping[str, float]:
         """TFLOP of the pass, where the network is a recipe's."""
         recipe, channels = recipes[str(settings["training"])], codec_channels(recipes)
-        return transformer_cost(recipe, geometry, 1, guided=False, channels=channels)
+        evaluations = self.evaluations(settings)
+        return transformer_cost(recipe, around(geometry, settings), evaluations, guided=False, channels=channels)
 
     def make(self, request: Request) -> Clip:
         """Enhance the low-quality input in one pass of the network."""
@@ -174,8 +179,10 @@ class Regression(System):
         geometry = request.geometry
         low, size = inputs.low(request), (geometry.height, geometry.width)
         trained = request.models[str(request.settings["training"])]
-        coder, corrected = codec(request.models["codec"]), corrections(trained)
-        frames, _ = recipes.regress(network(trained), coder, low, *size, corrections=corrected)
+        coder, shifts = codec(request.models["codec"]), self.evaluations(request.settings)
+        frames, _ = recipes.regress(
+            network(trained), coder, low, *size, corrections=corrections(trained), shifts=shifts
+        )
         return Clip(frames, geometry.fps)
 
 

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -62,7 +63,7 @@ class FlashVideo(System):
     Settings: `training` (the recipe), `nfe` (≥ 1), `degradation` (`pixel+latent`: noise is added to the latent at
     `degradation_step`; `pixel` or `none`: the flow starts from the clean latent), `degradation_step` (0–999),
     `shift` (of the time grid; 1 is uniform), `prompted` (the recipe was trained with texts: the case's prompt is its
-    condition) and `guidance` (1: none).
+    condition), `guidance` (1: none) and `shifts` (1, 2 or 4 places of the codec's grid, over which clips are averaged).
     """
 
     name = "flashvideo"
@@ -75,20 +76,22 @@ class FlashVideo(System):
         "shift": 2.5,
         "prompted": False,
         "guidance": 1.0,
+        "shifts": 1,
     }
-    added: ClassVar[Settings] = {"prompted": False, "guidance": 1.0}
+    added: ClassVar[Settings] = {"prompted": False, "guidance": 1.0, "shifts": 1}
 
     def models(self, settings: Settings) -> tuple[str, ...]:
         """The recipe named by `training`, the codec and, where texts are read, their encoder."""
         return (str(settings["training"]), "codec", *(["text"] if settings["prompted"] else []))
 
     def evaluations(self, settings: Settings) -> int:
-        """One network evaluation per step."""
-        return int(str(settings["nfe"]))
+        """One network evaluation per step and shift."""
+        return int(str(settings["nfe"])) * int(str(settings["shifts"]))
 
     def check(self, settings: Settings, geometry: Geometry) -> None:
         """Sides are multiples of 16 pixels, frames are 4n + 1, `nfe` and `degradation_step` lie in their ranges."""
         check_geometry(geometry)
+        check_shifts(settings)
         _has_latent_noise(settings["degradation"])
         for name, low, high in (("nfe", 1, 1000), ("degradation_step", 0, 999)):
             value = settings[name]
@@ -105,18 +108,19 @@ class FlashVideo(System):
         """TFLOP of its evaluations, where the network is a recipe's."""
         recipe = recipes.get(str(settings["training"]), {})
         guided, channels = settings["guidance"] != 1, codec_channels(recipes)
-        return transformer_cost(recipe, geometry, self.evaluations(settings), guided=guided, channels=channels)
+        work = around(geometry, settings)
+        return transformer_cost(recipe, work, self.evaluations(settings), guided=guided, channels=channels)
 
     def make(self, request: Request) -> Clip:
         """Enhance the case's low-quality input to the trial's geometry."""
-        from flashbench.cascade.codec import latent_shape
         from flashbench.laptop import recipes
 
         chosen, geometry = request.settings, request.geometry
         low, size = inputs.low(request), (geometry.height, geometry.width)
         trained = request.models[str(chosen["training"])]
         model, coder = network(trained), codec(request.models["codec"])
-        shape = latent_shape(model.config.in_channels, coder.stride, geometry.frames, *size)
+        shifts = int(str(chosen["shifts"]))
+        shape = recipes.noise_shape(model.config.in_channels, coder, geometry.frames, *size, shifts)
         latent = _has_latent_noise(chosen["degradation"])
         frames, _ = recipes.enhance(
             model,
@@ -130,8 +134,21 @@ class FlashVideo(System):
             guidance=float(str(chosen["guidance"])),
             context=context(request) if chosen["prompted"] else None,
             corrections=corrections(trained),
+            shifts=shifts,
         )
         return Clip(frames, geometry.fps)
+
+
+def check_shifts(settings: Settings) -> None:
+    """Refuse a number of shifts that has no places."""
+    if settings["shifts"] not in (1, 2, 4):
+        raise UsageError(f"shifts is {settings['shifts']!r}", fix="use 1, 2 or 4")
+
+
+def around(geometry: Geometry, settings: Settings) -> Geometry:
+    """The size at which the network works: two blocks of 8 pixels more on each axis where clips are shifted."""
+    more = 0 if settings["shifts"] == 1 else 16
+    return replace(geometry, height=geometry.height + more, width=geometry.width + more)
 
 
 def check_geometry(geometry: Geometry) -> None:

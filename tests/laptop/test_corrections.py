@@ -1,4 +1,4 @@
-"""Corrections without training: the codec's own loss, back-projection, and several draws averaged."""
+"""Corrections without training: the codec's own loss, back-projection, and the mean over places of its grid."""
 
 from __future__ import annotations
 
@@ -17,9 +17,17 @@ from flashbench.cascade.codec import to_frames, to_tensor
 from flashbench.data.synthetic import synthetic_clip
 from flashbench.errors import InvalidError, UsageError
 from flashbench.laptop import recipes
-from flashbench.laptop.corrections import FILE, Corrections, back_project, codec_residual
+from flashbench.laptop.corrections import (
+    FILE,
+    SHIFTS,
+    Corrections,
+    back_project,
+    codec_residual,
+    over_shifts,
+    padded,
+)
 from flashbench.laptop.klt import BLOCK, KLTCodec
-from flashbench.systems.base import Request, resolve
+from flashbench.systems.base import Request, counted_evaluations, resolve
 from flashbench.systems.inputs import low as low_of
 from flashbench.types import Case, Clip, Geometry
 
@@ -46,7 +54,7 @@ def test_a_lossless_codec_has_no_residual() -> None:
     whole = KLTCodec(torch.zeros(BLOCK), torch.eye(BLOCK), torch.linspace(0.5, 2, BLOCK))
     assert codec_residual(whole, clip()).abs().max() < 1e-5
     decoded = torch.rand(1, 3, 5, 64, 64)
-    corrected = Corrections(codec_residual=True)(decoded, whole, clip(), clip(16))
+    corrected = Corrections(codec_residual=True)(lambda *_: decoded, whole, clip(), clip(16))
     torch.testing.assert_close(corrected, decoded, atol=1e-5, rtol=0)
 
 
@@ -55,7 +63,8 @@ def test_a_network_that_changes_nothing_gives_the_enlarged_clip_back_whatever_th
     codec, up = klt(4), clip()
     decoded = codec.decode(codec.encode(up))
     assert (decoded - up).abs().max() > 0.1
-    torch.testing.assert_close(Corrections(codec_residual=True)(decoded, codec, up, clip(16)), up, atol=1e-6, rtol=0)
+    corrected = Corrections(codec_residual=True)(lambda *_: decoded, codec, up, clip(16))
+    torch.testing.assert_close(corrected, up, atol=1e-6, rtol=0)
 
 
 # --- back-projection --------------------------------------------------------------------------------------------------
@@ -102,7 +111,7 @@ def test_no_corrections_write_no_file_and_change_nothing(tmp_path: Path) -> None
     Corrections().write(tmp_path)
     assert not list(tmp_path.iterdir()) and Corrections.read(tmp_path) == Corrections()
     frames = clip()
-    assert Corrections()(frames, klt(4), clip(variant=1), clip(16)) is frames
+    assert Corrections()(lambda *_: frames, klt(4), clip(variant=1), clip(16)) is frames
 
 
 @pytest.mark.parametrize("chosen", [BOTH, Corrections(codec_residual=True), Corrections(back_projection=True)])
@@ -173,7 +182,7 @@ def test_a_recipes_corrections_reach_its_clips(
     assert not np.array_equal(plain, corrected)
     small = to_tensor(low_of(request(models, system, **settings)))
     up, codec = degrade.resize(small, 64, 64), recipes.load_codec(models["codec"])
-    again = to_frames(BOTH(to_tensor(plain), codec, up, small))
+    again = to_frames(BOTH(lambda *_: to_tensor(plain), codec, up, small))
     inside = (plain > 0) & (plain < 255)
     assert np.abs(again.astype(int) - corrected)[inside].mean() < 1
 
@@ -193,23 +202,70 @@ def test_bicubic_with_back_projection_is_a_control(models: dict[str, Path]) -> N
     assert error(projected) < 0.5 * error(plain)
 
 
-# --- several draws ----------------------------------------------------------------------------------------------------
+# --- places of the codec's grid ---------------------------------------------------------------------------------------
 
 
-def test_draws_are_averaged_in_the_latent(models: dict[str, Path]) -> None:
+@pytest.mark.parametrize("shifts", SHIFTS)
+def test_what_no_grid_changes_stays(shifts: int) -> None:
+    """The mean of what is pointwise is pointwise, whatever is repeated around the frames."""
+    frames = clip()
+    seen: list[tuple[int, ...]] = []
+
+    def same(shifted: Tensor, number: int) -> Tensor:
+        seen.append(tuple(shifted.shape[-2:]))
+        assert number == len(seen) - 1
+        return shifted / 2
+
+    torch.testing.assert_close(over_shifts(same, frames, shifts, 8), frames / 2)
+    side = padded(frames.shape[-1], shifts, 8)
+    assert seen == [(side, side)] * shifts and side % 8 == 0
+
+
+def test_a_pattern_of_the_grid_averages_out() -> None:
+    """A pattern that changes its sign with each half of a block vanishes over four places, and stays at one."""
+    frames = clip()
+
+    def patterned(shifted: Tensor, number: int) -> Tensor:
+        half = (torch.arange(shifted.shape[-1]) // 4) % 2 * 2.0 - 1
+        return shifted + 0.1 * half
+
+    assert (over_shifts(patterned, frames, 1, 8) - frames).abs().min() == pytest.approx(0.1, abs=1e-6)
+    for shifts in (2, 4):
+        torch.testing.assert_close(over_shifts(patterned, frames, shifts, 8), frames)
+
+
+@pytest.mark.parametrize(
+    ("system", "kind", "settings"),
+    [("flashvideo", "flow", {"nfe": 2}), ("l1", "regression", {}), ("vanilla", "vanilla", {"nfe": 2})],
+)
+def test_systems_average_over_places_and_count_all_evaluations(
+    models: dict[str, Path], system: str, kind: str, settings: dict[str, Any]
+) -> None:
+    training = f"{kind} corrected"
+    one, four = (made(models, system, training=training, shifts=shifts, **settings) for shifts in (1, 4))
+    assert one.shape == four.shape and not np.array_equal(one, four)
+    chosen = resolve(systems.get(system), {"training": training, "shifts": 4, **settings})
+    with counted_evaluations() as counted:
+        systems.get(system).make(request(models, system, training=training, shifts=4, **settings))
+    assert counted[0] == systems.get(system).evaluations(chosen) == 4 * settings.get("nfe", 1)
+    with pytest.raises(UsageError, match="shifts is 3"):
+        systems.get(system).check(chosen | {"shifts": 3}, GEOMETRY)
+
+
+def test_each_place_has_noise_of_its_own(models: dict[str, Path]) -> None:
     network, codec = recipes.load_network(models["flow"]), recipes.load_codec(models["codec"])
-    low = synthetic_clip(5, 16, 16, 0)
-    noise = torch.randn(3, 2, 8, 8, 8, generator=torch.Generator().manual_seed(0))
+    low, shape = synthetic_clip(5, 16, 16, 0), recipes.noise_shape(8, codec, 5, 64, 64, 2)
+    assert shape == (2, 2, 8, 10, 10) and recipes.noise_shape(8, codec, 5, 64, 64) == (1, 2, 8, 8, 8)
+    noise = torch.randn(shape, generator=torch.Generator().manual_seed(0))
 
-    def enhanced(noise: Tensor) -> tuple[Tensor, int]:
-        frames, count = recipes.enhance(network, codec, low, 64, 64, nfe=2, degradation_step=675, noise=noise)
-        return to_tensor(frames), count
+    def enhanced(noise: Tensor) -> np.ndarray:
+        options: dict[str, Any] = {"nfe": 1, "degradation_step": 675, "noise": noise, "shifts": 2}
+        return recipes.enhance(network, codec, low, 64, 64, **options)[0]
 
-    mean, count = enhanced(noise)
-    singles = [enhanced(one) for one in noise.split(1)]
-    assert count == 6 == sum(single[1] for single in singles)
-    whole = torch.stack([single[0] for single in singles])
-    inside = (whole.abs() < 1).all(0)  # where no draw was clipped at black or white
-    assert (whole.mean(0) - mean)[inside].abs().max() < 1.01 / 127.5 and inside.float().mean() > 0.5
+    first = enhanced(noise)
+    for place in (0, 1):
+        other = noise.clone()
+        other[place] += 1
+        assert not np.array_equal(enhanced(other), first)
     with pytest.raises(UsageError, match="noise of shape"):
-        enhanced(noise[:, :1])
+        enhanced(noise[..., :8])
