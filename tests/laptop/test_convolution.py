@@ -379,10 +379,11 @@ def test_a_wrong_degradation_is_refused(
 def test_a_tiers_low_is_a_degradation() -> None:
     for tier in ("laptop", "smoke"):
         protocol = load_protocol("nfe", tier=tier, overrides=["recipes.pool.low=${low}"])
+        plain = load_protocol("nfe", tier=tier, overrides=["recipes.pool.low={}"])
         assert protocol.recipes["pool"]["low"] == LOW == protocol.cases[0].low
         given = degrade.PixelDegradation.of(LOW)
         assert (given.blur_sigma, given.jpeg_quality, given.last_kernel) == ((0.3, 1.0), (80, 95), "bicubic")
-        assert protocol.hash != load_protocol("nfe", tier=tier).hash
+        assert protocol.hash != plain.hash
 
 
 def test_going_on_keeps_the_path(make: Make, inputs: dict[str, Path], tmp_path: Path) -> None:
@@ -465,7 +466,7 @@ def test_the_cost_counts_convolutions() -> None:
     places = 2 * 8 * 8  # latent frames and pixels
     weights = sum(
         value.numel() for name, value in ConvolutionPath(16, 16, 8, 4).named_parameters()
-        if name.split(".")[0] in ("enter", "residual", "leave") and name.endswith("weight")
+        if name.split(".")[0] in ("enter", "residual", "across", "leave") and name.endswith("weight")
     )  # fmt: skip
     assert tflop("new") - tflop("wide") == pytest.approx(4 * 2 * places * weights / 1e12)
 
