@@ -11,7 +11,7 @@ from flashbench.protocol import compose
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize("folder", ["results/laptop", "results/laptop/replicas"])
+@pytest.mark.parametrize("folder", ["results/laptop"])
 def test_every_claim_that_does_not_hold_says_why_it_may_differ(folder: str) -> None:
     text = (ROOT / folder / "claims.md").read_text(encoding="utf-8")
     rows = [line.split(" | ") for line in text.splitlines() if line.startswith("| **")]

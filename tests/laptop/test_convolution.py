@@ -379,11 +379,11 @@ def test_a_wrong_degradation_is_refused(
 def test_a_tiers_low_is_a_degradation() -> None:
     for tier in ("laptop", "smoke"):
         protocol = load_protocol("nfe", tier=tier, overrides=["recipes.pool.low=${low}"])
-        plain = load_protocol("nfe", tier=tier, overrides=["recipes.pool.low={}"])
+        other = load_protocol("nfe", tier=tier, overrides=["recipes.pool.clips=7"])
         assert protocol.recipes["pool"]["low"] == LOW == protocol.cases[0].low
         given = degrade.PixelDegradation.of(LOW)
         assert (given.blur_sigma, given.jpeg_quality, given.last_kernel) == ((0.3, 1.0), (80, 95), "bicubic")
-        assert protocol.hash != plain.hash
+        assert protocol.hash != other.hash
 
 
 def test_going_on_keeps_the_path(make: Make, inputs: dict[str, Path], tmp_path: Path) -> None:
