@@ -144,7 +144,9 @@ def test_a_note_of_a_claim_decides_nothing(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setenv("FLASHBENCH_PROTOCOLS", str(tmp_path / "protocols"))
     before = compose.load_protocol("nfe")
     path = tmp_path / "protocols" / "nfe.yaml"
-    path.write_text(path.read_text("utf-8").replace("almost all is gained by the second evaluation here", "so it is"), "utf-8")
+    path.write_text(
+        path.read_text("utf-8").replace("almost all is gained by the second evaluation here", "so it is"), "utf-8"
+    )
     after = compose.load_protocol("nfe")
     assert after.claims != before.claims and after.hash == before.hash
 

@@ -14,7 +14,6 @@ from flashbench import metrics
 from flashbench.errors import InvalidError
 from flashbench.protocol.compose import load_protocol
 
-
 METRICS = len(load_protocol("nfe", tier="smoke").metrics)
 
 
