@@ -112,9 +112,11 @@ def test_a_changed_clip_fails(row: str, change: Callable[[Line], Clip], tmp_path
         line |= {"key": key, "digest": Store().put_clip(key, clip, {})}
     verdict = judge(rescored(manifest, tmp_path))
     assert (verdict.outcome, int(verdict.code)) == ("regression", 1)
-    assert verdict.compared == {"nfe": 4 * 3 * 6} and not verdict.problems
+    assert verdict.compared == {"nfe": 4 * 3 * 9} and not verdict.problems
     assert {finding.row for finding in verdict.findings} == {row}
-    assert {"niqe", "niqe_pooled", "psnr", "ssim", "sharpness"} <= {finding.metric for finding in verdict.findings}
+    assert {"niqe", "niqe_pooled", "psnr", "ssim", "temporal_residual"} <= {
+        finding.metric for finding in verdict.findings
+    }
     (psnr,) = (finding for finding in verdict.findings if finding.metric == "psnr")
     before, after = (_psnr(folder, row) for folder in (RESULTS, tmp_path))
     assert psnr.effect.effect == pytest.approx((after - before).mean())
@@ -145,7 +147,7 @@ def test_an_identical_rerun_passes(honest: Path, tmp_path: Path, monkeypatch: py
     assert len(list((tmp_path / "again/scores").rglob("*.json"))) > 50, "the metrics ran"
     verdict = judge(folder)
     assert (verdict.outcome, verdict.findings, verdict.problems, verdict.notes) == ("pass", (), (), ())
-    assert "0 of 72 scores changed" in markdown(blocks(verdict))
+    assert "0 of 108 scores changed" in markdown(blocks(verdict))
 
 
 def test_another_order_passes(tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ from support import made_videos, smoke
 SCORE = {"files": 33, "mutual pairs": 0}
 # When rooms were fewer and larger, and a video file was what its header said: 32 and 34 files, 62 and 66 arrows.
 COMPARE = {"files": 39, "arrows": 82}
-PROTOCOL = {"files": 43, "arrows": 80}
+# Nine metrics in place of six: 43 files, 80 arrows.
+PROTOCOL = {"files": 44, "arrows": 84}
 
 
 def profile(folder: Path, *arguments: str) -> str:

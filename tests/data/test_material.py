@@ -296,6 +296,14 @@ DECODED = {
     "material/bigbuckbunny": "52126f0b88bddddb25abea5e135a998b93636fa15d94b5acb1f7eb6958fa4fc5",
     "material/bikes": "8e3c7ab1938e18b0aa0f61ffec5bfcf8385725bd35dd582e87c287096acb5ecf",
     "material/city": "bc9319f958fdfe7d921f3d30051057ff89e21824d52efaebba1d1da177aa9a6b",
+    "material/cockatoo": "2c24b6a6e0e3d21a8edcfe6ad084d1ecea79118626957ebfe0149efcfad81997",
+    "material/opossum": "76b273270f6652b8f98ca1fb8511318bddb375da9bd73f68b790bf1625f52006",
+    "material/coast-flight": "3a0b0d19b0c9947898ae08bbeed20e8f8d4c517e62025216ad5906af76bd65af",
+    "material/campus-walk": "fe9bdbc44a0ffd61ff4e530c491a1a865ebc97361017b88f20659be764aa29e1",
+    "material/balance": "0007ba6d6df092afb580ec3aa4dfba2e7cd1dc011fc62aaf6d2aef2040dc1fb7",
+    "material/playing-field": "44ad45af1ad9c58776b644da61fe354e739603c377c0a206aa9820d358651608",
+    "material/garden-walk": "d4703026efcea6c3c7773baadcd4d8057d63b222300f891b57614540e71d2c88",
+    "material/bunny-butterfly": "489f3072335ac98ac17db223ccd7918af1342db92cd682f32a767624d392668a",
 }
 """sha256 of all frames' RGB bytes, which every committed result stands on."""
 
