@@ -14,10 +14,9 @@ from torch.nn import functional
 from flashbench.cascade import degrade
 from flashbench.cascade.codec import Codec
 from flashbench.errors import InvalidError
+from flashbench.laptop.settings import SHIFTS
 
 FILE = "corrections.json"
-SHIFTS = {1: ((0, 0),), 2: ((0, 0), (1, 1)), 4: ((0, 0), (1, 1), (0, 1), (1, 0))}
-"""Number of shifts to the places of the codec's grid, down and right, in halves of a block."""
 
 
 class Corrections(NamedTuple):
@@ -79,11 +78,6 @@ def back_project(frames: Tensor, low: Tensor) -> Tensor:
     (height, width), size = frames.shape[-2:], low.shape[-2:]
     missing = low - degrade.resize(frames, size[0], size[1], "bicubic")
     return frames + degrade.resize(missing, height, width, "bicubic")
-
-
-def padded(side: int, shifts: int, block: int) -> int:
-    """The side in pixels of what `over_shifts` hands on, for frames of `side`."""
-    return side if shifts == 1 else side + 2 * block
 
 
 def over_shifts(enhance: Callable[[Tensor, int], Tensor], frames: Tensor, shifts: int, block: int) -> Tensor:

@@ -25,11 +25,11 @@ from flashbench.data.synthetic import synthetic_clip
 from flashbench.errors import InvalidError, UsageError, did_you_mean
 from flashbench.laptop import stage1, text
 from flashbench.laptop.convolution import ConvolutionalTransformer, ConvolutionalVanilla
-from flashbench.laptop.corrections import Corrections, padded
+from flashbench.laptop.corrections import Corrections
 from flashbench.laptop.klt import KLTCodec
 from flashbench.laptop.labels import Labels, captions, write_labels
 from flashbench.laptop.pool import MODES, Pool, write_pool
-from flashbench.laptop.settings import Value, resolve
+from flashbench.laptop.settings import Value, padded, resolve
 from flashbench.laptop.vanilla import VanillaTransformer, closed_form, from_noise, vanilla_sample
 from flashbench.types import Frames
 

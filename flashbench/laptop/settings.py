@@ -15,6 +15,8 @@ FOREIGN = ("official", "given", "unreleased")
 KINDS = ("codec", "pool", "labels", "flow", "regression", "vanilla", "text", "scenes", "stage1", *FOREIGN)
 TEXT_ENCODER = ("minilm/config", "minilm/model", "minilm/tokenizer")
 """Assets of the text encoder."""
+SHIFTS = {1: ((0, 0),), 2: ((0, 0), (1, 1)), 4: ((0, 0), (1, 1), (0, 1), (1, 0))}
+"""Number of shifts to the places of the codec's grid, down and right, in halves of a block."""
 Value: TypeAlias = Scalar | list[Any] | dict[str, Any]
 
 _CONTRAST: dict[str, Value] = {"contrast": 18.0}
@@ -89,6 +91,11 @@ ADDED: dict[str, dict[str, Value]] = {
     "scenes": _CONTRAST,
 }
 """Settings that a kind got later, with the values at which it trains what it trained before: in no key at these."""
+
+
+def padded(side: int, shifts: int, block: int) -> int:
+    """The side in pixels of what `corrections.over_shifts` hands on, for frames of `side`."""
+    return side if shifts == 1 else side + 2 * block
 
 
 def resolve(settings: Mapping[str, Value]) -> tuple[str, dict[str, Value]]:

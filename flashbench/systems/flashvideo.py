@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from flashbench.errors import InvalidError, UsageError
+from flashbench.laptop.settings import SHIFTS, padded
 from flashbench.systems import inputs
 from flashbench.systems.base import Request, System
 from flashbench.systems.registry import register
@@ -141,14 +142,14 @@ class FlashVideo(System):
 
 def check_shifts(settings: Settings) -> None:
     """Refuse a number of shifts that has no places."""
-    if settings["shifts"] not in (1, 2, 4):
-        raise UsageError(f"shifts is {settings['shifts']!r}", fix="use 1, 2 or 4")
+    if settings["shifts"] not in tuple(SHIFTS):
+        raise UsageError(f"shifts is {settings['shifts']!r}", fix=f"use one of {', '.join(map(str, SHIFTS))}")
 
 
 def around(geometry: Geometry, settings: Settings) -> Geometry:
-    """The size at which the network works: two blocks of 8 pixels more on each axis where clips are shifted."""
-    more = 0 if settings["shifts"] == 1 else 16
-    return replace(geometry, height=geometry.height + more, width=geometry.width + more)
+    """The size at which the network works, larger where clips are shifted."""
+    height, width = (padded(side, int(str(settings["shifts"])), 8) for side in (geometry.height, geometry.width))
+    return replace(geometry, height=height, width=width)
 
 
 def check_geometry(geometry: Geometry) -> None:

@@ -19,14 +19,13 @@ from flashbench.errors import InvalidError, UsageError
 from flashbench.laptop import recipes
 from flashbench.laptop.corrections import (
     FILE,
-    SHIFTS,
     Corrections,
     back_project,
     codec_residual,
     over_shifts,
-    padded,
 )
 from flashbench.laptop.klt import BLOCK, KLTCodec
+from flashbench.laptop.settings import SHIFTS, padded
 from flashbench.systems.base import Request, counted_evaluations, resolve
 from flashbench.systems.inputs import low as low_of
 from flashbench.types import Case, Clip, Geometry
