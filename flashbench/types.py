@@ -131,8 +131,9 @@ class Measurement:
 class Claim:
     """A contrast that the paper (or the prototype) states, to be judged on measured scores.
 
-    Either `better` and `than` name rows, or `equivalent` names two rows and `margin` how far apart they may be. `note`
-    says in a line why the tier's verdict differs from the paper's, and is printed only where it does.
+    Either `better` and `than` name rows, or `equivalent` names two rows, `margin` how far apart they may be and
+    `margin_reason` why so far. `note` says in a line why the tier's verdict differs from the paper's, and is printed
+    only where it does.
     """
 
     id: str
@@ -143,6 +144,11 @@ class Claim:
     than: str | None = None
     equivalent: tuple[str, str] | None = None
     margin: float | None = None
+    margin_reason: str = ""
+    primary: bool = False
+    """One of the tier's few claims that are tested as one family, chosen beforehand; the others are exploratory."""
+    control: bool = False
+    """One of its rows stands for no arm of the paper's table; rows of `reporting.tables.CONTROLS` need not say so."""
     note: str = ""
 
     @property

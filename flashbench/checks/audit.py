@@ -1,8 +1,8 @@
 """Do results add up? Every score against its clip and the store's record, every file against dvc.lock and itself.
 
-Four witnesses: the protocol (which rows there are), the manifest and the store (a score was measured on a clip of that
-digest), dvc.lock (a file is what its stage wrote), and recomputation (keys, tables, figures, claims). A clone has no
-store and perhaps no manifest: notes on stderr say what could not be checked.
+Five witnesses: the protocol (which rows there are), the manifest and the store (a score was measured on a clip of that
+digest), dvc.lock (a file is what its stage wrote), recomputation (keys, tables, figures, claims), and the other tables
+of the folder (`across`). A clone has no store and perhaps no manifest: notes on stderr say what could not be checked.
 """
 
 from __future__ import annotations
@@ -17,11 +17,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import cv2
 import numpy as np
 import yaml
 
 from flashbench import keys
-from flashbench.errors import IntegrityError, InvalidError
+from flashbench.checks.across import Table, across
+from flashbench.errors import FlashBenchError, IntegrityError, InvalidError
 from flashbench.metrics.base import Metric
 from flashbench.progress import say
 from flashbench.protocol.cases import asked_of
@@ -42,6 +44,8 @@ SUMMARY = ("claims.md", "metrics.json")
 _CLIP = ("row", "case", "seed", "replica")
 _LINE = ("protocol", "row", "case", "cluster", "seed", "replica")
 _READ = {*_LINE, "system", "settings", "key", "digest", "original_key", "original"}
+_SHADES = 8
+"""Of 256, that two drawings of the same figure may differ by."""
 _NUMBER = re.compile(rb"(?<![\w.])[-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?(?!\w)")
 
 
@@ -74,14 +78,27 @@ def audit_results(names: Sequence[str], options: Options, *, clips: bool = False
         if not wrong:
             findings += _against_itself(options.root, expected := render(protocol, table))
             if not any(file.endswith(".svg") for file in expected):
-                say(f"{name}: the figure is not checked: matplotlib is absent (pip install 'flashbench[repro]')")
+                say(f"{name}: its figures are not checked: matplotlib is absent (pip install 'flashbench[repro]')")
     if not whole:
         say("what follows from scores is not recomputed where their rows are wrong")
     elif any((options.root / file).exists() for file in SUMMARY):
         findings += _against_itself(options.root, summary(scored(options), options))
+    findings += across(options.root, _tables(options))
     decoded = "decoded" if clips else "not decoded"
     say(f"{checked} of {total} scores checked against the store, {compared} files against dvc.lock, clips {decoded}")
     return findings
+
+
+def _tables(options: Options) -> Iterator[Table]:
+    """All protocols of the folder with their scores, whichever are audited: tables are compared with each other."""
+    for name in scored(options):
+        try:
+            protocol = options.protocol(name)
+            scores = read_scores(options.root / name / "scores.parquet", protocol.hash)
+        except FlashBenchError as error:
+            say(f"{name} is not compared with the other tables: {error.what}")
+        else:
+            yield protocol, scores
 
 
 def _against_lock(root: Path, names: Sequence[str]) -> tuple[list[str], int]:
@@ -99,7 +116,7 @@ def _against_lock(root: Path, names: Sequence[str]) -> tuple[list[str], int]:
     findings, compared = [], 0
     for path in locked:
         inside = path.relative_to(folder) if path.is_relative_to(folder) else Path("/")
-        ours = {*inside.parts[:1], inside.stem} & {*names} or str(inside) in SUMMARY
+        ours = {*inside.parts[:1], inside.stem.removesuffix("-claims")} & {*names} or str(inside) in SUMMARY
         if ours and path.is_file():  # a clone may lack what is in DVC's cache
             compared += 1
             if hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest() != locked[path]:
@@ -242,8 +259,19 @@ def _against_itself(root: Path, expected: Mapping[str, bytes]) -> Iterator[str]:
         path = root / name
         if not path.exists():
             yield f"{path} is missing"
-        elif not _same_text(path.read_bytes(), content):
+        elif not (_same_picture if path.suffix == ".png" else _same_text)(path.read_bytes(), content):
             yield f"{path} does not follow from the scores: it was edited, or made from others"
+
+
+def _same_picture(ours: bytes, theirs: bytes) -> bool:
+    """The same pixels but for shades, which the last digits of numbers may move."""
+    pictures = [
+        cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None for data in (ours, theirs)
+    ]
+    first, second = (None if picture is None else picture.astype(np.int16) for picture in pictures)
+    if first is None or second is None or first.shape != second.shape:
+        return False
+    return int(np.abs(first - second).max()) <= _SHADES
 
 
 def _same_text(ours: bytes, theirs: bytes) -> bool:

@@ -363,6 +363,8 @@ def _finding(part: Protocol, before: pd.DataFrame, after: pd.DataFrame, *, margi
     outcome: Outcome = "regression"
     if margins:
         outcome = no_worse(effect, stats.SIGN[metric.direction], float(margin)) if changed.any() else "pass"
+        if changed.any() and effect.scale != metric.scale:  # the margin is in %, the effect is not
+            outcome = "inconclusive"
     return Finding(
         protocol=part.name, cases=part.case_set, row=row, metric=name, replica=int(replica), outcome=outcome,
         changed=int(changed.sum()), of=len(before), worst=tuple(samples[:WORST]), effect=effect, margin=float(margin),
@@ -375,7 +377,7 @@ def no_worse(effect: stats.Contrast, sign: int, margin: float) -> Outcome:
     Args:
         effect: current − baseline with its 95 % interval; NaN bounds decide nothing.
         sign: 1 where higher is better, −1 where lower is.
-        margin: above 0, in the metric's unit.
+        margin: above 0, in the unit of the effect: the metric's, or % where its scale is log.
     """
     low, high = sorted((sign * effect.low, sign * effect.high)) if not math.isnan(effect.low) else (math.nan, math.nan)
     if low > -margin:

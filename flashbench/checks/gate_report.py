@@ -95,7 +95,9 @@ def _cut(lines: Sequence[str]) -> list[str]:
 
 
 def _line(finding: Finding) -> list[Cell]:
-    margin = "" if math.isnan(finding.margin) else f" (margin {numbers.given(finding.margin)})"
+    margin = (
+        "" if math.isnan(finding.margin) else f" (margin {numbers.given(finding.margin)}{_percent(finding.effect)})"
+    )
     return [
         Cell(f"{finding.protocol} ({finding.cases})"),
         Cell(_row(finding), code=True),
@@ -114,8 +116,12 @@ def _row(finding: Finding) -> str:
 def _effect(contrast: stats.Contrast) -> str:
     if math.isnan(contrast.effect):
         return f"{numbers.ABSENT} ({contrast.reason})"
-    text = numbers.signed(contrast.effect, contrast.low, contrast.high)
+    text = numbers.signed(contrast.effect, contrast.low, contrast.high) + _percent(contrast)
     return f"{text} ({contrast.reason})" if math.isnan(contrast.low) else text
+
+
+def _percent(contrast: stats.Contrast) -> str:
+    return " %" if contrast.scale == "log" else ""
 
 
 def _samples(finding: Finding) -> list[list[Cell]]:

@@ -29,7 +29,9 @@ def register(app: typer.Typer) -> None:
             "flashbench compare results/laptop/nfe:nfe=4 results/laptop/nfe:nfe=2",
         )
     )(compare)
-    app.command(epilog=examples("flashbench cite scored", "flashbench cite results/laptop/nfe"))(cite)
+    app.command(
+        epilog=examples("flashbench cite scored", "flashbench cite verdict", "flashbench cite results/laptop/nfe")
+    )(cite)
     vbench.command("import", epilog=examples("flashbench vbench import evaluation_results --out run"))(vbench_import)
     vbench.command("export", epilog=examples("flashbench vbench export run submission.zip"))(vbench_export)
     vbench.command("name", epilog=examples("flashbench vbench name samples named --prompts prompts.csv"))(vbench_name)
@@ -101,7 +103,7 @@ def compare(
     size: Annotated[str, typer.Option("--size", help="As in score.")] = "native",
     fps: Annotated[str | None, typer.Option("--fps", help="As in score.")] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Folder for compare.md, compare.tex, compare.csv.")
+        Path | None, typer.Option("--out", "-o", help="Folder for compare.md, .tex, .csv and .json.")
     ] = None,
 ) -> None:
     """Compare runs with a baseline, pair by pair: one verdict and one sentence per metric, Holm over all of them.
@@ -120,16 +122,16 @@ def compare(
     show(blocks(comparison))
     if out is not None:
         write(comparison, out)
-        typer.echo(f"written: {out}/compare.md, compare.tex, compare.csv")
+        typer.echo(f"written: {out}/compare.md, compare.tex, compare.csv, compare.json")
     if bad := comparison.unreadable:
         what = f"{len(bad)} videos could not be scored whole; {bad[0]}"
         raise InvalidError(what, fix="see the list above; the rest is compared")
 
 
 def cite(
-    run: Annotated[Path, typer.Argument(help="A folder of `score --out`, or results/TIER/PROTOCOL.")],
+    run: Annotated[Path, typer.Argument(help="A folder of `score --out`, `compare --out`, or results/TIER/PROTOCOL.")],
 ) -> None:
-    """Print a methods paragraph, the protocol's hash, and BibTeX for every metric, suite and system used."""
+    """Print a methods paragraph, the protocol's hash, and BibTeX for every metric, method, suite and system used."""
     from flashbench.reporting.cite import cite as of
 
     typer.echo(of(run).text, nl=False)

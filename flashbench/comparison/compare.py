@@ -21,7 +21,7 @@ from flashbench import stats
 from flashbench.comparison import pairing, preflight
 from flashbench.comparison.pairing import Pairing
 from flashbench.comparison.preflight import EVERY
-from flashbench.comparison.verdict import Compared, combined, judged, remarks, result, units
+from flashbench.comparison.verdict import Compared, combined, difference, remarks, result, units
 from flashbench.errors import InvalidError, UsageError, did_you_mean
 from flashbench.metrics.base import Metric
 from flashbench.reporting.numbers import counted, plain
@@ -53,8 +53,8 @@ def compare(
         a: the baseline: videos, a folder of `score --out`, a scores.parquet, `results/TIER/PROTOCOL:ROW`, or the table
             that `score` returned.
         b: what is compared with it: one such source, several, or a mapping of label to source.
-        margin: how much worse still counts as no worse, in each metric's unit: a number for all metrics, or a mapping
-            of metric to number (`*` for all others).
+        margin: how much worse still counts as no worse, in each metric's unit, or in % where its scale is "log": a
+            number for all metrics, or a mapping of metric to number (`*` for all others).
         metrics: names (`a,b`, or a list) or `Metric`s; all that the runs share if not given. Holm's family is all of
             them times the runs.
         pairs: `auto` (names if any are shared, else prompts), `name`, `prompt`, or a CSV or JSONL with a column for
@@ -166,16 +166,20 @@ def judge(
         notes += _same_meaning(runs[baseline], runs[label], names, (baseline, label))
     tables = {label: run.table for label, run in runs.items()}
     pairings = _pairings(tables, baseline, others, pairs)
-    unadjusted, tested = [], []
+    contrasts, tested = [], []
     for label in others:
         first, second, labels = runs[baseline], runs[label], (baseline, label)
         _same_references(first, second, [x.name for x in kinds if x.scope == "pair"], pairings[label], labels)
         tested.append(scores := combined(tables[baseline], tables[label], pairings[label]))
         notes += remarks(scores, labels) + _sizes(first, second, pairings[label], labels)
         notes += _files(first, second, pairings[label], labels)
-        unadjusted += [result(scores, kind, baseline, label, margins[kind.name]) for kind in kinds]
-    adjusted = stats.holm(np.array([each.p for each in unadjusted], dtype=np.float64))
-    results = tuple(judged(each, float(p)) for each, p in zip(unadjusted, adjusted, strict=True))
+        contrasts += [(scores, kind, difference(scores, kind), labels) for kind in kinds]
+    p = np.array([found.p for _, _, found, _ in contrasts], dtype=np.float64)
+    tests = int(np.count_nonzero(~np.isnan(p)))
+    results = tuple(
+        result(scores, kind, found, labels, margins[kind.name], adjusted=float(adjusted), tests=tests)
+        for (scores, kind, found, labels), adjusted in zip(contrasts, stats.holm(p), strict=True)
+    )
     return Compared(
         baseline=baseline,
         results=results,
@@ -183,6 +187,8 @@ def judge(
         units=units(pd.concat(tested)),
         notes=tuple(dict.fromkeys(notes)),
         unreadable=tuple(line for label, run in runs.items() for line in _unreadable(label, run)),
+        metrics=tuple(kinds),
+        runs=runs,
     )
 
 

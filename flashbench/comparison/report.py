@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections import Counter
 from pathlib import Path
@@ -10,6 +11,7 @@ from flashbench.comparison.verdict import Compared, Result, sentence, texts
 from flashbench.errors import on_disk
 from flashbench.reporting.document import Block, Cell, latex, markdown
 from flashbench.reporting.numbers import UNDEFINED, counted, named
+from flashbench.scores.runs import COMPARISON
 from flashbench.store import write_whole
 
 
@@ -54,7 +56,7 @@ def to_csv(comparison: Compared) -> str:
 
 
 def write(comparison: Compared, out: Path) -> None:
-    """Write compare.md, compare.tex and compare.csv into the folder `out`, each whole or not at all.
+    """Write compare.md, compare.tex, compare.csv and compare.json into the folder `out`, each whole or not at all.
 
     Raises:
         InvalidError: it cannot be written.
@@ -66,6 +68,7 @@ def write(comparison: Compared, out: Path) -> None:
             "compare.md": markdown(document),
             "compare.tex": latex(document),
             "compare.csv": to_csv(comparison),
+            COMPARISON: json.dumps(comparison.record(), indent=1, ensure_ascii=False) + "\n",
         }.items():
             write_whole(out / name, content.encode(), draft=out / f".{name}.part")
 
@@ -76,6 +79,8 @@ def _grid(results: list[Result], baseline: str, other: str) -> list[list[Cell]]:
     for result in results:
         *values, low, high, p = texts(result)
         bounds = UNDEFINED if math.isnan(result.low) else f"[{low}, {high}]"
+        if result.effect_unit != result.unit:
+            values[-1], bounds = f"{values[-1]} {result.effect_unit}", f"{bounds} {result.effect_unit}"
         pairs = f"{result.n}" if result.n == result.of else f"{result.n}/{result.of}"
         name = named(result.metric, result.direction, result.unit)
         cells = [*map(Cell, (name, *values, bounds, p.removeprefix("= "), pairs))]
@@ -87,9 +92,12 @@ def _legend(comparison: Compared) -> str:
     tests = sum(not math.isnan(result.p) for result in comparison.results)
     text = (
         f"Paired by clip; unit of statistics: {comparison.units}; 95 % intervals (Student's t over {comparison.units}; "
-        f"set metrics: delete-one-cluster jackknife-t); p adjusted by Holm over {counted(tests, 'test')}; better, "
-        "worse, differs: adjusted p < 0.05. Values are over the pairs in which both have a score."
+        f"shares: Tango's, tested by turning signs; set metrics: jackknife, t with and without Hall's correction for "
+        f"skewness); p adjusted by Holm over {counted(tests, 'test')}; better, worse, differs: adjusted p < 0.05. "
+        "Values are over the pairs in which both have a score."
     )
+    if any(result.effect_unit != result.unit for result in comparison.results):
+        text += " Differences in % are changes of geometric means, their t on logarithms."
     if any(not math.isnan(result.margin) for result in comparison.results):
         text += (
             " No worse: the worse end of the two-sided 95 % interval is within the margin, a one-sided test of "
@@ -97,7 +105,7 @@ def _legend(comparison: Compared) -> str:
         )
     if any(result.verdict == "undecided" for result in comparison.results):
         text += (
-            f" Undecided is not equal; numbers of {comparison.units} needed: 80 % power, one test, "
-            "the spread seen here."
+            f" Undecided is not equal; numbers of {comparison.units} needed: 80 % power at Holm's first step over "
+            f"{counted(tests, 'test')}, the spread seen here."
         )
     return text

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from flashbench import stats
+from flashbench import methods, shares, stats
 from flashbench.comparison.pairing import Clip, Pairing
+from flashbench.means import ROUNDING
 from flashbench.metrics.base import Metric
 from flashbench.reporting import numbers
 from flashbench.reporting.numbers import counted
+from flashbench.scores.runs import ScoredRun
+from flashbench.version import __version__
 
 MOST_CLUSTERS = 100_000
 """Numbers of clusters above this are not told: nobody makes so many videos."""
@@ -21,7 +25,10 @@ MOST_CLUSTERS = 100_000
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """A metric's verdict on one run against the baseline; `effect` is the run's value minus the baseline's."""
+    """A metric's verdict on one run against the baseline; `effect` is the run's value minus the baseline's.
+
+    On the log scale the values are geometric means, and `effect` is their percent change.
+    """
 
     metric: str
     baseline: str
@@ -49,30 +56,46 @@ class Result:
     verdict: str
     """better, worse, no worse (than the margin), undecided, differs, identical, equal, or none."""
     needed: float
-    """Clusters at which a difference of this size would be found with 80 % power by one test; NaN where decided."""
+    """Clusters at which a difference as large as the margin would be found with 80 % power, at Holm's first step over
+    all tests of the call; without a margin the largest difference in the interval, so that smaller ones take more. NaN
+    where decided, and where all clusters differ alike."""
     margin: float
     reason: str
     """Why there is no verdict, or what was left out."""
+    effect_unit: str
+    """Of effect, bounds and margin: % on the log scale, else `unit`."""
+    remark: str
+    """Part of the reason that the sentence repeats: why there is no interval, or that means are arithmetic."""
+    together: bool = False
+    """Whether each value is of all n clips together and moves with their number (`Metric.finite_sample_bias`)."""
 
 
 COLUMNS = tuple(field.name for field in fields(Result))
 
 
-def needed(se: float, clusters: int, effect: float) -> float:
-    """Fewest clusters at which a true difference of `effect` is found with 80 % power by one test at 5 %.
+def needed(contrast: stats.Contrast, metric: Metric, aim: float, tests: int = 1) -> float:
+    """Fewest clusters at which the contrast's test finds a true difference of `aim` with 80 % power.
 
     Args:
-        se: standard error of the paired difference over `clusters` clusters, from which that of others follows by √n.
-        effect: the difference. 0, or more than `MOST_CLUSTERS` clusters, gives infinity.
+        contrast: the difference seen, whose spread is taken for the true one. NaN where it has none: no interval, or
+            the same difference in all clusters.
+        aim: the difference to find, of either sign, in the contrast's unit. 0, or more than `MOST_CLUSTERS` clusters,
+            gives infinity.
+        tests: size of Holm's family, whose first step tests at 5 % / tests.
     """
-    if math.isnan(se) or clusters < stats.MIN_CLUSTERS:
+    if not contrast.se > 0 or math.isnan(aim):
         return math.nan
-    spread = se * math.sqrt(clusters)
+    aim = abs(contrast.as_tested(abs(aim)))
+    alpha, spread = (1 - stats.LEVEL) / tests, contrast.se * math.sqrt(contrast.clusters)
 
     def resolves(count: int) -> bool:
-        return stats.smallest_resolvable(spread / math.sqrt(count), count) <= abs(effect)
+        if metric.binary:
+            size, clips = aim / metric.range[1], contrast.n / contrast.clusters
+            square = stats.mean_square(contrast, metric)
+            return shares.power(size, count, square, clips, alpha=alpha) >= shares.POWER
+        return stats.smallest_resolvable(spread / math.sqrt(count), count, alpha=alpha) <= aim
 
-    if effect == 0 or not resolves(MOST_CLUSTERS):
+    if aim == 0 or not resolves(MOST_CLUSTERS):
         return math.inf
     low, high = stats.MIN_CLUSTERS, MOST_CLUSTERS
     while low < high:
@@ -138,31 +161,47 @@ def remarks(table: pd.DataFrame, labels: tuple[str, str]) -> list[str]:
     return notes
 
 
-def result(table: pd.DataFrame, metric: Metric, baseline: str, other: str, margin: float) -> Result:
-    """The contrast of one metric, not yet adjusted; its verdict comes with the family."""
+def difference(table: pd.DataFrame, metric: Metric) -> stats.Contrast:
+    """The contrast of a `combined` table in one metric: the run minus the baseline."""
+    return stats.contrast(table, metric, _SECOND, _FIRST)
+
+
+def result(
+    table: pd.DataFrame, metric: Metric, contrast: stats.Contrast, labels: tuple[str, str], margin: float,
+    *, adjusted: float, tests: int,
+) -> Result:  # fmt: skip
+    """The verdict on one metric, from its `difference` with the p adjusted in the family of so many `tests`.
+
+    Args:
+        labels: of the baseline and of the run.
+        margin: how much worse is no worse, NaN for none. `Result.needed` is for it where it is given.
+    """
     lines = table[table["metric"] == metric.name]
-    contrast = stats.contrast(lines, metric, _SECOND, _FIRST)
     scored = lines.assign(has=_has(lines, metric))
     complete = scored.groupby(["case", "seed"])["has"].transform("all") & (
         scored.groupby(["case", "seed"])["has"].transform("size") == 2
     )
     paired_lines = lines[complete]
-    first, second = (stats.estimate(paired_lines, metric, row) for row in (_FIRST, _SECOND))
-    same = bool(len(paired_lines)) and _same_clips(paired_lines)
-    equal = contrast.effect == contrast.low == contrast.high == 0 and _equal(paired_lines, metric)
-    reason = contrast.reason
+    alike = metric if contrast.scale == metric.scale else replace(metric, scale=contrast.scale)
+    first, second = (stats.estimate(paired_lines, alike, row) for row in (_FIRST, _SECOND))
+    remark = contrast.remark
+    if alike is not metric and not math.isnan(margin):
+        margin, remark = math.nan, f"{remark}, so that the margin in % says nothing"
+    reason = contrast.reason.replace(contrast.remark, remark) if remark else contrast.reason
     if 0 < contrast.n < contrast.of:
         why = dict.fromkeys(str(text) for text in scored.loc[~scored["has"], "reason"] if text)
         left_out = f"{contrast.of - contrast.n} of {contrast.of} pairs left out: {'; '.join(why)}"
         reason = "; ".join(filter(None, (left_out, reason)))
+    verdict = _alike(paired_lines, metric, contrast) or _verdict(contrast, metric.direction, margin, adjusted)
+    aim = max(abs(contrast.low), abs(contrast.high)) if math.isnan(margin) else margin
     return Result(
-        metric=metric.name, baseline=baseline, other=other, direction=metric.direction, unit=metric.unit,
+        metric=metric.name, baseline=labels[0], other=labels[1], direction=metric.direction, unit=metric.unit,
         baseline_value=first.value, baseline_low=first.low, baseline_high=first.high,
         other_value=second.value, other_low=second.low, other_high=second.high,
-        effect=contrast.effect, low=contrast.low, high=contrast.high, p=contrast.p, adjusted=math.nan,
-        n=contrast.n, of=contrast.of, clusters=contrast.clusters,
-        verdict="identical" if same else "equal" if equal else "", margin=margin, reason=reason,
-        needed=needed(contrast.se, contrast.clusters, contrast.effect),
+        effect=contrast.effect, low=contrast.low, high=contrast.high, p=contrast.p, adjusted=adjusted,
+        n=contrast.n, of=contrast.of, clusters=contrast.clusters, verdict=verdict, margin=margin, reason=reason,
+        needed=needed(contrast, metric, aim, tests) if verdict == "undecided" else math.nan,
+        effect_unit=contrast.unit, remark=remark, together=metric.finite_sample_bias,
     )  # fmt: skip
 
 
@@ -184,29 +223,33 @@ def _same_clips(lines: pd.DataFrame) -> bool:
 
 
 def _equal(lines: pd.DataFrame, metric: Metric) -> bool:
-    """Whether both clips of every pair have one score; differences may also cancel within a cluster."""
-    scores = lines["statistics"].map(tuple) if metric.pooled else lines["value"]
-    return bool((scores.groupby([lines["case"], lines["seed"]]).nunique() <= 1).all())
+    """Whether both clips of every pair have one score, to rounding; differences may also cancel within a cluster."""
+    if metric.pooled:
+        scores = lines["statistics"].map(tuple)
+        return bool((scores.groupby([lines["case"], lines["seed"]]).nunique() <= 1).all())
+    pairs = lines["value"].groupby([lines["case"], lines["seed"]]).agg(["min", "max"])
+    size = lines["value"].abs().max()
+    return bool(((pairs["min"] == pairs["max"]) | (pairs["max"] - pairs["min"] <= ROUNDING * size)).all())
 
 
-def judged(result: Result, adjusted: float) -> Result:
-    """The result with its place in the family and its verdict."""
-    verdict = result.verdict or _verdict(result, adjusted)
-    open_ = verdict == "undecided"
-    return replace(result, adjusted=adjusted, verdict=verdict, needed=result.needed if open_ else math.nan)
+def _alike(lines: pd.DataFrame, metric: Metric, contrast: stats.Contrast) -> str:
+    """`identical`, `equal`, or nothing where the two may be told apart."""
+    if len(lines) and _same_clips(lines):
+        return "identical"
+    return "equal" if contrast.effect == contrast.low == contrast.high == 0 and _equal(lines, metric) else ""
 
 
-def _verdict(result: Result, adjusted: float) -> str:
-    if math.isnan(result.p):
+def _verdict(contrast: stats.Contrast, direction: str, margin: float, adjusted: float) -> str:
+    if math.isnan(contrast.p):
         return "none"
-    sign = stats.SIGN[result.direction]
+    sign = stats.SIGN[direction]
     resolved = adjusted < 1 - stats.LEVEL
     if sign == 0:
         return "differs" if resolved else "undecided"
-    if resolved and sign * result.effect > 0:
+    if resolved and sign * contrast.effect > 0:
         return "better"
-    worst = result.low if sign > 0 else -result.high
-    if worst > -result.margin:  # False without a margin, which is NaN
+    worst = contrast.low if sign > 0 else -contrast.high
+    if worst > -margin:  # False without a margin, which is NaN
         return "no worse"
     return "worse" if resolved else "undecided"
 
@@ -231,12 +274,45 @@ class Compared:
     notes: tuple[str, ...]
     unreadable: tuple[str, ...] = ()
     """Videos that could not be scored whole, each with its run and the reason."""
+    metrics: tuple[Metric, ...] = ()
+    runs: Mapping[str, ScoredRun] = field(default_factory=dict)
+    """By their labels, the baseline among them."""
 
     @property
     def table(self) -> pd.DataFrame:
         """A line per metric and run: `COLUMNS`, and the sentence."""
         lines = [{**asdict(result), "sentence": sentence(result, self.units)} for result in self.results]
         return pd.DataFrame(lines, columns=[*COLUMNS, "sentence"])
+
+    def record(self) -> dict[str, Any]:
+        """Content of compare.json: what was compared, how each metric was tested, and every result (NaN is null)."""
+        results = [{name: _plain(x) for name, x in line.items()} for line in self.table.to_dict("records")]
+        records = [run.record for run in self.runs.values() if run.record is not None]
+        about = {name: x for record in reversed(records) for name, x in record["metrics"].items()}
+        method = {metric.name: asdict(methods.method(metric, paired=True)) for metric in self.metrics}
+        return {
+            "schema": 1,
+            "flashbench": __version__,
+            "baseline": self.baseline,
+            "units": self.units,
+            "runs": {label: _about(run) for label, run in self.runs.items()},
+            "metrics": {name: {**about.get(name, {}), "method": how} for name, how in method.items()},
+            "pairs": {label: pairs.describe(self.baseline, label) for label, pairs in self.pairings.items()},
+            "results": results,
+            "notes": self.notes,
+            "unreadable": self.unreadable,
+        }
+
+
+def _about(run: ScoredRun) -> dict[str, Any]:
+    """What compare.json says of a run: which protocol asked for its scores, its record's settings and versions."""
+    protocol = str(run.table["protocol"].iloc[0]) if len(run.table) else ""
+    known = {name: run.record.get(name) for name in ("settings", "versions")} if run.record is not None else {}
+    return {"protocol": protocol, "protocol_hash": run.protocol_hash, **known}
+
+
+def _plain(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def sentence(result: Result, units: str = "clusters") -> str:
@@ -250,7 +326,7 @@ def sentence(result: Result, units: str = "clusters") -> str:
         "better": f"{result.other} is better than {result.baseline} on {result.metric}",
         "worse": f"{result.other} is worse than {result.baseline} on {result.metric}",
         "no worse": f"{result.other} is no worse than {result.baseline} on {result.metric} by the margin "
-        f"{numbers.given(result.margin)}",
+        f"{numbers.given(result.margin)}{' %' if result.effect_unit != result.unit else ''}",
         "differs": f"{result.other} differs from {result.baseline} on {result.metric}, which has no better or worse",
         "equal": f"{result.other} and {result.baseline} are equal on {result.metric} in every pair",
         "undecided": f"{pair} is undecided on {result.metric}",
@@ -266,19 +342,35 @@ def _numbers(result: Result, units: str) -> str:
     pairs = counted(result.of, "pair") if result.n == result.of else f"{result.n} of {counted(result.of, 'pair')}"
     if result.clusters != result.n:
         pairs += f" of {counted(result.clusters, units.removesuffix('s'))}"
-    return f"{other} against {baseline}{unit}, difference {effect} [{low}, {high}], p {p} (Holm), {pairs}"
+    if result.together:
+        pairs += f"; each value is of its {counted(result.n, 'clip')} together, and moves with their number"
+    difference = effect if math.isnan(result.low) else f"{effect} [{low}, {high}]"
+    if result.effect_unit != result.unit:
+        difference = f"{difference} {result.effect_unit}"
+    return f"{other} against {baseline}{unit}, difference {difference}, p {p} (Holm), {pairs}"
 
 
 def _ending(result: Result, units: str) -> str:
+    return _outlook(result, units) + (f"; {result.remark}" if result.remark else "")
+
+
+def _outlook(result: Result, units: str) -> str:
+    """What the verdict leaves open."""
     if result.verdict == "no worse" and result.adjusted < 1 - stats.LEVEL:
         return "; it is worse, by less than the margin"
-    if result.verdict != "undecided":
+    if result.verdict != "undecided" or math.isnan(result.needed):
         return ""
-    if math.isinf(result.needed):
-        return f"; more than {MOST_CLUSTERS:,} {units} would be needed to resolve so small a difference"
     if result.p < 1 - stats.LEVEL:
         return "; tested alone it would be resolved, among so many tests it is not: name fewer metrics beforehand"
-    return f"; needs about {numbers.rounded_up(result.needed)} {units} to resolve a difference of this size"
+    endless = math.isinf(result.needed)
+    count = f"more than {MOST_CLUSTERS:,}" if endless else f"about {numbers.rounded_up(result.needed)}"
+    if not math.isnan(result.margin):
+        return f"; a difference as large as the margin {numbers.given(result.margin)} takes {count} {units} to resolve"
+    _, _, _, low, high, _ = texts(result)
+    largest = f"{low if -result.low > result.high else high}, the far end of its interval,"
+    if result.needed <= result.clusters:
+        return f"; a difference short of {largest} takes more {units}, and a margin tells how many"
+    return f"; a difference of {largest} takes {count} {units} to resolve, a smaller one more"
 
 
 def texts(result: Result) -> tuple[str, str, str, str, str, str]:

@@ -84,8 +84,9 @@ def over_shifts(enhance: Callable[[Tensor, int], Tensor], frames: Tensor, shifts
     """The mean of `enhance(frames, number)` over `shifts` places of a grid of `block` pixels, of the frames' shape.
 
     "Cycle spinning" (Coifman & Donoho 1995): what is locked to the grid differs from place to place and goes, what is
-    in the picture stays. For more than one place frames (B, C, T, H, W) get two blocks more on each axis, their edges
-    repeated. Raises KeyError for a number of shifts that `SHIFTS` lacks.
+    in the picture stays. What stays of the grid all the same repeats from place to place, half a block apart: that
+    pattern of the change from `frames` is taken out. For more than one place frames (B, C, T, H, W) get two blocks more
+    on each axis, their edges repeated. Raises KeyError for a number of shifts that `SHIFTS` lacks.
     """
     if shifts == 1:
         return enhance(frames, 0)
@@ -96,4 +97,22 @@ def over_shifts(enhance: Callable[[Tensor, int], Tensor], frames: Tensor, shifts
         around = (left, 2 * block - left, top, 2 * block - top, 0, 0)
         out = enhance(functional.pad(frames, around, mode="replicate"), number)
         made.append(out[..., top : top + height, left : left + width])
-    return torch.stack(made).mean(0)
+    mean = torch.stack(made).mean(0)
+    return mean - pattern(mean - frames, block // 2)
+
+
+def pattern(frames: Tensor, period: int) -> Tensor:
+    """What repeats every `period` pixels (even, dividing H and W) in frames (B, C, T, H, W), of their shape.
+
+    At each pixel the mean of those one period away on either side of each axis and itself, less its own mean over a
+    period around: a pattern of that period comes out whole, a constant or a ramp not at all (but for the edges).
+    """
+    pictures = frames.flatten(0, 2)[:, None]
+    phases = functional.pad(functional.pixel_unshuffle(pictures, period), (1, 1, 1, 1), mode="replicate")
+    repeated = functional.avg_pool2d(phases, 3, 1)
+    around = functional.pixel_shuffle(functional.pad(repeated, (1, 1, 1, 1), mode="replicate"), period)
+    taps = torch.full((period + 1,), 1 / period)
+    taps[[0, -1]] /= 2
+    smooth = functional.conv2d(around, torch.outer(taps, taps)[None, None])
+    inside, half = slice(period, -period), slice(period // 2, -(period // 2))
+    return (around[..., inside, inside] - smooth[..., half, half]).reshape(frames.shape)

@@ -15,7 +15,7 @@ FOREIGN = ("official", "given", "unreleased")
 KINDS = ("codec", "pool", "labels", "flow", "regression", "vanilla", "text", "scenes", "stage1", *FOREIGN)
 TEXT_ENCODER = ("minilm/config", "minilm/model", "minilm/tokenizer")
 """Assets of the text encoder."""
-SHIFTS = {1: ((0, 0),), 2: ((0, 0), (1, 1)), 4: ((0, 0), (1, 1), (0, 1), (1, 0))}
+SHIFTS = {1: ((0, 0),), 4: ((0, 0), (1, 1), (0, 1), (1, 0))}
 """Number of shifts to the places of the codec's grid, down and right, in halves of a block."""
 Value: TypeAlias = Scalar | list[Any] | dict[str, Any]
 

@@ -13,7 +13,7 @@ from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from fractions import Fraction
 from itertools import chain, repeat
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -46,6 +46,7 @@ class About:
         return "×".join(map(str, self.shape))
 
 
+Scale: TypeAlias = Literal["identity", "log"]
 Stream: TypeAlias = Generator[None, Pair | None, Measurement]
 
 
@@ -64,12 +65,19 @@ class Metric(ABC):
     range: tuple[float, float]
     """Lowest and highest possible value; infinite where there is no bound."""
     scope: Scope
+    scale: Scale = "identity"
+    """Where clips are averaged and compared: log for positive metrics whose values spread over their multiples.
+
+    It decides no clip's value and is in no key.
+    """
     preprocessing: Mapping[str, Scalar] = field(default_factory=dict, hash=False)
     """Everything that decides the number and is not in `version`: channel, border, averaging, quirks …"""
     assets: tuple[str, ...] = ()
     """Names in the asset registry of the weights or parameters that the metric reads."""
     licence: str = "Apache-2.0"
     deterministic: bool = True
+    finite_sample_bias: ClassVar[bool] = False
+    """Whether a set's value moves with the number of its clips even on average, so that only equal sets compare."""
 
     def undefined(self, about: About) -> str:
         """Why a clip like that has no value at all; empty if it may have one."""
@@ -114,7 +122,10 @@ class Metric(ABC):
 
     @property
     def binary(self) -> bool:
-        """Whether a clip's value is 1 or 0, so that a row's is a share."""
+        """Whether a clip's value is yes or no, so that a row's is a share: the upper end of `range`, or 0.
+
+        Between them lies a clip of several parts of which each is one or the other, as VBench-Long's.
+        """
         return False
 
     @property
@@ -155,8 +166,9 @@ class Metric(ABC):
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        """All declared fields, sorted by name, ready for canonical JSON; goes into score keys."""
-        return {item.name: _plain(getattr(self, item.name)) for item in sorted(fields(self), key=lambda f: f.name)}
+        """What decides a clip's value: all declared fields but `scale`, by name, ready for canonical JSON, for keys."""
+        names = sorted(item.name for item in fields(self) if item.name != "scale")
+        return {name: _plain(getattr(self, name)) for name in names}
 
 
 class Pass:
@@ -292,6 +304,12 @@ class SetMetric(Metric):
     """
 
     scope: Scope = "set"
+    finite_sample_bias: ClassVar[bool] = True
+    """True unless the metric says otherwise: a distance between distributions falls as clips are added.
+
+    See Chong and Forsyth, "Effectively unbiased FID and Inception Score", CVPR 2020. A mean, or a ratio of sums, has
+    next to none and says False.
+    """
 
     @property
     def pooled(self) -> bool:

@@ -108,6 +108,7 @@ LAPLACIAN_VARIANCE = LaplacianVariance(
     direction="none",
     unit="levels²",
     range=(0.0, 1020.0**2),
+    scale="log",
     preprocessing={
         "channel": "y-bt601-full-range, rounded",
         "border": "replicate",
@@ -158,6 +159,7 @@ SHARPNESS = Sharpness(
     direction="none",
     unit="× reference",
     range=(0.0, math.inf),
+    scale="log",
     preprocessing={
         "channel": "y-bt601-full-range, rounded",
         "border": "replicate",

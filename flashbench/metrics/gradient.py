@@ -139,6 +139,7 @@ EDGE_GRADIENT = EdgeGradient(
     direction="none",
     unit="× reference",
     range=(0.0, math.inf),
+    scale="log",
     preprocessing={
         "channel": "y-bt601-full-range, by OpenCV's integers",
         "kernel": "prewitt / 3",

@@ -15,7 +15,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import cv2
 import numpy as np
@@ -169,6 +169,7 @@ class RatioOfSums(SetMetric):
     """
 
     scope: Scope = "pair"
+    finite_sample_bias: ClassVar[bool] = False
 
     @abstractmethod
     def levels(self, frames: Sequence[Frames], references: Sequence[Frames]) -> Levels:
@@ -307,6 +308,7 @@ FLAT_NOISE = FlatNoise(
     direction="none",
     unit="× reference",
     range=(0.0, math.inf),
+    scale="log",
     preprocessing={
         "channel": _LUMA,
         "kernel": "0 1 0 / 1 -4 1 / 0 1 0, inside the block",
@@ -323,6 +325,7 @@ TEMPORAL_RESIDUAL = TemporalResidual(
     direction="none",
     unit="× reference",
     range=(0.0, math.inf),
+    scale="log",
     preprocessing={
         "channel": _LUMA,
         "flow": "the reference's: OpenCV DIS, preset MEDIUM, on y-bt601-full-range",

@@ -306,6 +306,7 @@ FRAME_DIFFERENCE_ENERGY = FrameDifferenceEnergy(
     direction="none",
     unit="levels²",
     range=(0.0, 255.0**2),
+    scale="log",
     preprocessing={**_NATIVE, "averaging": "over pixels, channels, pairs of frames"},
 )
 TEMPORAL_ERROR = TemporalError(
@@ -320,6 +321,7 @@ WARPING_ERROR = WarpingError(
     direction="lower",
     unit="",
     range=(0.0, 1.0),
+    scale="log",
     preprocessing={
         **_NATIVE,
         "levels": "0 to 1",

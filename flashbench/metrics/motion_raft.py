@@ -171,6 +171,7 @@ EWARP_RAFT = RaftWarpingError(
     direction="lower",
     unit="10⁻³",
     range=(0.0, 1000.0),
+    scale="log",
     preprocessing={
         **motion.WARPING_ERROR.preprocessing,
         "flow": "torchvision raft_large, weights C_T_SKHT_V2, on rgb from -1 to 1",

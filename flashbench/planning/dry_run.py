@@ -13,9 +13,9 @@ from flashbench.metrics.requirements import absent
 from flashbench.metrics.vbench import environment, weights
 from flashbench.planning import networks, stand_ins
 from flashbench.protocol.compose import sized
-from flashbench.protocol.own_weights import NETWORKS
 from flashbench.protocol.types import Protocol, Variant
 from flashbench.systems.checkpoints import COMPONENTS
+from flashbench.systems.released import Released
 from flashbench.types import Geometry
 
 if TYPE_CHECKING:
@@ -101,13 +101,9 @@ def _walk(
             recipe = recipes[recipe["needs"]["init"]]
         codec = recipes["stage1_codec" if recipe["kind"] == "stage1" else "codec"]
         return networks.walk_trained(recipe, int(codec["channels"]), variant.settings, geometry)
-    component = getattr(system, "component", "")
-    if recipe["kind"] == "given" and not component and NETWORKS.get(system.name) == recipe["component"]:
+    if not isinstance(system, Released):
         return None  # one's own network in place of a trained one: of whatever width, so checked when it is loaded
-    if component != recipe["component"]:
-        what = f"its recipe holds {recipe['component']}, and system {system.name!r} reads {component or 'none'}"
-        raise InvalidError(what, fix="name another recipe under `training`")
-    if component == "stage1":
+    if system.component == "stage1":
         return networks.walk_stage1(variant.settings, geometry)
     return networks.walk_stage2(variant.settings, geometry, part.preview.geometry if part.preview else geometry)
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flashbench import stats
+from flashbench import shares, stats
 from flashbench.assets import registry
 from flashbench.cascade import cost
 from flashbench.data import prompts
@@ -259,26 +259,58 @@ def _disk(protocol: Protocol, work: Sequence[Work]) -> list[str]:
 
 
 def _resolves(part: Protocol, results: Path) -> str:
-    """The smallest true difference that the paired test would find, in units of the spread that it has to overcome."""
+    """The smallest true difference that the paired test would find, alone and in the family of the primary metrics.
+
+    In units of the spread that it has to overcome; of shares, where a quarter of pairs of clips differ, which is the
+    mean square of clusters' differences if a cluster's pairs do so alike.
+    """
     served = {
         metric.name: len({case.cluster for case in part.cases if prompts.serves(case, metric.name)})
         for metric in part.metrics
         if not metric.computed
     }
-    least = {name: stats.smallest_resolvable(1 / math.sqrt(max(count, 1)), count) for name, count in served.items()}
+    tests = _family(part)
+    groups: dict[tuple[bool, int], list[str]] = {}
+    for name, count in served.items():
+        groups.setdefault((part.metric(name).binary, count), []).append(name)
     units, lines = _CLUSTERS[part.kind], []
-    for count in sorted(set(served.values()), reverse=True):
-        names = [name for name in served if served[name] == count]
-        if math.isnan(least[names[0]]):
-            lines.append(f"{count} clusters ({part.case_set}) resolve nothing{_of(names, served)}: three are the least")
+    for (share, count), names in sorted(groups.items(), key=lambda item: (item[0][0], -item[0][1])):
+        alone, within = (_least(part, count, size, share=share) for size in (1, tests))
+        if math.isnan(alone):
+            least = "six are the least for shares" if share else "three are the least"
+            lines.append(f"{count} clusters ({part.case_set}) resolve nothing{_of(names, served)}: {least}")
             continue
-        text = f"smallest difference found with 80 % power over {count:,} {units}: {digits(least[names[0]], 2)}"
-        lines.append(f"{text} standard deviations of a cluster's paired difference{_of(names, served)}")
-    known = {name: sd * least[name] for name, sd in _spreads(part, results).items()}
-    if known:
-        told = ", ".join(f"{digits(size, 2)} on {name}" for name, size in known.items())
-        lines.append(f"by the laptop tier's scores {told}")
+        text = f"smallest difference found with 80 % power over {count:,} {units}: {digits(alone, 2)}"
+        text += (
+            " where a quarter of pairs differ, alike within a cluster"
+            if share
+            else " standard deviations of a cluster's paired difference"
+        )
+        if set(names) & set(part.primary) and tests > 1:
+            first = "none" if math.isnan(within) else digits(within, 2)
+            text += f" in one test, {first} at Holm's first step over {counted(tests, 'primary test')}"
+        lines.append(f"{text}{_of(names, served)}")
+    if known := _known(part, results, served, tests):
+        unit = {name: " %" if part.metric(name).scale == "log" else "" for name in known}
+        told = ", ".join(f"{digits(size, 2)}{unit[name]} on {name}" for name, size in known.items())
+        lines.append(f"by the spread of the laptop tier's scores {told}")
     return "\n".join(lines)
+
+
+def _family(part: Protocol) -> int:
+    """Number of tests of primary metrics: of the rows that have clips, except the baseline, one each."""
+    rows = [v for v in part.variants if v.row != part.baseline and not _never(v.system, v.settings, part.recipes)]
+    tested = [metric for metric in map(part.metric, part.primary) if not metric.computed]
+    return max(sum((metric.scope, row.row) != ("pair", stats.REFERENCE) for metric in tested for row in rows), 1)
+
+
+def _least(part: Protocol, clusters: int, tests: int, *, share: bool) -> float:
+    """The smallest difference that is found at 5 % / tests: of a share, or in standard deviations."""
+    alpha = (1 - stats.LEVEL) / tests
+    if not share:
+        return stats.smallest_resolvable(1 / math.sqrt(max(clusters, 1)), clusters, alpha=alpha)
+    clips = len(part.cases) / max(len({case.cluster for case in part.cases}), 1)
+    return shares.smallest_resolvable(0.25, clusters, clips, alpha=alpha)
 
 
 def _of(names: Sequence[str], among: Mapping[str, int]) -> str:
@@ -289,8 +321,8 @@ def _of(names: Sequence[str], among: Mapping[str, int]) -> str:
 _CLUSTERS = {"material": "sources", "prompts": "prompts", "scenes": "scenes", "synthetic": "procedural clips"}
 
 
-def _spreads(part: Protocol, results: Path) -> dict[str, float]:
-    """Metric → standard deviation of a cluster's difference from the baseline, median over the laptop tier's rows."""
+def _known(part: Protocol, results: Path, served: Mapping[str, int], tests: int) -> dict[str, float]:
+    """Metric → smallest difference from the baseline by the laptop tier's spread, median over its rows."""
     try:
         parts = {laptop.set_name: laptop for laptop in load_protocol(part.name, tier="laptop").parts}
         laptop = parts[part.set_name]
@@ -298,11 +330,13 @@ def _spreads(part: Protocol, results: Path) -> dict[str, float]:
     except (FlashBenchError, KeyError):
         return {}
     scores = scores[scores["case"].isin({case.id for case in laptop.cases}) & (scores["replica"] == 0)]
-    rows, spreads = [row for row in scores["row"].unique() if row != laptop.baseline], {}
+    rows, known = [row for row in scores["row"].unique() if row != laptop.baseline], {}
     scored = set(laptop.metric_names) & set(scores["metric"])
     for metric in (metric for metric in part.metrics if metric.name in scored and not metric.computed):
         contrasts = [stats.contrast(scores, metric, row, laptop.baseline) for row in rows]
-        spread = sorted(contrast.se * math.sqrt(contrast.clusters) for contrast in contrasts if contrast.se > 0)
-        if spread:
-            spreads[metric.name] = spread[len(spread) // 2]
-    return spreads
+        size = tests if metric.name in part.primary else 1
+        count = served[metric.name]
+        least = sorted(stats.least_found(c, metric, clusters=count, tests=size) for c in contrasts if c.se > 0)
+        if least and not any(map(math.isnan, least)):
+            known[metric.name] = least[len(least) // 2]
+    return known

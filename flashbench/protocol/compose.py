@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
@@ -22,7 +23,7 @@ from flashbench.errors import FlashBenchError, UsageError, did_you_mean
 from flashbench.metrics.base import Metric
 from flashbench.paths import protocol_root, read_yaml
 from flashbench.protocol import cases
-from flashbench.protocol.published import published
+from flashbench.protocol.published import published, published_metrics
 from flashbench.protocol.types import Preview, Protocol, Trial, Variant
 from flashbench.types import Case, CaseKind, Claim, Geometry, Scalar
 from flashbench.vbench.dimensions import as_measured
@@ -51,6 +52,7 @@ _SET_FIELDS = (
     "preview",
 )  # fmt: skip
 """Fields of a further set of cases, each on top of the protocol's own."""
+_CLAIM_WORDS = ("text", "note", "margin_reason")
 _REQUIRED = ("name", "title", "table", "system", "rows", "metrics", "primary", "baseline", "geometry", "cases", "low")
 
 
@@ -87,7 +89,11 @@ def load(name: str, tier: str, overrides: Sequence[str], suite: cases.Suite | No
     config = _compose(name, tier, overrides)
     _check_fields(config, name, where)
     try:
-        return _build(config, tier, suite)
+        protocol = _build(config, tier, suite)
+        # A part of the cases, or what stands in for them, is known to show less.
+        if suite is None and not any(item.startswith("cases") for item in overrides):
+            _check_confirmable(protocol)
+        return protocol
     except FlashBenchError as error:
         raise type(error)(f"{where}: {error.what}", fix=error.fix) from error
     except (TypeError, KeyError, ValueError, AttributeError) as error:
@@ -192,7 +198,7 @@ def _build(config: Mapping[str, Any], tier: str, suite: cases.Suite | None) -> P
     _check_apart(parts)
     # Titles and notes are words that decide nothing.
     whole = {name: value for name, value in config.items() if name not in ("budget", "recipes", "title")}
-    whole["claims"] = [{**claim, "note": ""} for claim in config.get("claims") or ()]
+    whole["claims"] = [{**claim, **dict.fromkeys(_CLAIM_WORDS, "")} for claim in config.get("claims") or ()]
     whole["sets"] = {name: {**fields, "title": None} for name, fields in sets.items()}
     recipes = _needed_recipes(parts, config.get("recipes") or {})
     versions = [
@@ -270,6 +276,8 @@ def _part(config: Mapping[str, Any], tier: str, suite: cases.Suite | None) -> Pr
     chosen, subset = cases.build(config, suite)
     preview = _preview(config, geometry) if chosen[0].source is None else None
     _check_reach(variants, asked, chosen, preview)
+    printed = _published(config, rows)
+    quoted = {name for table in printed.values() for cells in table.values() for name in cells}
     return Protocol(
         name=config["name"],
         title=str(config["title"]),
@@ -283,7 +291,8 @@ def _part(config: Mapping[str, Any], tier: str, suite: cases.Suite | None) -> Pr
         baseline=config["baseline"],
         margins={name: float(margin) for name, margin in (config.get("margins") or {}).items() if margin is not None},
         claims=claims,
-        published=_published(config, rows),
+        published=printed,
+        published_metrics=published_metrics(sorted(quoted - {*config["metrics"]})),
         curve=config.get("curve"),
         recipes={},
         budget={name: value for name, value in (config.get("budget") or {}).items() if value is not None},
@@ -427,7 +436,39 @@ def _claim(spec: Mapping[str, Any]) -> Claim:
     if directed == (claim.equivalent is not None and claim.margin is not None):
         what = f"claim {claim.id!r} needs `better` and `than`, or `equivalent` and `margin`"
         raise UsageError(what, fix="give one pair")
+    if claim.equivalent is not None and not claim.margin_reason:
+        what = f"claim {claim.id!r} has a margin of {claim.margin:g} without a reason"
+        raise UsageError(what, fix="say under `margin_reason` why a difference of that size does not matter")
     return claim
+
+
+def _check_confirmable(protocol: Protocol) -> None:
+    """Refuse claims that no score can decide: of shares too alike for so few clusters, and primary ones without a p."""
+    clusters = len({case.cluster for case in protocol.cases})
+    for claim in protocol.claims:
+        if claim.metric not in protocol.metric_names:  # metrics given for one run; the claim then has no score
+            continue
+        metric = protocol.metric(claim.metric)
+        if claim.primary and metric.computed:
+            what = f"claim {claim.id!r} is primary, and {metric.name} is computed, not measured: it has no p"
+            raise UsageError(what, fix="leave `primary` out")
+        if claim.margin is None or not metric.binary:
+            continue
+        whole = metric.range[1]
+        least = whole * _narrowest(clusters)
+        if claim.margin <= least:
+            enough = next(n for n in itertools.count(clusters) if whole * _narrowest(n) < claim.margin)
+            raise UsageError(
+                f"claim {claim.id!r}: no outcome confirms that two shares differ by less than {claim.margin:g}: where "
+                f"all {clusters} clusters agree, the 90 % interval still reaches {least:.3g}",
+                fix=f"give a margin above {math.ceil(1000 * least) / 1000:g}, or at least {enough} clusters",
+            )
+
+
+def _narrowest(clusters: int) -> float:
+    from flashbench import stats  # pandas and scipy, for claims of shares only
+
+    return stats.narrowest(clusters, stats.EQUIVALENCE_LEVEL)
 
 
 def _needed_recipes(parts: Iterable[Protocol], recipes: Mapping[str, Any]) -> dict[str, Any]:
@@ -450,10 +491,27 @@ def _needed_recipes(parts: Iterable[Protocol], recipes: Mapping[str, Any]) -> di
             needed.add(name)
             queue += list((recipes[name].get("needs") or {}).values())
     resolved = {name: resolve(own_settings(recipes[name])) for name in recipes if name in needed}
+    _check_kinds(variants, {name: {"kind": kind, **settings} for name, (kind, settings) in resolved.items()}, recipes)
     return {
         name: {"kind": kind, **settings, "needs": recipes[name].get("needs") or {}}
         for name, (kind, settings) in resolved.items()
     }
+
+
+def _check_kinds(
+    variants: Iterable[Variant], needed: Mapping[str, Mapping[str, Any]], known: Mapping[str, Mapping[str, Any]]
+) -> None:
+    """Refuse a row whose recipe is none of its system's; `known` are the tier's recipes as they are written."""
+    for variant in variants:
+        system, training = variant.system, str(variant.settings.get("training"))
+        if not (why := system.refuses(needed[training]) if training in needed else ""):
+            continue
+        fitting = [name for name, recipe in known.items() if recipe.get("kind") and not system.refuses(recipe)]
+        one = f" ({', '.join(fitting)})" if fitting else ""
+        raise UsageError(
+            f"row {variant.row!r}: system {system.name!r} cannot run recipe {training!r}: {why}",
+            fix=f"give the row another `training`{one}, or the `system` that the recipe is for",
+        )
 
 
 def own_settings(recipe: Mapping[str, Any]) -> dict[str, Any]:

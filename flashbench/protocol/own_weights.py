@@ -6,19 +6,10 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-from flashbench import keys
+from flashbench import keys, systems
 from flashbench.errors import UsageError, did_you_mean
 from flashbench.protocol.types import Protocol, Variant
 from flashbench.systems.checkpoints import content_sha256
-
-NETWORKS = {
-    "flashvideo": "stage2",
-    "flashvideo_release": "stage2",
-    "l1": "stage2",
-    "stage1": "stage1",
-    "stage1_release": "stage1",
-}
-"""Systems that one's own weights can be given to, and which network of the cascade they are."""
 
 
 def with_weights(protocol: Protocol, system: str, path: Path) -> Protocol:
@@ -31,15 +22,16 @@ def with_weights(protocol: Protocol, system: str, path: Path) -> Protocol:
     Raises:
         UsageError: a system that takes no weights or is none of the protocol's, nothing at `path`, a row of that name.
     """
-    if system not in NETWORKS:
-        raise did_you_mean("system that takes weights", system, NETWORKS)
+    if system not in (known := [name for name in systems.names() if "given" in systems.get(name).kinds]):
+        raise did_you_mean("system that takes weights", system, known)
     if system not in (takers := _takers(protocol)):
         raise did_you_mean(f"system with rows in {protocol.name} at {protocol.tier}:", system, takers)
     name = re.sub(r"[^A-Za-z0-9_-]+", "-", path.stem if path.is_file() else path.name).strip("-") or "own"
     row, recipe, sha256 = f"weights={name}", f"given-{name}", content_sha256(path)
     if row in {variant.row for part in protocol.parts for variant in part.variants}:
         raise UsageError(f"{protocol.name} has a row {row!r} already", fix="rename the file or folder")
-    made = {"kind": "given", "component": NETWORKS[system], "path": str(path.absolute()), "sha256": sha256, "needs": {}}
+    component = systems.get(system).component
+    made = {"kind": "given", "component": component, "path": str(path.absolute()), "sha256": sha256, "needs": {}}
     digest = keys.key("protocol", protocol=protocol.hash, row=row, system=system, weights=sha256)
     recipes = {**protocol.recipes, recipe: made}
     main, *sets = (
@@ -50,7 +42,7 @@ def with_weights(protocol: Protocol, system: str, path: Path) -> Protocol:
 
 
 def _takers(protocol: Protocol) -> list[str]:
-    return sorted({variant.system.name for variant in protocol.variants} & NETWORKS.keys())
+    return sorted({variant.system.name for variant in protocol.variants if "given" in variant.system.kinds})
 
 
 def _grown(part: Protocol, system: str, row: str, recipe: str) -> tuple[Variant, ...]:

@@ -9,7 +9,7 @@ from typing import Any
 from flashbench.errors import did_you_mean
 from flashbench.metrics.base import Metric
 from flashbench.systems.base import System
-from flashbench.types import Case, CaseKind, Claim, Geometry, Settings
+from flashbench.types import Case, CaseKind, Claim, Direction, Geometry, Settings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +58,14 @@ class Subset:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PublishedMetric:
+    """What a metric's printed numbers are."""
+
+    direction: Direction
+    unit: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Protocol:
     """A table or figure of the paper as data: who answers what, and how it is judged."""
 
@@ -85,6 +93,8 @@ class Protocol:
     """The tier's workers and threads: not part of any key except through the numerics class."""
     hash: str
     """Of everything that decides a number; one for all sets of cases."""
+    published_metrics: Mapping[str, PublishedMetric] = field(default_factory=dict)
+    """Of each metric in `published` that is none of `metrics`."""
     preview: Preview | None = None
     """Stage I's clip that all systems enhance where a case is a prompt alone."""
     sets: tuple[Protocol, ...] = ()

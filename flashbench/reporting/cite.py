@@ -1,6 +1,7 @@
 """`flashbench cite RUN`: a methods paragraph, the protocol's hash, and BibTeX for what a run used.
 
-All of it comes from the run's files and from citations.yaml; what a run does not say is told as missing, never guessed.
+All of it comes from the run's files, `stats` and citations.yaml; what a run does not say is told as missing, never
+guessed.
 """
 
 from __future__ import annotations
@@ -9,26 +10,29 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flashbench import keys
-from flashbench import metrics as registry
 from flashbench.errors import FlashBenchError, InvalidError
-from flashbench.metrics.base import Metric
-from flashbench.paths import PACKAGE, read_yaml
+from flashbench.methods import HOLM, Method
+from flashbench.reporting import methods
+from flashbench.reporting.bibliography import always, bibtex, of_system, source
 from flashbench.reporting.numbers import counted, digits
-from flashbench.scores.runs import GIVE_SCORES, RECORD, SCORES, read_record, same_run
+from flashbench.scores.runs import COMPARISON, RECORD, SCORES, read_comparison, read_record, same_run
 from flashbench.scores.table import read_scores, stored_hash
 from flashbench.version import __version__
 
-CITATIONS = PACKAGE / "reporting" / "citations.yaml"
-_FIELDS = ("author", "title", "booktitle", "journal", "volume", "number", "pages", "howpublished", "note", "year")
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from flashbench.protocol.types import Protocol
+
 _PREFIX = 12
 """Digits of a sha256 that a text shows."""
 _LIBRARIES = {"av": "PyAV", "numpy": "NumPy", "scipy": "SciPy", "opencv": "OpenCV", "torch": "PyTorch"}
 """How a text calls libraries, in the order in which it names them; others come last, as their packages are called."""
+_GIVE = "give a folder that `flashbench score --out` or `compare --out` wrote, or a protocol's results"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,93 +47,68 @@ class Citation:
     bibtex: str
     remarks: tuple[str, ...]
     """What the run does not say, and metrics that have no paper to cite."""
+    results: tuple[str, ...] = ()
+    """Of a comparison: each verdict as a sentence."""
 
     @property
     def text(self) -> str:
         """Paragraph, protocol with its hash, remarks and BibTeX, as `flashbench cite` prints them."""
         hashed = f"Protocol: {self.protocol}, hash {self.protocol_hash or 'not recorded'}"
-        remarks = "\n".join(f"- {remark}" for remark in self.remarks)
-        return "\n\n".join(filter(None, (self.paragraph, hashed, remarks, self.bibtex))) + "\n"
-
-
-@dataclass(frozen=True)
-class _Source:
-    """How a metric is called and cited."""
-
-    name: str
-    cite: tuple[str, ...]
-    none: str
-    by: tuple[str, ...]
+        results, remarks = ("\n".join(f"- {line}" for line in lines) for lines in (self.results, self.remarks))
+        return "\n\n".join(filter(None, (self.paragraph, results, hashed, remarks, self.bibtex))) + "\n"
 
 
 def cite(run: Path) -> Citation:
-    """What to write about a scored run.
+    """What to write about a scored run or a comparison; of a folder that holds both, about the run.
 
     Args:
-        run: a folder of `flashbench score --out`, or a protocol's results, results/TIER/PROTOCOL.
+        run: a folder of `flashbench score --out` or `compare --out`, or a protocol's results, results/TIER/PROTOCOL.
 
     Raises:
-        InvalidError: it is neither, or its files cannot be read.
+        InvalidError: it is none of them, or its files cannot be read.
     """
-    folder = run.parent if run.name in (RECORD, SCORES) else run
-    if (record := read_record(folder / RECORD)) is not None:
-        return _of_videos(record, _unmeasured(folder / SCORES, record))
-    if not (folder / SCORES).is_file():
-        raise InvalidError(f"{run} has neither {RECORD} nor {SCORES}", fix=GIVE_SCORES)
+    folder = run.parent if run.name in (RECORD, SCORES, COMPARISON) else run
+    if run.name != COMPARISON and (record := read_record(folder / RECORD)) is not None:
+        return _of_videos(record, _scores(folder / SCORES, record))
+    scored = run.name != COMPARISON and (folder / SCORES).is_file()
+    if not scored and (record := read_comparison(folder / COMPARISON)) is not None:
+        return _of_comparison(record)
+    if not scored:
+        raise InvalidError(f"{run} has neither {RECORD} nor {SCORES} nor {COMPARISON}", fix=_GIVE)
     return _of_protocol(folder)
 
 
-def source(metric: str) -> _Source | None:
-    """How a metric is called and cited: the longest entry of citations.yaml that its name begins with, or None."""
-    known: Mapping[str, Mapping[str, Any]] = _data()["metrics"]
-    fitting = [x for x in known if metric == x or metric.startswith(x if x.endswith(":") else f"{x}_")]
-    if not fitting:
+def _scores(file: Path, record: Mapping[str, Any]) -> pd.DataFrame | None:
+    """The scores beside a run.json, if they are there."""
+    if not file.is_file():
         return None
-    entry = known[max(fitting, key=len)]
-    return _Source(
-        str(entry["name"]), tuple(entry.get("cite", ())), str(entry.get("none", "")), tuple(entry.get("by", ()))
-    )
+    table = read_scores(file)
+    same_run(record, file)
+    return table
 
 
-def bibtex(keys: Iterable[str], *, version: str) -> str:
-    """BibTeX of entries; `version` is FlashBench's."""
-    return "\n\n".join(_entry(key, _data()["entries"][key], version) for key in dict.fromkeys(keys))
-
-
-@cache
-def _data() -> dict[str, Any]:
-    return read_yaml(CITATIONS)
-
-
-def _entry(key: str, fields: Mapping[str, Any], version: str) -> str:
-    width = max(len(name) for name in _FIELDS if name in fields)
-    lines = [
-        f"  {name:<{width}} = {{{str(fields[name]).replace('VERSION', version)}}},"
-        for name in _FIELDS
-        if name in fields
-    ]
-    return "\n".join([f"@{fields['type']}{{{key},", *lines, "}"])
-
-
-def _unmeasured(scores: Path, record: Mapping[str, Any]) -> dict[str, str]:
+def _unmeasured(table: pd.DataFrame | None, record: Mapping[str, Any]) -> dict[str, str]:
     """Metric → why it has no value in a run: an obstacle of the machine, or what its scores say."""
     reasons = {name: str(x["obstacle"]) for name, x in record["metrics"].items() if x.get("obstacle")}
-    if scores.is_file():
-        table = read_scores(scores)
-        same_run(record, scores)
+    if table is not None:
         for name, lines in table.groupby("metric", sort=False):
             if lines["value"].isna().all():
                 reasons.setdefault(str(name), "; ".join(dict.fromkeys(filter(None, lines["reason"]))))
     return reasons
 
 
-def _of_videos(record: Mapping[str, Any], unmeasured: Mapping[str, str]) -> Citation:
-    """Of a run.json."""
+def _of_videos(record: Mapping[str, Any], table: pd.DataFrame | None) -> Citation:
+    """Of a run.json and the scores beside it."""
+    unmeasured = _unmeasured(table, record)
     videos = [video for video in record["videos"] if video.get("clip")]
     lost = len(record["videos"]) - len(videos)
     used = {name: about for name, about in record["metrics"].items() if name not in unmeasured}
     version = str(record["versions"].get("flashbench", "unknown"))
     protocol, settings = str(record.get("protocol", "")), record["settings"]
+    unit = "prompt" if any(video.get("prompt") for video in videos) else "video"
+    count = len({video.get("prompt") or video["case"] for video in videos})
+    scored = dict.fromkeys(used, (count, count)) if table is None else methods.clusters(table)
+    intervals = methods.of_videos(methods.known(used), scored, unit)
     sentences = [
         f"Scores were computed with FlashBench {version} under the protocol {protocol} (hash "
         f"{record['protocol_hash'][:_PREFIX]}).",
@@ -143,13 +122,21 @@ def _of_videos(record: Mapping[str, Any], unmeasured: Mapping[str, str]) -> Cita
         _prompted(videos, str(record.get("suite", ""))),
         _measured(used),
         _computed(used, record["versions"], read=_readers(videos, settings)),
-        _intervals([*used], len({video.get("prompt") or video["case"] for video in videos}), _unit(videos)),
+        intervals.text,
     ]
-    absent = [f"Not measured: {name} ({reason})." for name, reason in unmeasured.items()]
+    absent = [f"Not measured: {name} ({reason})." for name, reason in unmeasured.items()] + _foreign(used)
     if any(video.get("prompt") for video in videos) and record.get("suite") != "vbench":
         absent.append("Which suite the prompts come from is not known to the run: name and cite it.")
     names = [*used, *(["vbench"] if record.get("suite") == "vbench" else [])]
-    return _citation(" ".join(filter(None, sentences)), protocol, record["protocol_hash"], names, version, absent)
+    return _citation(
+        " ".join(filter(None, sentences)),
+        protocol,
+        record["protocol_hash"],
+        names,
+        version,
+        absent,
+        last=intervals.cite,
+    )
 
 
 def _of_protocol(folder: Path) -> Citation:
@@ -158,34 +145,119 @@ def _of_protocol(folder: Path) -> Citation:
     names = list(dict.fromkeys(table.loc[table["value"].notna(), "metric"].astype(str)))
     name = str(table["protocol"].iloc[0]) if len(table) else folder.name
     digest, tier = stored_hash(folder / SCORES), folder.resolve().parent.name
-    rows, cases = table["row"].nunique(), len(table[["case", "seed"]].drop_duplicates())
     sentences = [
         f"Scores were computed with FlashBench {__version__} under the protocol {name} at the {tier} tier "
-        f"(hash {digest[:_PREFIX]}): {counted(rows, 'row')} of {counted(cases, 'clip')} each.",
+        f"(hash {digest[:_PREFIX]}).",
     ]
     remarks = ["Versions and weights are those of this installation: a protocol's scores.parquet does not name them."]
-    systems = tuple[str, ...]()
+    protocol, systems = None, tuple[str, ...]()
     try:
-        from flashbench.protocol.compose import load_protocol
-
-        protocol = load_protocol(name, tier=tier)
-        if protocol.hash != digest:
-            raise InvalidError(f"its hash here is {protocol.hash[:_PREFIX]}")
+        protocol = _same_protocol(name, tier, digest)
         shape = protocol.geometry
         sentences.append(
             f"Clips have {shape.frames} frames of {shape.height}×{shape.width} pixels at {_rate(shape.fps)} frames per "
             "second and are kept without loss (FFV1, RGB)."
         )
-        systems = tuple(dict.fromkeys(variant.system.name for variant in protocol.variants))
+        systems = tuple(dict.fromkeys(x.system.name for part in protocol.parts for x in part.variants))
         sentences.append(f"Systems: {', '.join(systems)}.")
     except FlashBenchError as error:
-        remarks.append(f"The protocol {name} that is here is not the one of these results: {error.what}.")
+        remarks.append(
+            f"The protocol {name} that is here is not the one of these results: {error.what}. Sets of cases are told "
+            "apart by the rows that answer them; which metrics are primary is not known."
+        )
     sentences.append(_measured({metric: _declared(metric) for metric in names}))
     sentences.append(_computed(names, _installed(names), read={"av"}))
-    sentences.append(_intervals(names, table["cluster"].nunique(), "source or prompt"))
-    keys = [key for system in systems for key in _data()["systems"].get(system, ())]
-    version = __version__
-    return _citation(" ".join(sentences), name, digest, names, version, remarks, first=keys)
+    statistics = methods.of_protocol(
+        methods.case_sets(table, methods.known(names), protocol), replicas=table["replica"].nunique()
+    )
+    sentences.append(statistics.text)
+    first = [key for system in systems for key in of_system(system)]
+    return _citation(
+        " ".join(sentences), name, digest, names, __version__, remarks + _foreign(names), first=first,
+        last=statistics.cite,
+    )  # fmt: skip
+
+
+def _same_protocol(name: str, tier: str, digest: str) -> Protocol:
+    """The protocol of that name and hash.
+
+    Raises:
+        FlashBenchError: none is here.
+    """
+    from flashbench.protocol.compose import load_protocol
+
+    protocol = load_protocol(name, tier=tier)
+    if protocol.hash != digest:
+        raise InvalidError(f"its hash here is {protocol.hash[:_PREFIX]}")
+    return protocol
+
+
+def _of_comparison(record: Mapping[str, Any]) -> Citation:
+    """Of a compare.json."""
+    baseline, results, runs = str(record["baseline"]), record["results"], record["runs"]
+    others = [label for label in runs if label != baseline]
+    used = {x["metric"]: record["metrics"].get(x["metric"], {}) for x in results if x["n"]}
+    unsaid = [name for name, about in used.items() if not about.get("identity")]
+    used |= {name: used[name] | _declared(name) for name in unsaid}
+    tested = [x for x in results if x["p"] is not None]
+    protocols = list(dict.fromkeys((run["protocol"], run["protocol_hash"]) for run in runs.values()))
+    protocol, digest = protocols[0] if len(protocols) == 1 else (", ".join(dict.fromkeys(x for x, _ in protocols)), "")
+    settings, versions = runs[baseline].get("settings") or {}, runs[baseline].get("versions") or {}
+    tests = _tests(record, used, tested)
+    sentences = [
+        f"{', '.join(others)} {'was' if len(others) == 1 else 'were'} compared with {baseline} by FlashBench "
+        f"{record['flashbench']}, clip by clip.",
+        *(text for texts in record["pairs"].values() for text in texts),
+        _seen(settings) if settings else "",
+        _measured(used),
+        _computed(used, versions, read=()) if versions else "",
+        tests.text,
+    ]
+    remarks = [f"Left out: {text}." for text in dict.fromkeys(_excluded(x) for x in results) if text]
+    remarks += [f"Not read, or not whole: {text}." for text in record["unreadable"]]
+    remarks.append("The videos of each run are described by `flashbench cite` of that run.")
+    if unsaid:
+        remarks.append("Versions and weights of metrics are those of this installation: the runs do not name them.")
+    return _citation(
+        " ".join(filter(None, sentences)), protocol, digest, used, record["flashbench"], remarks, last=tests.cite,
+        results=[str(x["sentence"]) for x in results if x["n"]],
+    )  # fmt: skip
+
+
+def _tests(record: Mapping[str, Any], used: Mapping[str, Any], tested: Sequence[Mapping[str, Any]]) -> Method:
+    """How a comparison tested: clusters, intervals and p as its record has them, and what was adjusted."""
+    unit = str(record["units"])
+    if not tested:
+        return Method(f"Nothing was tested (unit of statistics: {unit}).")
+    counts = sorted({x["clusters"] for x in tested})
+    how_many = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]}–{counts[-1]}"
+    names: dict[Method, list[str]] = {}
+    for name in dict.fromkeys(x["metric"] for x in tested):
+        own = used[name].get("method") or {}
+        names.setdefault(Method(own.get("text", "?"), tuple(own.get("cite", ()))), []).append(name)
+    told = "; ".join(f"{method.text} ({', '.join(own)})" for method, own in names.items())
+    text = (
+        f"Values and differences are over the pairs in which both have a score. Intervals of paired differences are "
+        f"95 %, two-sided, over {how_many} {unit}: {told}."
+    )
+    several = len(tested) > 1
+    if several:
+        text += f" P values are adjusted by {HOLM.text} over all {len(tested)} tests of the comparison."
+    if any(x["margin"] is not None for x in tested):
+        text += (
+            " No worse means that the worse end of the two-sided interval is within the margin, a one-sided test of "
+            "non-inferiority at 2.5 %, each metric by itself."
+        )
+    return Method(text, tuple(key for method in (*names, *([HOLM] if several else [])) for key in method.cite))
+
+
+def _excluded(result: Mapping[str, Any]) -> str:
+    """Why a metric's pairs do not all count; empty if they do."""
+    if result["n"] == result["of"]:
+        return ""
+    return f"{result['metric']} of {result['other']}, {result['of'] - result['n']} of {result['of']} pairs: " + (
+        re.sub(r"^[0-9]+ of [0-9]+ pairs left out: ", "", str(result["reason"])) or "no score"
+    )
 
 
 def _citation(
@@ -195,9 +267,13 @@ def _citation(
     names: Iterable[str],
     version: str,
     remarks: Sequence[str],
+    *,
     first: Sequence[str] = (),
+    last: Sequence[str] = (),
+    results: Sequence[str] = (),
 ) -> Citation:
-    keys, notes = [*_data()["always"], *first], list(remarks)
+    """With the entries of systems `first` and those of statistics `last`."""
+    keys, notes = [*always(), *first], list(remarks)
     for name in names:
         entry = source(name)
         if entry is None:
@@ -206,9 +282,7 @@ def _citation(
         keys += entry.cite
         if entry.none:
             notes.append(f"{name}: {entry.none}.")
-    if any(_pooled(name) for name in names):
-        keys += _data()["jackknife"]
-    unique = tuple(dict.fromkeys(keys))
+    unique = tuple(dict.fromkeys([*keys, *last]))
     return Citation(
         paragraph=paragraph,
         protocol=protocol,
@@ -216,7 +290,14 @@ def _citation(
         entries=unique,
         bibtex=bibtex(unique, version=version),
         remarks=tuple(notes),
+        results=tuple(results),
     )
+
+
+def _foreign(names: Iterable[str]) -> list[str]:
+    """Remarks on metrics that are not installed here."""
+    here = {metric.name for metric in methods.known(names)}
+    return [f"How intervals of {x} are made is not known here: it is not installed." for x in names if x not in here]
 
 
 def _material(videos: Sequence[Mapping[str, Any]]) -> str:
@@ -246,7 +327,7 @@ def _seen(settings: Mapping[str, Any]) -> str:
 
 def _referenced(videos: Sequence[Mapping[str, Any]], used: Iterable[str]) -> str:
     """That metrics of a pair had references, and for how many videos."""
-    pairs = [name for name in used if (metric := _known(name)) and metric.scope == "pair"]
+    pairs = [metric.name for metric in methods.known(used) if metric.scope == "pair"]
     count = sum(bool((video.get("reference") or {}).get("clip")) for video in videos)
     if not pairs or not count:
         return ""
@@ -296,10 +377,7 @@ def _libraries(name: str) -> tuple[str, ...]:
     """What a metric computes with besides NumPy, as far as it is known here."""
     entry = source(name)
     by = entry.by if entry else ()
-    try:
-        return (*by, *registry.get(name).libraries)
-    except FlashBenchError:
-        return by
+    return (*by, *(library for metric in methods.known([name]) for library in metric.libraries))
 
 
 def _readers(videos: Iterable[Mapping[str, Any]], settings: Mapping[str, Any]) -> set[str]:
@@ -319,33 +397,11 @@ def _declared(name: str) -> dict[str, Any]:
     """What this installation says of a metric: its identity and its weights' sha256."""
     from flashbench.assets import registry as assets
 
-    if (metric := _known(name)) is None:
+    if not (found := methods.known([name])):
         return {}
-    known = assets.current()
+    metric, known = found[0], assets.current()
     here = [asset for asset in metric.assets if asset in known.names()]
     return {"identity": metric.identity, "assets": {asset: known.get(asset).sha256 for asset in here}}
-
-
-def _intervals(names: Sequence[str], clusters: int, unit: str) -> str:
-    text = f"Intervals are 95 %, by Student's t over {counted(clusters, 'cluster')} (unit: {unit})"
-    pooled = [name for name in names if _pooled(name)]
-    return text + (f"; for {', '.join(pooled)} by the delete-one-cluster jackknife." if pooled else ".")
-
-
-def _pooled(name: str) -> bool:
-    return (metric := _known(name)) is not None and metric.pooled
-
-
-def _known(name: str) -> Metric | None:
-    """A metric by its name; None if no such metric is known here."""
-    try:
-        return registry.get(name)
-    except FlashBenchError:
-        return None
-
-
-def _unit(videos: Sequence[Mapping[str, Any]]) -> str:
-    return "prompt" if any(video.get("prompt") for video in videos) else "video"
 
 
 def _several(values: Iterable[str]) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import TextIOWrapper
 from typing import Any
 
@@ -32,6 +32,46 @@ class Block:
     columns: str = ""
     """`l` or `r` for each column; the first left and the others right if empty."""
     notes: Sequence[str] = ()
+
+
+WIDE = 160
+"""Characters of a line of a grid in a file, which a page and a screen hold."""
+
+
+def fitted(block: Block, width: int = WIDE) -> list[Block]:
+    """A grid as grids of some of its columns, so that no line of Markdown is longer than `width` characters.
+
+    The first column comes again in each. They are as few as can be and about equally wide; a column that is too wide
+    by itself stays whole.
+    """
+    markup = _Markdown()
+    lengths = [[len(markup.cell(cell)) for cell in line] for line in block.grid]
+    parts = _parts(lengths, width)
+    for narrower in range(width - 1, 0, -1) if len(parts) > 1 else ():
+        if len(evener := _parts(lengths, narrower)) > len(parts):
+            break
+        parts = evener
+    sides = _sides(block)
+    return [
+        replace(
+            block, grid=[[line[at] for at in part] for line in block.grid], columns="".join(sides[at] for at in part)
+        )
+        for part in parts
+    ]
+
+
+def _parts(lengths: Sequence[Sequence[int]], width: int) -> list[list[int]]:
+    """Places of the columns of each part, the first column's in all, from the lengths of cells."""
+
+    def longest(part: Sequence[int]) -> int:
+        return max(sum(line[at] for at in part) + 3 * len(part) + 1 for line in lengths)
+
+    parts = [[0]]
+    for at in range(1, len(lengths[0])):
+        if len(parts[-1]) > 1 and longest([*parts[-1], at]) > width:
+            parts.append([0])
+        parts[-1].append(at)
+    return parts
 
 
 class Notes:

@@ -56,6 +56,21 @@ def number(value: float, places: int) -> str:
     return text if text.strip("-0.") else text.removeprefix("-")
 
 
+def even(value: float, low: float, high: float) -> bool:
+    """Whether an interval lies evenly about its value, so that half of its width says it all; true of none (NaN)."""
+    rounding = 1e-6 * (high - low) + 1e-12 * abs(value)
+    return math.isnan(high - low) or abs((high - value) - (value - low)) <= rounding
+
+
+def estimate(value: float, low: float, high: float, places: int, *, halved: bool) -> str:
+    """A value with its interval: `3.68 ± 0.27` if `halved`, else `0.88 [0.75, 0.94]`; alone where there is none."""
+    text = number(value, places)
+    if math.isnan(high):
+        return text
+    half = number((high - low) / 2, places)
+    return f"{text} ± {half}" if halved else f"{text} [{number(low, places)}, {number(high, places)}]"
+
+
 def difference(effect: float, low: float, high: float) -> list[str]:
     """A difference and its bounds, with up to nine decimals: it may be far smaller than what it is a difference of."""
     decimals = _places([(high - low) / 2], [effect], _FINEST)

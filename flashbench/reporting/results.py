@@ -15,9 +15,13 @@ from flashbench.errors import InvalidError, UsageError, did_you_mean
 from flashbench.reporting.tables import COLUMNS
 
 _TEXTS = ("tier", "protocol", "cases", "row", "metric", "unit", "direction", "reason")
-_COUNTS = ("replica", "n", "of")
-_ONCE = ("id", "text", "source", "metric", "direction", "unit", "first", "second", "kind", "margin", "outcome", "why")
-_EACH = ("replica", "effect", "low", "high", "p", "n", "of", "clusters")
+_COUNTS = ("replica", "n", "of", "clusters")
+_ONCE = (
+    "id", "text", "source", "primary", "metric", "direction", "unit", "first", "second", "kind", "margin", "level",
+    "outcome", "label", "why",
+)  # fmt: skip
+_FLOATS = ("effect", "low", "high", "p", "left_out_low", "left_out_high")
+_EACH = ("replica", *_FLOATS, "n", "of", "clusters")
 
 
 @dataclass(frozen=True)
@@ -36,8 +40,8 @@ def results(
     """The long table of a protocol: a line for each set of cases (its own first), replica, row and metric.
 
     Columns are those of `reporting.tables.COLUMNS`: `value`, `low` and `high` (95 % interval) are in the metric's
-    `unit`, NaN with a `reason` where there is none; `n` clips of `of` were scored; `published_v1` and `published_v4`
-    are what the paper's versions print.
+    `unit`, NaN with a `reason` where there is none; `n` clips of `of`, in so many `clusters`, were scored;
+    `published_v1` and `published_v4` are what the paper's versions print.
 
     Args:
         protocol: its name, e.g. `nfe`.
@@ -68,8 +72,10 @@ def claims(
 ) -> pd.DataFrame:
     """The claims of a protocol: a line for each claim and training replica.
 
-    `outcome` (holds, contradicted or undecided) and `why` are the claim's over all replicas; `effect` is first − second
-    with its 95 % interval, in the metric's `unit`, NaN where it could not be measured.
+    `outcome` (holds, exceeds, contradicted or undecided) and `why` are the claim's over all replicas and by itself:
+    claims.md tests the `primary` ones of all protocols as one family. `effect` is first − second in `unit` with its
+    interval of `level` (0.95, of an equivalence 0.9), NaN where it could not be measured, `p` that of the replica's
+    test, and `left_out_low` to `left_out_high` the range of the effect with one cluster left out.
 
     Arguments and errors are those of `results`.
     """
@@ -83,7 +89,7 @@ def claims(
         ]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InvalidError(f"{path} cannot be read: {error!r}", fix=_again(protocol, tier)) from error
-    return pd.DataFrame(lines, columns=[*_ONCE, *_EACH]).astype(dict.fromkeys(("margin", *_EACH[1:5]), float))
+    return pd.DataFrame(lines, columns=[*_ONCE, *_EACH]).astype(dict.fromkeys(("margin", *_FLOATS), float))
 
 
 def figure(protocol: str, *, tier: str = "laptop", root: str | Path | None = None, replicas: bool = False) -> Drawing:

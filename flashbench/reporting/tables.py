@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,19 +16,19 @@ import pandas as pd
 
 from flashbench import stats
 from flashbench.data import prompts
+from flashbench.metrics.base import Metric
 from flashbench.protocol.cases import of_part
 from flashbench.protocol.published import VERSIONS
 from flashbench.protocol.types import Protocol, Subset
 from flashbench.reporting import numbers, vbench_table
-from flashbench.reporting.document import Block, Cell, Notes, latex, markdown
+from flashbench.reporting.document import Block, Cell, Notes, fitted, latex, markdown
 
 COLUMNS = (
     "tier", "protocol", "cases", "row", "replica", "metric", "unit", "direction", "value", "low", "high", "n", "of",
-    "published_v1", "published_v4", "reason",
+    "clusters", "published_v1", "published_v4", "reason",
 )  # fmt: skip
 _NUMBERS = ("value", "low", "high", *(f"published_{version}" for version in VERSIONS))
-_ESTIMATED = ("value", "low", "high", "n", "of", "reason")
-_PERCENT = ("dover_technical", "dover_aesthetic")
+_ESTIMATED = ("value", "low", "high", "n", "of", "clusters", "reason")
 CONTROLS = ("original", "codec", "bicubic", "bicubic_back_projection", "unsharp", "noise", "l1")
 ORACLES = ("original", "codec")
 """Controls made from the reference itself: shown, but not in the contest for the best of a column."""
@@ -57,7 +57,7 @@ def build(protocol: Protocol, scores: pd.DataFrame) -> pd.DataFrame:
 
 def _part(view: vbench_table.View) -> pd.DataFrame:
     part, scores = view.part, view.scores
-    absent = {"n": 0, "of": len(part.cases), "reason": f"not scored at the {part.tier} tier"}
+    absent = {"n": 0, "of": len(part.cases), "clusters": 0, "reason": f"not scored at the {part.tier} tier"}
     names = [*part.metric_names, *_published_only(part)]
     lines = []
     for replica, variant, name in itertools.product(_replicas(scores), part.variants, names):
@@ -72,8 +72,8 @@ def _part(view: vbench_table.View) -> pd.DataFrame:
                 key: getattr(estimate, key) for key in _ESTIMATED
             }
         else:
-            direction = "lower" if name.startswith("niqe") else "higher"
-            line |= {"unit": "%" if name in _PERCENT else "", "direction": direction, **absent}
+            printed = part.published_metrics[name]
+            line |= {"unit": printed.unit, "direction": printed.direction, **absent}
         lines.append(line)
     return pd.DataFrame(lines, columns=list(COLUMNS))
 
@@ -99,7 +99,7 @@ def to_csv(table: pd.DataFrame) -> str:
 
 
 def to_markdown(protocol: Protocol, table: pd.DataFrame, found: Mapping[str, Comparisons]) -> str:
-    """The table to read: rows × metrics with value ± half of the interval, the paper's numbers beside."""
+    """The table to read: rows × metrics with their intervals, then the paper's numbers."""
     return markdown(_blocks(protocol, table, found))
 
 
@@ -116,9 +116,7 @@ def _blocks(protocol: Protocol, table: pd.DataFrame, all_tests: Mapping[str, Com
             about = _EXPLORATORY if part.kind == "prompts" else _FURTHER
             blocks += [Block("subheading", part.title), Block("text", about)]
         blocks += _measured_blocks(part, own, tests)
-        if quoted := _published_only(part):
-            head = f"Published in {part.table}, not scored at the {part.tier} tier"
-            blocks += [Block("subheading", head), Block("grid", grid=_quoted(part, quoted))]
+        blocks += _published_blocks(part)
         if part.subset is not None:
             blocks.append(Block("text", _subset(part.subset)))
     return [*blocks, Block("text", _LEGEND), Block("text", _footer(protocol, all_tests))]
@@ -131,10 +129,33 @@ def _measured_blocks(part: Protocol, table: pd.DataFrame, all_tests: Comparisons
             blocks.append(Block("subheading", _headed(part, f"replica {replica}")))
         notes = Notes()
         lines = {(line["row"], line["metric"]): line for line in records(table, replica=replica)}
-        grid = _measured(part, lines, tests, notes)
+        rows, names = _valued(part, lines.values())
+        grids = fitted(_grid(part, rows, names, lines, tests, notes)) if rows else []
         told = Block("notes", notes=[*notes.lines(), *_corrected(part)])
-        blocks += [Block("text", _sentence(part, tests)), Block("grid", grid=grid), told]
+        blocks += [Block("text", _sentence(part, tests)), *grids, told]
+        if absent := _absent(part, rows, names, lines):
+            blocks += [Block("text", "Without a value, and so not in the table:"), Block("notes", notes=absent)]
     return blocks
+
+
+def _valued(part: Protocol, lines: Iterable[Mapping[str, Any]]) -> tuple[list[str], list[str]]:
+    """The rows, and the metrics, that have any value, in their order."""
+    known = {(line["row"], line["metric"]) for line in lines if not math.isnan(line["value"])}
+    rows = [variant.row for variant in part.variants if any((variant.row, name) in known for name in part.metric_names)]
+    return rows, [name for name in part.metric_names if any((row, name) in known for row in rows)]
+
+
+def _absent(part: Protocol, rows: Sequence[str], names: Sequence[str], lines: Lines) -> list[str]:
+    """Why the other metrics, and the other rows, have no value; together where the reason is one."""
+    every = [variant.row for variant in part.variants]
+    reasons: dict[str, list[str]] = {}
+    for name in (name for name in part.metric_names if name not in names):
+        why = dict.fromkeys(lines[row, name]["reason"] for row in rows or every)
+        reasons.setdefault("; ".join(why), []).append(f"`{name}`")
+    for row in (row for row in every if row not in rows and names):
+        why = dict.fromkeys(lines[row, name]["reason"] for name in names)
+        reasons.setdefault("; ".join(why), []).append(f"`{row}`")
+    return [f"{', '.join(things)}: {why}" for why, things in reasons.items()]
 
 
 def _headed(part: Protocol, text: str) -> str:
@@ -156,7 +177,8 @@ def _corrected(part: Protocol) -> list[str]:
             notes.append(f"{', '.join(names)}: {owner} clips have {' and '.join(what)} (recipe `{recipe}`).")
     for shifts in sorted({int(str(variant.settings.get("shifts", 1))) for variant in part.variants} - {1}):
         names = [f"`{variant.row}`" for variant in part.variants if variant.settings.get("shifts", 1) == shifts]
-        notes.append(f"{', '.join(names)}: means over {shifts} places of the codec's grid, with evaluations at each.")
+        means = f"means over {shifts} places of the codec's grid, with evaluations at each"
+        notes.append(f"{', '.join(names)}: {means}, less what repeats from place to place.")
     return notes
 
 
@@ -179,12 +201,17 @@ def _subset(subset: Subset) -> str:
 
 
 _LEGEND = (
-    "Value ± half of its 95 % interval. † differs from the baseline after the adjustment (p < 0.05); `original` is "
-    "not tested on metrics that compare with it. Bold: the best of its column (`original` and `codec`, made from the "
-    "reference, do not compete), where the test resolves it from the baseline, or resolves the baseline from the "
-    "runner-up. Published NIQE is of other material, size and number of frames: equal numbers side by side are a "
+    "Value ± half of its 95 % interval, or value [low, high] in a column where one is uneven about its value. † "
+    "differs from the baseline after the adjustment (p < 0.05); `original` is not tested on metrics that compare with "
+    "it. Bold: the best of its column (`original` and `codec`, made from the reference, do not compete), where the "
+    "test resolves it from the baseline, or resolves the baseline from the runner-up. n/a: undefined for the reason in "
+    "the note. A column whose head says of how many clips it is holds values of all of them together, which move with "
+    "their number: each interval is for that number, and a row of other clips is not compared."
+)
+_PUBLISHED = (
+    "Published quality is of the paper's own material, size and number of frames: that a number equals ours is a "
     "coincidence, only contrasts compare. v1 and v4 print the same where no version is named; –: not in the paper's "
-    "table; n/a: undefined for the reason in the note."
+    "table."
 )
 
 
@@ -201,12 +228,19 @@ def _sentence(protocol: Protocol, tests: Sequence[stats.Comparison]) -> str:
     if absent := sum(math.isnan(t.adjusted) for t in tests):
         text += f" {absent} more could not be tested."
     own, sizes = [t.contrast for t in tests if not is_control(t.contrast.first)], []
+    family = sum(t.primary and not math.isnan(t.adjusted) for t in tests)
     for name in protocol.primary:
-        least = [stats.smallest_resolvable(c.se, c.clusters) for c in own if c.metric == name]
+        metric = protocol.metric(name)
+        found = [c for c in own if c.metric == name and c.se > 0]
+        least = [stats.least_found(c, metric, tests=max(family, 1)) for c in found]
         if known := [size for size in least if size > 0]:
-            sizes.append(f"{numbers.digits(float(np.median(known)), 2)} on `{name}`")
+            unit = " %" if protocol.metric(name).scale == "log" else ""
+            sizes.append(f"{numbers.digits(float(np.median(known)), 2)}{unit} on `{name}`")
     if sizes:
-        text += f" Smallest difference found with 80 % power, one test, median over rows: {', '.join(sizes)}."
+        text += (
+            f" Smallest difference found with 80 % power at Holm's first step over {numbers.counted(family, 'test')}, "
+        )
+        text += f"median over rows: {', '.join(sizes)}."
     return text
 
 
@@ -221,45 +255,70 @@ def _count(marks: Iterable[tuple[str, bool]], of: str = "") -> str:
     )
 
 
-def _measured(protocol: Protocol, part: Lines, tests: Sequence[stats.Comparison], notes: Notes) -> list[list[Cell]]:
+def _grid(
+    part: Protocol,
+    rows: Sequence[str],
+    names: Sequence[str],
+    lines: Lines,
+    tests: Sequence[stats.Comparison],
+    notes: Notes,
+) -> Block:
+    """The grid of those rows and metrics: values with their intervals, and how many clips they stand on."""
     resolved = {(t.contrast.first, t.contrast.metric) for t in tests if t.resolved}
-    paper = _quoted_names(protocol)
-    head = [Cell("row")]
-    for name in protocol.metric_names:
-        line = part[protocol.variants[0].row, name]
-        head.append(Cell(numbers.named(name, line["direction"], line["unit"])))
-        if name in paper:
-            head.append(Cell(f"{name} in the paper"))
-    best = {name: _best(protocol, part, name, resolved) for name in protocol.metric_names}
-    places = {
-        name: _places(line for (_, metric), line in part.items() if metric == name) for name in protocol.metric_names
+    apart = {(t.contrast.first, t.contrast.metric): t.apart for t in tests if t.apart}
+    heads = (
+        numbers.named(name, part.metric(name).direction, _measure(part.metric(name)))
+        + _of(part, name, [lines[part.baseline, name]])
+        for name in names
+    )
+    best = {
+        name: _best(part, lines, name, resolved, {row for row, metric in apart if metric == name}) for name in names
     }
-    grid = [[*head, Cell("clips")]]
-    for row in (variant.row for variant in protocol.variants):
-        cells = [Cell(row, code=True)]
-        counts, undefined = [], ""
-        for name in protocol.metric_names:
-            line = part[row, name]
-            text = numbers.number(line["value"], places[name])
-            if not math.isnan(line["high"]):
-                text += f" ± {numbers.number((line['high'] - line['low']) / 2, places[name])}"
+    columns = {name: [line for (_, metric), line in lines.items() if metric == name] for name in names}
+    places = {name: _places(column) for name, column in columns.items()}
+    halved = {name: all(numbers.even(*_bounds(line)) for line in column) for name, column in columns.items()}
+    grid = [[Cell("row"), *map(Cell, heads), Cell("clips")]]
+    for row in rows:
+        cells, counts, undefined = [Cell(row, code=True)], [], ""
+        for name in names:
+            line = lines[row, name]
+            text = numbers.estimate(*_bounds(line), places[name], halved=halved[name])
             text += " †" if (row, name) in resolved else ""
-            cells.append(Cell(text + notes.mark(line["reason"]), bold=best[name] == row))
+            reason = "; ".join(filter(None, (apart.get((row, name), ""), line["reason"])))
+            cells.append(Cell(text + notes.mark(reason), bold=best[name] == row))
             missing = math.isnan(line["value"])
             undefined = undefined or (line["reason"] if missing else "")
             counts += [] if missing else [int(line["n"])]
-            if name in paper:
-                cells.append(Cell(_versions(protocol, row, name)))
-        low, high, of = min(counts, default=0), max(counts, default=0), len(protocol.cases)
+        low, high, of = min(counts), max(counts), len(part.cases)
         text = f"{low}/{of}" if low == high else f"{low}–{high}/{of}"
         grid.append([*cells, Cell(text + notes.mark(undefined))])
-    return grid
+    return Block("grid", grid=grid)
 
 
-def _best(protocol: Protocol, part: Lines, name: str, resolved: set[tuple[str, str]]) -> str | None:
-    """The best row of a column, if the paired test resolves it; None otherwise."""
+def _measure(metric: Metric) -> str:
+    """A metric's unit, and what is meant by the mean of its clips."""
+    geometric = "geometric mean" if metric.scale == "log" and not metric.pooled else ""
+    return ", ".join(filter(None, (metric.unit, geometric)))
+
+
+def _bounds(line: Mapping[str, Any]) -> tuple[float, float, float]:
+    return line["value"], line["low"], line["high"]
+
+
+def _of(protocol: Protocol, name: str, lines: Iterable[Mapping[str, Any]]) -> str:
+    """`, of 34 clips`, behind the name or value of a metric that moves with their number; empty for any other."""
+    if not protocol.metric(name).finite_sample_bias:
+        return ""
+    sizes = dict.fromkeys(stats.counted_clips(int(line["n"]), int(line["clusters"])) for line in lines)
+    return f", of {' and '.join(sizes)}"
+
+
+def _best(
+    protocol: Protocol, part: Lines, name: str, resolved: set[tuple[str, str]], apart: Collection[str] = ()
+) -> str | None:
+    """The best row of a column, if the paired test resolves it; None otherwise. Rows `apart` do not compete."""
     sign = stats.SIGN[part[protocol.baseline, name]["direction"]]
-    values = {v.row: sign * part[v.row, name]["value"] for v in protocol.variants if v.row not in ORACLES}
+    values = {v.row: sign * part[v.row, name]["value"] for v in protocol.variants if v.row not in {*ORACLES, *apart}}
     order = sorted((row for row in values if math.isfinite(values[row])), key=lambda row: -values[row])
     if sign == 0 or len(order) < 2:
         return None
@@ -274,16 +333,20 @@ def _over_replicas(protocol: Protocol, table: pd.DataFrame, all_tests: Compariso
         sign = int(np.sign(t.contrast.effect)) if t.resolved else 0
         signs.setdefault((t.contrast.first, t.contrast.metric), set()).add(sign)
     same = {key for key, values in signs.items() if values in ({1}, {-1})}
-    places = {name: _places(records(table, metric=name)) for name in protocol.metric_names}
-    grid = [[Cell("row"), *(Cell(name) for name in protocol.metric_names)]]
-    for row in (variant.row for variant in protocol.variants):
+    rows, names = _valued(protocol, records(table))
+    places = {name: _places(records(table, metric=name)) for name in names}
+    baseline = {name: _of(protocol, name, records(table, row=protocol.baseline, metric=name)) for name in names}
+    grid = [[Cell("row"), *(Cell(name + baseline[name]) for name in names)]]
+    for row in rows:
         cells = [Cell(row, code=True)]
-        for name in protocol.metric_names:
+        for name in names:
             values = table[(table["row"] == row) & (table["metric"] == name)]["value"].dropna()
             text = numbers.UNDEFINED
             if len(values):
                 mean, low, high = (numbers.number(x, places[name]) for x in (values.mean(), values.min(), values.max()))
                 text = f"{mean} [{low}, {high}]" + (" †" if (row, name) in same else "")
+                own = _of(protocol, name, records(table, row=row, metric=name))
+                text += own if own != baseline[name] else ""
             cells.append(Cell(text))
         grid.append(cells)
     text = (
@@ -291,13 +354,24 @@ def _over_replicas(protocol: Protocol, table: pd.DataFrame, all_tests: Compariso
     )
     text += f"{_count([(key[0], key in same) for key in signs], 'differences of ')} from the baseline "
     text += f"`{protocol.baseline}`, on all metrics, are resolved with the same sign in every training (†)."
-    return [Block("subheading", _headed(protocol, "over all replicas")), Block("text", text), Block("grid", grid=grid)]
+    head = Block("subheading", _headed(protocol, "over all replicas"))
+    return [head, Block("text", text), *(fitted(Block("grid", grid=grid)) if rows else ())]
 
 
-def _quoted(protocol: Protocol, names: Sequence[str]) -> list[list[Cell]]:
-    rows = [v.row for v in protocol.variants if any(v.row in protocol.published.get(x, {}) for x in VERSIONS)]
-    head = [Cell("row"), *(Cell(numbers.named(name, "higher", "%" if name in _PERCENT else "")) for name in names)]
-    return [head, *([Cell(row, code=True), *(Cell(_versions(protocol, row, x)) for x in names)] for row in rows)]
+def _published_blocks(part: Protocol) -> list[Block]:
+    """The paper's numbers of the rows: all of its metrics, whether they are measured here or not."""
+    rows = [v.row for v in part.variants if any(part.published.get(version, {}).get(v.row) for version in VERSIONS)]
+    names = [name for name in _quoted_names(part) if any(_versions(part, row, name) != numbers.ABSENT for row in rows)]
+    if not names:
+        return []
+    printed = {name: part.metric(name) if name in part.metric_names else part.published_metrics[name] for name in names}
+    heads = (Cell(numbers.named(name, printed[name].direction, printed[name].unit)) for name in names)
+    grid = [[Cell("row"), *heads]]
+    grid += [[Cell(row, code=True), *(Cell(_versions(part, row, name)) for name in names)] for row in rows]
+    absent = [f"`{name}`" for name in names if name not in part.metric_names]
+    text = f"{_PUBLISHED} Not scored at the {part.tier} tier: {', '.join(absent)}." if absent else _PUBLISHED
+    head = Block("subheading", f"Published in {part.table}")
+    return [head, Block("text", text), *fitted(Block("grid", grid=grid))]
 
 
 def _versions(protocol: Protocol, row: str, name: str) -> str:
@@ -317,16 +391,18 @@ def _footer(protocol: Protocol, all_tests: Mapping[str, Comparisons]) -> str:
     for part in protocol.parts:
         clusters = len({case.cluster for case in part.cases})
         name = f"{part.set_name}: " if part.set_name else ""
-        units.append(f"{name}{_UNITS[part.kind]}, {clusters} clusters, {len(part.cases)} clips a row")
+        units.append(f"{name}{UNITS[part.kind]}, {clusters} clusters, {len(part.cases)} clips a row")
     which = ", ".join(map(str, all_tests[protocol.case_set]))
     return (
         f"Protocol `{protocol.name}`, hash `{protocol.hash}` · tier {protocol.tier} · replica {which} · unit of "
-        f"statistics: {'; '.join(units)} · intervals: Student's t over clusters; shares of clips: Wilson's, their "
-        "differences Tango's; set metrics: delete-one-cluster jackknife-t; differences paired by case and seed."
+        f"statistics: {'; '.join(units)} · intervals: Student's t over clusters, of logarithms for geometric means and "
+        "ratios; shares of clips: Wilson's, their differences Tango's, tested by turning signs; set metrics: "
+        "delete-one-cluster jackknife, t with and without Hall's correction for skewness; differences paired by case "
+        "and seed."
     )
 
 
-_UNITS = {
+UNITS = {
     "material": "source of material", "prompts": "prompt", "scenes": "scene", "synthetic": "procedural source",
 }  # fmt: skip
 """What a cluster is."""

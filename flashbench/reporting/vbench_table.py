@@ -17,7 +17,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -55,6 +55,7 @@ class _Aggregate(SetMetric):
 
     weights: tuple[float, ...]
     """How far it moves with each dimension."""
+    finite_sample_bias: ClassVar[bool] = False
 
     def finalize(self, statistics: Floats) -> float:
         """Their weighted sum; NaN where one that it needs was not measured."""
@@ -70,11 +71,27 @@ class _Percent(SetMetric):
     """A dimension that pools clips, in percent."""
 
     whole: Metric = field(hash=False)
+    finite_sample_bias: ClassVar[bool] = False
+
+    @property
+    def binary(self) -> bool:
+        """Whether the dimension is a share."""
+        return self.whole.binary
 
     def finalize(self, statistics: Floats) -> float:
         """100 times its own value."""
         assert isinstance(self.whole, SetMetric)
         return 100 * self.whole.finalize(statistics)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Share(Metric):
+    """A dimension that VBench answers with yes or no, in percent."""
+
+    @property
+    def binary(self) -> bool:
+        """Whether it is a share: it is."""
+        return True
 
 
 def shown(part: Protocol) -> Protocol:
@@ -170,7 +187,8 @@ def _aggregate(name: str, aggregate: str) -> _Aggregate:
 def _dimension(name: str, measured: Metric | None) -> Metric:
     if measured is not None and measured.pooled:
         return _Percent(name=name, direction="higher", unit="%", range=(0.0, 100.0), whole=measured)
-    return Metric(name=name, direction="higher", unit="%", range=(0.0, 100.0), scope="video")
+    kind = _Share if DIMENSIONS[name].binary else Metric
+    return kind(name=name, direction="higher", unit="%", range=(0.0, 100.0), scope="video")
 
 
 def _needed(aggregate: _Aggregate) -> list[str]:

@@ -1,7 +1,7 @@
 """One call for the whole flow of a protocol, phase by phase; each phase reads and writes files under results/<tier>.
 
 - `models/` (shared by protocols), `<protocol>/clips.jsonl`, `<protocol>/contact.png`: in DVC's cache
-- `<protocol>/scores.parquet`, `tables/<protocol>.{md,csv,tex}`, `figures/<protocol>.svg`: in git
+- `<protocol>/scores.parquet`, `tables/<protocol>.{md,csv,tex}`, `figures/<protocol>{,-claims}.{svg,png}`: in git
 - `claims.md`, `metrics.json`: over all protocols (`summarise`), in git
 """
 

@@ -24,16 +24,18 @@ SHEET_CASES, SHEET_PROMPTS = 4, 12
 def render(protocol: Protocol, scores: pd.DataFrame) -> dict[str, bytes]:
     """Everything that follows from scores alone: path under the tier's results → content."""
     from flashbench.reporting import claims, tables
-    from flashbench.reporting.figures import figure
+    from flashbench.reporting.figures import figure, forest, style
     from flashbench.reporting.summary import headline
 
     table, comparisons = tables.build(protocol, scores), tables.comparisons(protocol, scores)
     judged = claims.evaluate(protocol, scores)
     text = json.dumps(judged, sort_keys=True, indent=1, allow_nan=False)
     drawn = {}
-    if importlib.util.find_spec("matplotlib"):  # of the extra `repro`: without it, everything but the figure
+    if importlib.util.find_spec("matplotlib"):  # of the extra `repro`: without it, everything but figures
         own = table[table["cases"] == protocol.case_set]
-        drawn[f"figures/{protocol.name}.svg"] = figure.draw(protocol, own)
+        for kind in style.KINDS:
+            drawn[f"figures/{protocol.name}.{kind}"] = figure.draw(protocol, own, kind)
+            drawn[f"figures/{protocol.name}-claims.{kind}"] = forest.draw(protocol, judged, kind)
     return drawn | {
         f"tables/{protocol.name}.csv": tables.to_csv(table).encode(),
         f"tables/{protocol.name}.md": tables.to_markdown(protocol, table, comparisons).encode(),

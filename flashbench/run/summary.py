@@ -21,6 +21,7 @@ def scored(options: Options) -> list[str]:
 def summary(names: Sequence[str], options: Options) -> dict[str, bytes]:
     """claims.md and metrics.json of a tier, from the protocols' tables and claims."""
     from flashbench.reporting import claims, tables
+    from flashbench.reporting.claims_document import claims_markdown
     from flashbench.reporting.summary import metrics_json
 
     protocols = [options.protocol(name) for name in names]
@@ -31,7 +32,7 @@ def summary(names: Sequence[str], options: Options) -> dict[str, bytes]:
         built.append(tables.build(protocol, scores))
         results.append((protocol, claims.evaluate(protocol, scores)))
     return {
-        "claims.md": claims.claims_markdown(results).encode(),
+        "claims.md": claims_markdown(results).encode(),
         "metrics.json": metrics_json(built).encode(),
     }
 

@@ -15,7 +15,7 @@ from flashbench.scores.table import COLUMNS, read_scores, stored_hash
 if TYPE_CHECKING:
     import pandas as pd
 
-SCORES, RECORD = "scores.parquet", "run.json"
+SCORES, RECORD, COMPARISON = "scores.parquet", "run.json", "compare.json"
 GIVE_SCORES = "give the folder that `flashbench score --out` wrote, its scores.parquet, or the videos"
 _AGAIN = "score the videos again with --out; what is in the store is not measured again"
 _WRITTEN = (".csv", ".tsv", ".json", ".jsonl", ".md", ".tex", ".yaml", ".txt")
@@ -102,12 +102,7 @@ def read_record(path: Path) -> Mapping[str, Any] | None:
     """
     if not path.is_file():
         return None
-    with on_disk(f"{path} cannot be read", fix=_AGAIN):
-        content = path.read_bytes()
-    try:
-        record = json.loads(content)
-    except ValueError as error:
-        raise InvalidError(f"{path} is not valid JSON: {error}", fix=_AGAIN) from error
+    record = _json(path, _AGAIN)
     kinds = {"settings": dict, "metrics": dict, "versions": dict, "videos": list, "protocol_hash": str}
     if not isinstance(record, dict) or record.get("schema") != 1:
         raise InvalidError(f"{path} is not a record of a run of this version (schema 1)", fix=_AGAIN)
@@ -122,6 +117,43 @@ def read_record(path: Path) -> Mapping[str, Any] | None:
         if not _is_video(video):
             raise InvalidError(f"{path}: video {number} is of another form", fix=_AGAIN)
     return record
+
+
+def read_comparison(path: Path) -> Mapping[str, Any] | None:
+    """Content of a compare.json; None if there is no such file.
+
+    Raises:
+        InvalidError: it is no record of a comparison of this version.
+    """
+    if not path.is_file():
+        return None
+    fix = "compare the runs again with --out"
+    record = _json(path, fix)
+    kinds = {
+        "flashbench": str, "baseline": str, "units": str, "runs": dict, "metrics": dict, "pairs": dict, "results": list,
+        "unreadable": list,
+    }  # fmt: skip
+    if not isinstance(record, dict) or record.get("schema") != 1:
+        raise InvalidError(f"{path} is not a record of a comparison of this version (schema 1)", fix=fix)
+    if wrong := [name for name, kind in kinds.items() if not isinstance(record.get(name), kind)]:
+        raise InvalidError(f"{path} has no {', '.join(wrong)}", fix=fix)
+    needed = ("metric", "other", "n", "of", "clusters", "p", "margin", "reason", "sentence")
+    if not all(isinstance(result, dict) and all(name in result for name in needed) for result in record["results"]):
+        raise InvalidError(f"{path}: a result is of another form", fix=fix)
+    if not all(isinstance(x, dict) for x in (*record["runs"].values(), *record["metrics"].values())):
+        raise InvalidError(f"{path}: runs or metrics are of another form", fix=fix)
+    if record["baseline"] not in record["runs"]:
+        raise InvalidError(f"{path} says nothing of its baseline {record['baseline']}", fix=fix)
+    return record
+
+
+def _json(path: Path, fix: str) -> Any:
+    with on_disk(f"{path} cannot be read", fix=fix):
+        content = path.read_bytes()
+    try:
+        return json.loads(content)
+    except ValueError as error:
+        raise InvalidError(f"{path} is not valid JSON: {error}", fix=fix) from error
 
 
 def same_run(record: Mapping[str, Any], scores: Path) -> None:

@@ -39,12 +39,28 @@ class System(ABC):
     """Settings that came later, with the values at which clips are as before: at these they are in no key."""
     assets: ClassVar[tuple[str, ...]] = ()
     """Names in the asset registry of what it reads besides the recipes' models."""
+    kinds: ClassVar[tuple[str, ...]] = ()
+    """Kinds of recipe that its setting `training` may name; empty where it has no such setting."""
+    component: ClassVar[str] = ""
+    """Which network of the cascade (`stage1`, `stage2`) its `training` is: weights from elsewhere are of that one."""
     enhances: ClassVar[bool] = True
     """Whether it reads a clip (`reference` or `preview`); False for what makes one from a prompt alone."""
 
     def models(self, settings: Settings) -> tuple[str, ...]:
         """Names of the recipes whose trained models it reads; none unless overridden."""
         return ()
+
+    def refuses(self, recipe: Mapping[str, Any]) -> str:
+        """Why a recipe cannot be its `training`: one of another kind would pass for it in the tables. Empty if it can.
+
+        Args:
+            recipe: with its `kind`, and its `component` where the weights are from elsewhere.
+        """
+        if self.kinds and recipe["kind"] not in self.kinds:
+            return f"it is of kind {recipe['kind']}, not {' or '.join(self.kinds)}"
+        if self.component and recipe.get("component", self.component) != self.component:
+            return f"it is {recipe['component']}, not {self.component}"
+        return ""
 
     def evaluations(self, settings: Settings) -> int:
         """Network evaluations that the settings declare; the harness counts the real ones and compares."""

@@ -147,9 +147,10 @@ class Regression(System):
     """The Stage II network trained by L1 to regress the original's latent in one evaluation."""
 
     name = "l1"
-    version = 1
+    version = 2
     defaults: ClassVar[Settings] = {"training": "l1", "shifts": 1}
     added: ClassVar[Settings] = {"shifts": 1}
+    kinds, component = ("regression", "given", "unreleased"), "stage2"
 
     def models(self, settings: Settings) -> tuple[str, ...]:
         """The recipe named by `training`, and the codec."""

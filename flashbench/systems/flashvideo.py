@@ -64,11 +64,11 @@ class FlashVideo(System):
     Settings: `training` (the recipe), `nfe` (≥ 1), `degradation` (`pixel+latent`: noise is added to the latent at
     `degradation_step`; `pixel` or `none`: the flow starts from the clean latent), `degradation_step` (0–999),
     `shift` (of the time grid; 1 is uniform), `prompted` (the recipe was trained with texts: the case's prompt is its
-    condition), `guidance` (1: none) and `shifts` (1, 2 or 4 places of the codec's grid, over which clips are averaged).
+    condition), `guidance` (1: none) and `shifts` (1 or 4 places of the codec's grid, over which clips are averaged).
     """
 
     name = "flashvideo"
-    version = 1
+    version = 2
     defaults: ClassVar[Settings] = {
         "training": "wide",
         "nfe": 4,
@@ -80,6 +80,7 @@ class FlashVideo(System):
         "shifts": 1,
     }
     added: ClassVar[Settings] = {"prompted": False, "guidance": 1.0, "shifts": 1}
+    kinds, component = ("flow", "given", "unreleased"), "stage2"
 
     def models(self, settings: Settings) -> tuple[str, ...]:
         """The recipe named by `training`, the codec and, where texts are read, their encoder."""

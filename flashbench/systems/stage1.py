@@ -25,6 +25,7 @@ class Stage1(System):
     name = "stage1"
     version = 1
     defaults: ClassVar[Settings] = {"training": "stage1", "steps": 50, "guidance": 8.0}
+    kinds, component = ("stage1", "given", "unreleased"), "stage1"
     enhances = False
 
     def models(self, settings: Settings) -> tuple[str, ...]:

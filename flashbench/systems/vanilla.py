@@ -42,9 +42,10 @@ class Vanilla(System):
     """Settings: `training` (the recipe), `nfe` (≥ 1, Euler steps), `shift` and `shifts` as in `flashvideo`."""
 
     name = "vanilla"
-    version = 1
+    version = 2
     defaults: ClassVar[Settings] = {"training": "vanilla", "nfe": 30, "shift": 4.0, "shifts": 1}
     added: ClassVar[Settings] = {"shifts": 1}
+    kinds, component = ("vanilla", "unreleased"), "stage2"
 
     def models(self, settings: Settings) -> tuple[str, ...]:
         """The recipe named by `training`, and the codec."""

@@ -36,6 +36,8 @@ class Dimension:
     weight: float = 1.0
     reads: Reads = "video"
     """`labels`: VBench's auxiliary labels, which only its own prompts have."""
+    binary: bool = False
+    """Whether VBench answers each clip with yes or no, so that its overall is a share of clips."""
     pools: Unit = "videos"
     """What the official overall (one GPU) is a mean over: a long video counts for more unless it is `videos`."""
     suite: str
@@ -50,18 +52,23 @@ class Dimension:
 
 
 def _dimensions() -> tuple[Dimension, ...]:
+    # Yes or no, by VBench 0.1.5: `check_move` of dynamic_degree.py returns True or False and the overall is their mean;
+    # human_action.py counts a video where a class at 0.85 or more is the prompt's, and divides by the videos. What is
+    # found or not for object_class, multiple_objects, color and scene are a video's frames, so that a video has a part.
     subject, overall = "subject_consistency", "overall_consistency"
     return (
         Dimension(name=subject, part="quality", low=0.1462, pools="pairs", suite=subject),
         Dimension(name="background_consistency", part="quality", low=0.2615, pools="pairs", suite="scene"),
         Dimension(name="temporal_flickering", part="quality", low=0.6293, suite="temporal_flickering"),
         Dimension(name="motion_smoothness", part="quality", low=0.706, high=0.9975, suite=subject),
-        Dimension(name="dynamic_degree", part="quality", weight=0.5, suite=subject),
+        Dimension(name="dynamic_degree", part="quality", weight=0.5, binary=True, suite=subject),
         Dimension(name="aesthetic_quality", part="quality", suite=overall),
         Dimension(name="imaging_quality", part="quality", suite=overall),
         Dimension(name="object_class", part="semantic", reads="labels", pools="frames", suite="object_class"),
         Dimension(name="multiple_objects", part="semantic", reads="labels", pools="frames", suite="multiple_objects"),
-        Dimension(name="human_action", part="semantic", reads="prompt", suite="human_action", clip_seconds=10),
+        Dimension(
+            name="human_action", part="semantic", reads="prompt", binary=True, suite="human_action", clip_seconds=10,
+        ),
         Dimension(name="color", part="semantic", reads="labels", suite="color"),
         Dimension(
             name="spatial_relationship", part="semantic", reads="labels", pools="frames",

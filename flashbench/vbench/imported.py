@@ -1,6 +1,6 @@
 """Other people's runs of VBench: their result files as scores and totals, and videos under the names that VBench finds.
 
-An interval is over prompts, by the jackknife that the caller brings (`flashbench.stats.pooled`). VBench's own overall
+An interval is over prompts, by the statistics that the caller brings (`flashbench.stats.pooled`). VBench's own overall
 stands beside it: it may differ, for some dimensions pool frames, and a file holds a video's value, not its frames.
 """
 
@@ -167,7 +167,8 @@ def _total(
     lines, labels = dimensions.by_cluster({dimension: values.get(dimension, {}) for dimension in members})
     here = lines.any(axis=1) if len(lines) else np.zeros(0, dtype=bool)
     finalize = dimensions.finalizer(name)
-    estimate = pooled(lines[here], np.array(labels, dtype=np.str_)[here], finalize)
+    share = name in DIMENSIONS and DIMENSIONS[name].binary
+    estimate = pooled(lines[here], np.array(labels, dtype=np.str_)[here], finalize, binary=share)
     rows = [row for row in run.rows if row["metric"].removeprefix(PREFIX) in members]
     scored = sum(not math.isnan(row["value"]) for row in rows)
     aggregate = dimensions.AGGREGATES.get(name)

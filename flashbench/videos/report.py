@@ -125,8 +125,17 @@ def _footer(done: Run) -> str:
     text += f"size {settings['size']}, " + (f"{settings['fps']} frames a second, " if "fps" in settings else "")
     text = text.removesuffix(", ") + f" · intervals: Student's t over {unit}s"
     pairs = zip(done.wanted.metrics, done.estimates, strict=True)
-    pooled = ", ".join(metric.name for metric, found in pairs if metric.pooled and not math.isnan(found.value))
-    text += f"; {pooled}: of all videos together, jackknife-t over {unit}s." if pooled else "."
+    shown = [metric for metric, found in pairs if not math.isnan(found.value)]
+    shares = ", ".join(metric.name for metric in shown if metric.binary)
+    text += f"; {shares}: a share, Wilson's" if shares else ""
+    found = dict(zip((metric.name for metric in done.wanted.metrics), done.estimates, strict=True))
+    logs = ", ".join(x.name for x in shown if found[x.name].scale == "log" and not x.pooled)
+    text += f"; {logs}: geometric mean, t on logarithms" if logs else ""
+    pooled = ", ".join(metric.name for metric in shown if metric.pooled and not metric.binary)
+    text += f"; {pooled}: of all videos together, jackknife over {unit}s." if pooled else "."
+    if biased := ", ".join(metric.name for metric in shown if metric.finite_sample_bias):
+        text += f" {biased}: moves with the number of videos; value and interval are for that many, and compare over"
+        text += " the same ones only."
     if any(entry.get("clip") and entry["frames"] < entry["source"]["frames"] for entry in done.about):
         text += " Metrics over time compare the frames that were taken, which are not neighbours."
     return text

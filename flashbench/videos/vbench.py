@@ -78,8 +78,8 @@ def totals(run: imported.Imported) -> list[Block]:
         value, official = numbers.percent(total.value), numbers.percent(total.official)
         cells = [value + notes.mark(total.reason), interval, official, f"{total.n}/{total.of}"]
         grid.append([Cell(name.replace("_", " ")), *map(Cell, cells), Cell(str(total.clusters))])
-    about = "Percent. Intervals: jackknife-t over prompts. A dimension that is missing leaves what needs it without a "
-    about += "value; VBench's own script counts it as 0."
+    about = "Percent. Intervals: jackknife over prompts; of dynamic degree and human action, which are shares, "
+    about += "Wilson's. A missing dimension leaves what needs it without a value; VBench's script counts it as 0."
     return [Block("grid", grid=grid), Block("notes", notes=notes.lines()), Block("text", about)]
 
 

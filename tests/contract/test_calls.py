@@ -13,7 +13,7 @@ from support import made_videos, smoke
 # Twelve of them say what a video file is: eight in decoding/, and media, pictures, read and remarks in videos/.
 SCORE = {"files": 33, "mutual pairs": 0}
 # When rooms were fewer and larger, and a video file was what its header said: 32 and 34 files, 62 and 66 arrows.
-COMPARE = {"files": 39, "arrows": 82}
+COMPARE = {"files": 40, "arrows": 83}
 # Nine metrics in place of six: 43 files, 80 arrows.
 PROTOCOL = {"files": 44, "arrows": 84}
 

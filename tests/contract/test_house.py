@@ -28,8 +28,9 @@ keys draws decoding
 video
 assets registry store vbench cascade
 engine data
-metrics
-stats scores laptop
+metrics means
+shares jackknife
+stats methods scores laptop
 systems
 protocol
 reporting

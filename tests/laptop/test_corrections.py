@@ -23,6 +23,7 @@ from flashbench.laptop.corrections import (
     back_project,
     codec_residual,
     over_shifts,
+    pattern,
 )
 from flashbench.laptop.klt import BLOCK, KLTCodec
 from flashbench.laptop.settings import SHIFTS, padded
@@ -206,16 +207,16 @@ def test_bicubic_with_back_projection_is_a_control(models: dict[str, Path]) -> N
 
 @pytest.mark.parametrize("shifts", SHIFTS)
 def test_what_no_grid_changes_stays(shifts: int) -> None:
-    """The mean of what is pointwise is pointwise, whatever is repeated around the frames."""
+    """Frames that no place changes stay as they are, whatever is repeated around them."""
     frames = clip()
     seen: list[tuple[int, ...]] = []
 
     def same(shifted: Tensor, number: int) -> Tensor:
         seen.append(tuple(shifted.shape[-2:]))
         assert number == len(seen) - 1
-        return shifted / 2
+        return shifted
 
-    torch.testing.assert_close(over_shifts(same, frames, shifts, 8), frames / 2)
+    torch.testing.assert_close(over_shifts(same, frames, shifts, 8), frames)
     side = padded(frames.shape[-1], shifts, 8)
     assert seen == [(side, side)] * shifts and side % 8 == 0
 
@@ -229,8 +230,29 @@ def test_a_pattern_of_the_grid_averages_out() -> None:
         return shifted + 0.1 * half
 
     assert (over_shifts(patterned, frames, 1, 8) - frames).abs().min() == pytest.approx(0.1, abs=1e-6)
-    for shifts in (2, 4):
-        torch.testing.assert_close(over_shifts(patterned, frames, shifts, 8), frames)
+    torch.testing.assert_close(over_shifts(patterned, frames, 4, 8), frames)
+
+
+def test_what_repeats_at_every_place_is_taken_out() -> None:
+    """A pattern of half a block is the same at all places: their mean keeps it."""
+    frames, tile = clip(), torch.tensor([[2.0, -1, -1, 0], [-1, 0, 1, 0], [-1, 1, 0, 0], [0, 0, 0, 0]])
+
+    def patterned(shifted: Tensor, number: int) -> Tensor:
+        return shifted + 0.1 * tile.repeat(*(side // 4 for side in shifted.shape[-2:]))
+
+    torch.testing.assert_close(over_shifts(patterned, frames, 4, 8), frames)
+
+
+def test_a_pattern_is_found_and_what_does_not_repeat_is_not() -> None:
+    tile = torch.randn(4, 4, generator=torch.Generator().manual_seed(0))
+    tile -= tile.mean()
+    repeated = tile.repeat(8, 12).expand(2, 3, 5, 32, 48)
+    torch.testing.assert_close(pattern(repeated, 4), repeated)
+    ramp = (torch.arange(32.0)[:, None] + 2 * torch.arange(48.0)).expand(2, 3, 5, 32, 48)
+    torch.testing.assert_close(pattern(ramp, 4)[..., 8:-8, 8:-8], torch.zeros(2, 3, 5, 16, 32), atol=1e-4, rtol=0)
+    noise = torch.randn((2, 3, 5, 32, 48), generator=torch.Generator().manual_seed(1))
+    assert pattern(noise, 4).square().mean() < 0.2 * noise.square().mean()
+    assert pattern(noise, 4).mean((-2, -1)).abs().max() < 0.05
 
 
 @pytest.mark.parametrize(
@@ -253,16 +275,16 @@ def test_systems_average_over_places_and_count_all_evaluations(
 
 def test_each_place_has_noise_of_its_own(models: dict[str, Path]) -> None:
     network, codec = recipes.load_network(models["flow"]), recipes.load_codec(models["codec"])
-    low, shape = synthetic_clip(5, 16, 16, 0), recipes.noise_shape(8, codec, 5, 64, 64, 2)
-    assert shape == (2, 2, 8, 10, 10) and recipes.noise_shape(8, codec, 5, 64, 64) == (1, 2, 8, 8, 8)
+    low, shape = synthetic_clip(5, 16, 16, 0), recipes.noise_shape(8, codec, 5, 64, 64, 4)
+    assert shape == (4, 2, 8, 10, 10) and recipes.noise_shape(8, codec, 5, 64, 64) == (1, 2, 8, 8, 8)
     noise = torch.randn(shape, generator=torch.Generator().manual_seed(0))
 
     def enhanced(noise: Tensor) -> np.ndarray:
-        options: dict[str, Any] = {"nfe": 1, "degradation_step": 675, "noise": noise, "shifts": 2}
+        options: dict[str, Any] = {"nfe": 1, "degradation_step": 675, "noise": noise, "shifts": 4}
         return recipes.enhance(network, codec, low, 64, 64, **options)[0]
 
     first = enhanced(noise)
-    for place in (0, 1):
+    for place in range(4):
         other = noise.clone()
         other[place] += 1
         assert not np.array_equal(enhanced(other), first)

@@ -19,10 +19,11 @@ from scipy import stats as sps
 from support import made_videos as made
 from support.fake_scores import frame, line
 
-from flashbench import stats
+from flashbench import jackknife, stats
 from flashbench.metrics import motion
 from flashbench.metrics.base import About, Pair, SetMetric, measure_frames
 from flashbench.metrics.grain import FLAT_NOISE, TEMPORAL_RESIDUAL
+from flashbench.reporting import numbers
 from flashbench.reporting.cite import cite
 from flashbench.scores.table import read_scores
 from flashbench.types import Clip, Measurement
@@ -236,10 +237,13 @@ def test_a_rows_value_and_interval_are_the_pooled_ratios_and_the_jackknifes() ->
         scores = table({"ours": [*measured, still_one]}, metric)
         found = stats.estimate(scores, metric, "ours")
         sums = np.array([each.statistics for each in (*measured, still_one)])
-        left = [(sums.sum(0) - one)[0] / (sums.sum(0) - one)[1] for one in sums]
+        left = np.log([(sums.sum(0) - one)[0] / (sums.sum(0) - one)[1] for one in sums])
+        low, high, _ = jackknife.interval(jackknife.pseudo_values(math.log(found.value), left))
         half = sps.t.ppf(0.975, 5) * math.sqrt(5 / 6 * np.sum((left - np.mean(left)) ** 2))
         assert found.value == pytest.approx(sums.sum(0)[0] / sums.sum(0)[1])
-        assert (found.low, found.high) == pytest.approx((found.value - half, found.value + half))
+        assert (found.low, found.high) == pytest.approx((math.exp(low), math.exp(high)))
+        reach = (math.log(found.value / found.low), math.log(found.high / found.value))
+        assert min(reach) >= half - 1e-9, "Student's t, and Hall's beyond it"
         assert (found.n, found.of, found.clusters, found.reason) == (6, 6, 6, "stands still")
         assert stats.estimate(scores.sample(frac=1, random_state=1), metric, "ours") == found
 
@@ -254,11 +258,11 @@ def test_the_original_is_one_exactly_and_is_not_tested_against_itself() -> None:
         }
         scores = table(rows, metric)
         found = stats.estimate(scores, metric, "original")
-        assert (found.value, found.low, found.high) == (1, 1, 1)
+        assert found.value == 1 and math.isnan(found.low) and "the same in all 4 clusters" in found.reason
         (comparison,) = stats.against_baseline(scores, [metric], rows, "ours", [metric.name])
         assert comparison.contrast.first == "other" and comparison.resolved
         values = [stats.estimate(scores, metric, row).value for row in ("other", "ours")]
-        assert comparison.contrast.effect == pytest.approx(values[0] - values[1])
+        assert comparison.contrast.effect == pytest.approx(100 * (values[0] / values[1] - 1))
 
 
 def test_a_set_without_anything_to_divide_by_says_why() -> None:
@@ -312,13 +316,13 @@ def test_score_gives_each_videos_ratio_and_that_of_all_together(folders: Path) -
         assert found.n == found.of == 4 and found.value == pytest.approx(sums[0] / sums[1])
         assert found.value == pytest.approx(2, rel=0.1)
         (cells,) = [text for text in report.splitlines() if text.startswith(f"| {metric.name}") and "4/4" in text]
-        assert f"| {found.value:.2f} " in cells
+        assert f"| {found.value:.{numbers.places_between(found.low, found.high, found.value)}f} " in cells
     last = rows["3.mkv", "temporal_residual"]
     assert last["value"] == "nan" and "motion explains all of the reference" in last["reason"]
     assert [len(scores.loc[("0.mkv", name), "per_frame"]) for name in NAMES.split(",")] == [4, 3]
-    assert "flat_noise, temporal_residual: of all videos together, jackknife-t over videos." in report
+    assert "flat_noise, temporal_residual: of all videos together, jackknife over videos." in report
     paragraph = cite(folders / "scored").paragraph
-    assert "for flat_noise, temporal_residual by the delete-one-cluster jackknife" in paragraph
+    assert "for skewness (flat_noise, temporal_residual)" in paragraph
     assert "For flat_noise, temporal_residual, psnr they were compared with references" in paragraph
 
 
@@ -331,7 +335,8 @@ def test_compare_pairs_them_and_says_that_they_differ(folders: Path) -> None:
     for row in rows.values():
         assert float(row["baseline_value"]) == pytest.approx(0.5, rel=0.1)
         assert float(row["other_value"]) == pytest.approx(2, rel=0.1) and row["n"] == row["of"] == "4"
-        assert float(row["effect"]) == pytest.approx(float(row["other_value"]) - float(row["baseline_value"]))
+        ratio = float(row["other_value"]) / float(row["baseline_value"])
+        assert float(row["effect"]) == pytest.approx(100 * (ratio - 1))
         assert 0 < float(row["low"]) < float(row["effect"]) < float(row["high"])
     again = flashbench(folders, "compare", "true", "true", "-m", NAMES, "--reference", "true")
     assert "are identical on flat_noise" in " ".join(again.split())

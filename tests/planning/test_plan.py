@@ -12,7 +12,7 @@ import pytest
 from support import smoke
 from support.scratch_protocols import write
 
-from flashbench import stats
+from flashbench import shares, stats
 from flashbench.errors import UsageError
 from flashbench.planning import plan
 from flashbench.run.options import Options
@@ -69,6 +69,17 @@ def test_the_smallest_difference(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert f"over 100 prompts: {least:.2g} standard deviations" in plan.describe("probe", PAPER)
     assert 0.27 < least < 0.30  # (1.96 + 0.84) / 10, and a little for the t distribution
     assert "2 clusters (prompts) resolve nothing" in plan.describe("probe", replace(PAPER, limit=2))
+
+
+def test_it_is_told_for_the_family_that_is_tested_and_of_shares_by_their_test() -> None:
+    told = plan.describe("stages", Options(tier="laptop"))
+    alpha = 0.05 / 2
+    alone, within = (stats.smallest_resolvable(1 / math.sqrt(48), 48, alpha=level) for level in (0.05, alpha))
+    ending = f"in one test, {within:.2g} at Holm's first step over 2 primary tests (niqe_pooled, niqe)"
+    assert f"over 48 prompts: {alone:.2g} standard deviations of a cluster's paired difference {ending}" in told
+    alone, within = (shares.smallest_resolvable(0.25, 48, 1, alpha=level) for level in (0.05, alpha))
+    text = f"{alone:.2g} where a quarter of pairs differ, alike within a cluster in one test, {within:.2g} at Holm's"
+    assert text in told and shares.power(alone, 48, 0.25, 1) == pytest.approx(0.8, abs=1e-3)
 
 
 def test_a_dimension_resolves_what_its_own_prompts_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

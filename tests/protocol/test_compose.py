@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from flashbench import stats
 from flashbench.errors import MissingAsset, UsageError
 from flashbench.paths import protocol_root
 from flashbench.planning import stand_ins
@@ -121,6 +122,51 @@ def test_a_claim_needs_two_rows() -> None:
         )
 
 
+EQUAL = "id: x, text: t, source: s, metric: single_object, equivalent: [tuning=lora, tuning=full]"
+
+
+@pytest.mark.parametrize(
+    ("claim", "said"),
+    [
+        (f"{EQUAL}, margin: 0.1", "margin of 0.1 without a reason"),
+        (f"{EQUAL}, margin: 0.05, margin_reason: r", "where all 48 clusters agree, the 90 % interval still reaches"),
+    ],
+)
+def test_an_equivalence_needs_a_reason_and_an_outcome_that_could_confirm_it(claim: str, said: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(said)):
+        compose.load_protocol("tuning", overrides=[f"claims=[{{{claim}}}]"])
+
+
+def test_a_refused_margin_says_which_margin_and_how_many_clusters_would_do() -> None:
+    """The margin that it names is confirmed by clusters that all agree; the number of clusters is the least that is."""
+    narrow = f"claims=[{{{EQUAL}, margin: 0.05, margin_reason: r}}]"
+    with pytest.raises(UsageError) as refused:
+        compose.load_protocol("tuning", overrides=[narrow])
+    found = re.search(r"margin above ([\d.]+), or at least (\d+) clusters", refused.value.fix or "")
+    assert found
+    margin, clusters = float(found[1]), int(found[2])
+    assert stats.narrowest(48, 0.9) <= margin < stats.narrowest(48, 0.9) + 0.0011
+    assert stats.narrowest(clusters, 0.9) < 0.05 <= stats.narrowest(clusters - 1, 0.9)
+    assert compose.load_protocol("tuning", overrides=[narrow.replace("0.05", f"{margin + 0.001}")]).claims
+    assert compose.load_protocol("tuning", overrides=[narrow, "cases.limit=12"]).claims, "a part is known to show less"
+
+
+def test_a_primary_claim_is_measured() -> None:
+    claim = '{id: x, text: t, source: s, primary: true, metric: tflop, better: "design=vanilla,nfe=4", than: l1}'
+    with pytest.raises(UsageError, match="is primary, and tflop is computed"):
+        compose.load_protocol("cost", overrides=[f"claims=[{claim}]"])
+
+
+def test_no_claim_calls_a_lower_niqe_better_and_one_of_each_table_is_primary() -> None:
+    protocols = [compose.load_protocol(name) for name in compose.names()]
+    claims = [claim for protocol in protocols for claim in protocol.claims]
+    assert all("NIQE" in claim.text for claim in claims if claim.metric.startswith("niqe"))
+    assert not [claim.id for claim in claims if re.search(r"\bbetter|improve|(?<!low-)quality", claim.text)]
+    assert {p.name: sum(claim.primary for claim in p.claims) for p in protocols} == {
+        p.name: int(p.name != "vbench") for p in protocols
+    }
+
+
 def test_protocols_are_found_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert "nfe" in compose.names() and "laptop" in compose.tiers()
@@ -139,13 +185,16 @@ def test_a_field_of_the_wrong_form_is_a_users_mistake(override: str, said: str) 
         compose.load_protocol("nfe", overrides=[override])
 
 
-def test_a_note_of_a_claim_decides_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_words_of_a_claim_decide_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copytree(protocol_root(), tmp_path / "protocols")
     monkeypatch.setenv("FLASHBENCH_PROTOCOLS", str(tmp_path / "protocols"))
     before = compose.load_protocol("nfe")
     path = tmp_path / "protocols" / "nfe.yaml"
     path.write_text(
-        path.read_text("utf-8").replace("almost all is gained by the second evaluation here", "so it is"), "utf-8"
+        path.read_text("utf-8")
+        .replace("almost all is gained by the second evaluation here", "so it is")
+        .replace("NIQE falls from one evaluation to two", "two are lower than one"),
+        "utf-8",
     )
     after = compose.load_protocol("nfe")
     assert after.claims != before.claims and after.hash == before.hash

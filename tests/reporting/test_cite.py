@@ -17,12 +17,13 @@ import yaml
 from safetensors import safe_open
 from support.fake_scores import frame, line
 
-from flashbench import keys, metrics, systems
+from flashbench import keys, methods, metrics, systems
 from flashbench.data import scenes
 from flashbench.errors import InvalidError
 from flashbench.metrics import calibration, niqe
 from flashbench.protocol.compose import load_protocol
-from flashbench.reporting.cite import CITATIONS, bibtex, cite, source
+from flashbench.reporting.bibliography import CITATIONS, bibtex, source
+from flashbench.reporting.cite import cite
 from flashbench.scores.table import to_parquet
 from flashbench.types import Clip
 
@@ -82,7 +83,8 @@ def test_entries_are_whole(key: str) -> None:
 
 def test_every_entry_is_used_and_every_key_is_known() -> None:
     used = {key for entry in DATA["metrics"].values() for key in entry.get("cite", ())}
-    used |= {*DATA["always"], *DATA["jackknife"], *(key for keys in DATA["systems"].values() for key in keys)}
+    used |= {*DATA["always"], *(key for keys in DATA["systems"].values() for key in keys)}
+    used |= {key for method in methods.METHODS for key in method.cite}
     assert used == set(ENTRIES)
     assert set(DATA["systems"]) <= set(systems.names())
 
@@ -127,10 +129,10 @@ def test_the_paragraph_says_what_the_run_says(tmp_path: Path) -> None:
         "h264/yuv420p, container mov,mp4, colour matrix bt709 (untagged video is read as BT.601). All frames were "
         "used, at their native size. Metrics: NIQE (`niqe`; version 3; sha256 of weights or parameters: niqe-pristine "
         "0123456789ab); NIQE of one Gaussian over all clips (`niqe_pooled`; version 1). Libraries: NumPy 1.2. "
-        "Intervals are 95 %, by Student's t over 3 clusters (unit: video); for niqe_pooled by the delete-one-cluster "
-        "jackknife."
+        "Intervals are 95 % over 3 clusters (unit: video): Student's t on the means of clusters (niqe); the "
+        "delete-one-cluster jackknife with Student's t, with and without Hall's correction for skewness (niqe_pooled)."
     )
-    assert found.entries == ("flashbench", "mittal2013niqe", "efron1981jackknife")
+    assert found.entries == ("flashbench", "mittal2013niqe", "efron1981jackknife", "hall1992")
     assert found.remarks == ("Not measured: musiq (musiq-koniq not present).",)
     assert "version 9.8.7" in found.bibtex
     assert f"Protocol: adhoc/custom, hash {'feedc0ffee' * 6}" in found.text
@@ -149,7 +151,8 @@ def test_variety_is_counted_and_unreadable_files_are_told(tmp_path: Path) -> Non
     assert "1 further file could not be read and is left out." in found.paragraph
     assert "The middles of 16 equal parts were used as frames, resized to 256×480 pixels." in found.paragraph
     assert "They answer 2 prompts, with up to 2 samples each." in found.paragraph
-    assert "over 2 clusters (unit: prompt)" in found.paragraph
+    assert "With fewer than 3 clusters (unit: prompt), no interval is given." in found.paragraph
+    assert "Intervals are" not in found.paragraph and "efron1981jackknife" not in found.entries
     assert any("Which suite" in remark for remark in found.remarks)
 
 
@@ -200,7 +203,8 @@ def test_a_metric_of_somebody_else_is_said_to_have_no_citation(tmp_path: Path) -
 
 def results(folder: Path, digest: str) -> Path:
     (folder := folder / "smoke" / "nfe").mkdir(parents=True)
-    lines = [line("nfe=4", case, name, 30.0) for case in ("a/0", "b/0") for name in ("psnr", "niqe_pooled")]
+    cases = [f"synthetic-{i}/0" for i in range(3)]
+    lines = [line("nfe=4", case, name, 30.0) for case in cases for name in ("psnr", "niqe_pooled")]
     (folder / "scores.parquet").write_bytes(to_parquet(frame(lines), digest))
     return folder
 
@@ -209,10 +213,10 @@ def test_a_protocols_results_are_cited_with_their_systems(tmp_path: Path) -> Non
     protocol = load_protocol("nfe", tier="smoke")
     found = cite(results(tmp_path, protocol.hash))
     assert (found.protocol, found.protocol_hash) == ("nfe", protocol.hash)
-    assert f"at the smoke tier (hash {protocol.hash[:12]}): 1 row of 2 clips each." in found.paragraph
+    assert f"at the smoke tier (hash {protocol.hash[:12]})." in found.paragraph
     assert f"Clips have {protocol.geometry.frames} frames of " in found.paragraph
     assert "Systems: flashvideo" in found.paragraph
-    assert found.entries == ("flashbench", "zhang2025flashvideo", "mittal2013niqe", "efron1981jackknife")
+    assert found.entries == ("flashbench", "zhang2025flashvideo", "mittal2013niqe", "efron1981jackknife", "hall1992")
 
 
 def test_results_of_another_form_of_the_protocol_say_so(tmp_path: Path) -> None:
@@ -223,7 +227,7 @@ def test_results_of_another_form_of_the_protocol_say_so(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InvalidError, match=r"has neither run.json nor scores.parquet"):
+    with pytest.raises(InvalidError, match=r"has neither run.json nor scores.parquet nor compare.json"):
         cite(tmp_path)
 
 
@@ -250,7 +254,7 @@ def test_the_libraries_are_those_that_took_part(names: list[str], said: str, tmp
     used = {name: {"identity": {"version": 1}, "assets": {}, "obstacle": ""} for name in names}
     used["musiq"] = {"identity": {"version": 1}, "assets": {}, "obstacle": "musiq-koniq not present"}
     found = cite(written(tmp_path, metrics=used, versions=VERSIONS))
-    assert f" Libraries: {said}. Intervals" in found.paragraph
+    assert f" Libraries: {said}." in found.paragraph
 
 
 def test_libraries_that_read_the_frames_took_part(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import sys
 import xml.etree.ElementTree as ET
 from fractions import Fraction
@@ -16,7 +17,7 @@ from support.fake_scores import protocol, synthetic
 from flashbench.errors import InvalidError
 from flashbench.protocol.types import Protocol
 from flashbench.reporting import contact, tables
-from flashbench.reporting.figures import figure, panels
+from flashbench.reporting.figures import figure, panels, style
 from flashbench.types import Clip
 
 CONTROLS = {"original": (2.0, 0.0), "bicubic": (14.0, 23.2)}
@@ -57,12 +58,23 @@ def test_a_readers_settings_change_nothing() -> None:
     assert inside == figure.draw(asked, table)
 
 
+def test_ids_of_an_svg_do_not_hang_on_the_last_bits_of_coordinates() -> None:
+    asked, table = made(NFE)
+    drawn = figure.draw(asked, table)
+    (clip, *_) = re.findall(rb'id="(p[0-9a-f]{10})"', drawn)
+    assert style._numbered(drawn.replace(clip, b"p0123456789"), asked.name) == drawn
+    ids = set(re.findall(rb'id="([^"]+)"', drawn))
+    assert set(re.findall(rb"url\(#([^)]+)\)", drawn)) | set(re.findall(rb'href="#([^"]+)"', drawn)) <= ids
+
+
 def test_axes_name_metric_unit_and_direction_and_controls_are_labelled() -> None:
     asked, table = made(NFE, published=PUBLISHED)
+    far = (table["row"] == "bicubic") & (table["metric"] == "niqe_pooled")
+    table.loc[far, ["value", "low", "high"]] += 50
     shown = texts(figure.draw(asked, table))
     for label in ("niqe_pooled, lower is better", "psnr (dB), higher is better", "niqe, lower is better", "nfe"):
         assert label in shown
-    value = table[(table["row"] == "bicubic") & (table["metric"] == "niqe_pooled")]["value"].iloc[0]
+    value = table[far]["value"].iloc[0]
     assert f"↑ bicubic {value:.2f}" in shown and "● v1 = v4" in shown, "far controls are named at the edge"
     near = table[(table["row"] == "bicubic") & (table["metric"] == "psnr")]["value"].iloc[0]
     assert f"bicubic {near:.2f}" in shown
@@ -135,7 +147,8 @@ def test_without_a_curve_rows_are_listed_with_their_intervals() -> None:
     numbers = {v: {"degradation=none": {"niqe": 12.02}, "degradation=pixel": {"niqe": 4.95}} for v in ("v1", "v4")}
     asked, table = made(rows, curve=None, published=numbers)
     shown = texts(figure.draw(asked, table))
-    assert [label for label in shown if label in rows] == [*rows] * 2, "at the left of both lines of panels"
+    named = [panels.readable(row) for row in rows]
+    assert [label for label in shown if label in named] == named * 2, "at the left of both lines of panels"
     far = table[(table["row"] == "bicubic") & (table["metric"] == "niqe_pooled")]["value"].iloc[0]
     assert f"{far:.2f} →" in shown and "n/a" in shown and shown.count("bicubic") > 2, "lines of controls are named"
     assert "v1" in shown and "v4" in shown

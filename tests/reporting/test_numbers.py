@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flashbench import shares
 from flashbench.reporting import numbers
 
 NAN = math.nan
@@ -45,6 +46,35 @@ def test_half_an_interval_is_shown_by_two_digits(half: float, value: float) -> N
 )
 def test_a_number(value: float, text: str) -> None:
     assert numbers.number(value, 2) == text
+
+
+@pytest.mark.parametrize(
+    ("bounds", "halved", "text"),
+    [
+        ((3.68, 3.41, 3.95), True, "3.68 ± 0.27"),
+        ((3.68, 3.41, 3.95), False, "3.68 [3.41, 3.95]"),
+        ((1.0, 0.51, 1.0), False, "1.00 [0.51, 1.00]"),
+        ((1.0, NAN, NAN), False, "1.00"),
+        ((NAN, NAN, NAN), True, "n/a"),
+        ((math.inf, NAN, NAN), True, "∞"),
+        ((1.0, 1.0, 1.0), True, "1.00 ± 0.00"),
+    ],
+)
+def test_an_estimate(bounds: tuple[float, float, float], halved: bool, text: str) -> None:
+    assert numbers.estimate(*bounds, 2, halved=halved) == text
+
+
+@given(st.floats(-1e6, 1e6), st.floats(1e-4, 1e3), st.floats(0, 1))
+def test_half_of_an_interval_is_said_of_even_ones_only(value: float, half: float, shift: float) -> None:
+    assert numbers.even(value, value - half, value + half)
+    low = value - half + shift * half
+    assert numbers.even(value, low, value + half) == (value - low > 0.999 * half) or shift < 0.001
+
+
+def test_a_share_that_all_clips_have_has_no_half() -> None:
+    low, high = shares.wilson(1.0, 4)
+    assert not numbers.even(1.0, low, high) and numbers.even(1.0, NAN, NAN) and numbers.even(math.inf, NAN, NAN)
+    assert numbers.estimate(1.0, low, high, numbers.places([(high - low) / 2]), halved=False) == "1.00 [0.51, 1.00]"
 
 
 def test_differences() -> None:

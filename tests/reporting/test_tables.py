@@ -54,7 +54,7 @@ def test_columns_and_order() -> None:
     table = built()
     assert tuple(table.columns) == (
         "tier", "protocol", "cases", "row", "replica", "metric", "unit", "direction", "value", "low", "high", "n", "of",
-        "published_v1", "published_v4", "reason",
+        "clusters", "published_v1", "published_v4", "reason",
     )  # fmt: skip
     names = [*PROTOCOL.metric_names, "musiq"]
     assert list(zip(table["row"], table["metric"], strict=True)) == [(row, name) for row in ROWS for name in names]
@@ -92,10 +92,10 @@ def test_missing_scores_show_as_n_of_and_a_footnote() -> None:
     )
     assert tuple(table.loc[("bicubic", "psnr"), ["n", "of", "reason"]]) == (0, 20, "no score of row 'bicubic'")
     text = markdown(absent)
-    mark = re.search(r"\[(\w)\]$", cells(text, "nfe=8")[4])
+    mark = re.search(r"\[(\w)\]$", cells(text, "nfe=8")[3])
     assert mark and f"- [{mark[1]}] 2 of 20 clips missing: clip not made" in text
     assert cells(text, "nfe=8")[-1] == "18–20/20"
-    undefined = re.search(r"^n/a (\[\w\])$", cells(text, "bicubic")[4])
+    undefined = re.search(r"^n/a (\[\w\])$", cells(text, "bicubic")[3])
     assert undefined and cells(text, "bicubic")[-1] == f"20/20 {undefined[1]}", "counts are of the defined metrics"
     assert f"- {undefined[1]} no score of row 'bicubic'" in text
 
@@ -116,7 +116,8 @@ def test_a_note_of_present_scores_is_a_footnote_and_a_reason() -> None:
 
 def test_an_undefined_value_is_not_an_unpublished_one() -> None:
     found = cells(markdown(), "original")
-    assert found[3] == "–" and re.fullmatch(r"n/a \[\w\]", found[4]) and re.fullmatch(r"20/20 \[\w\]", found[-1])
+    assert re.fullmatch(r"n/a \[\w\]", found[3]) and re.fullmatch(r"20/20 \[\w\]", found[-1])
+    assert cells(markdown().split("## Published")[1], "nfe=8")[1] == "–"
 
 
 def test_nothing_depends_on_the_order_of_scores_or_the_run() -> None:
@@ -142,12 +143,56 @@ def test_only_resolved_differences_are_marked_and_only_a_resolved_best_is_bold()
     text = markdown()
     assert "†" in cells(text, "nfe=1")[1] and "**" not in cells(text, "nfe=1")[1]
     assert "†" not in cells(text, "nfe=4")[1], "the baseline differs from nothing"
-    assert cells(text, "bicubic")[4].startswith("**"), "best PSNR among rows that did not see the reference"
+    assert cells(text, "bicubic")[3].startswith("**"), "best PSNR among rows that did not see the reference"
     assert "**" not in cells(text, "original")[1], "an oracle does not compete"
     sharp = protocol(
         list(ROWS), cases=[c.id for c in PROTOCOL.cases], metrics=(metric("sharpness"),), primary=("sharpness",)
     )
     assert "**" not in markdown(asked=sharp), "a metric without direction has no best"
+
+
+def fewer(row: str, clusters: int) -> pd.DataFrame:
+    """The scores without that row's clips of the first clusters."""
+    gone = (SCORES["row"] == row) & SCORES["cluster"].isin([f"source{g:02d}" for g in range(clusters)])
+    return SCORES[~gone].reset_index(drop=True)
+
+
+def test_a_set_of_other_clips_is_shown_with_the_reason_and_not_tested() -> None:
+    scores = fewer("nfe=1", 1)
+    text = markdown(scores)
+    assert "niqe_pooled ↓, of 20 clips of 10 clusters |" in text
+    mark = re.fullmatch(r"[\d.]+ \[[\d.]+, [\d.]+\] (\[\w\])", cells(text, "nfe=1")[1])
+    assert mark is not None, "its value stands, without †"
+    why = "of 18 clips of 9 clusters, the baseline's of 20 clips of 10 clusters: not compared"
+    assert re.search(rf"- {re.escape(mark[1])} {why}, for the value moves with their number; 2 of 20 clips", text)
+    assert "1 of 2 rows and 2 of 2 controls differ from the baseline `nfe=4` on `niqe_pooled`" in text
+    assert "1 more could not be tested" in text and "†" in cells(text, "nfe=1")[3], "means are compared by their pairs"
+    untested = next(
+        t for t in tables.comparisons(PROTOCOL, scores)["material"][0]
+        if (t.contrast.first, t.contrast.metric) == ("nfe=1", "niqe_pooled")
+    )  # fmt: skip
+    assert untested.apart and math.isnan(untested.adjusted) and untested.contrast.n == 18
+    table = built(scores).set_index(["row", "metric"])
+    assert tuple(table.loc[("nfe=1", "niqe_pooled"), ["n", "of", "clusters"]]) == (18, 20, 9)
+
+
+def test_a_set_of_other_clips_is_never_the_best() -> None:
+    rows = {"nfe=4": (3.2, 21.0), "nfe=1": (1.0, 21.0), "nfe=8": (2.0, 21.0)}
+    scores = synthetic(rows)
+    asked = protocol(list(rows), cases=sorted(set(scores["case"])))
+    assert "**" in cells(markdown(scores, asked), "nfe=1")[1]
+    gone = (scores["row"] == "nfe=1") & (scores["case"] == "source00/0")
+    text = markdown(scores[~gone], asked)
+    assert "**" not in cells(text, "nfe=1")[1] and "**" in cells(text, "nfe=8")[1]
+
+
+def test_over_replicas_a_set_of_other_clips_says_how_many() -> None:
+    scores = synthetic(ROWS, replicas=2)
+    gone = (scores["row"] == "nfe=8") & (scores["cluster"] == "source00")
+    summary = markdown(scores[~gone]).split("## Replica 0")[0]
+    assert "niqe_pooled, of 20 clips of 10 clusters |" in summary
+    assert cells(summary, "nfe=8")[1].endswith("], of 18 clips of 9 clusters")
+    assert cells(summary, "nfe=1")[1].endswith("†")
 
 
 def test_an_unresolved_best_is_not_bold() -> None:
@@ -176,16 +221,16 @@ def test_the_sentence_counts_what_the_tests_resolve() -> None:
 
 
 def test_the_papers_numbers_are_named_by_version_only_where_they_differ() -> None:
-    text = markdown()
-    assert cells(text, "nfe=4")[3] == "4.501" and cells(text, "nfe=8")[3] == "4.500 (v4)"
-    assert cells(text, "bicubic")[3] == "–"
-    quoted = text.split("## Published")[1]
-    assert cells(quoted, "nfe=4")[1] == "58.69 (v1), 58.90 (v4)" and cells(quoted, "nfe=1")[1] == "48.60"
+    measured, quoted = markdown().split("## Published in Table 8\n")
+    assert cells(quoted, "nfe=4")[1:] == ["58.69 (v1), 58.90 (v4)", "4.501"]
+    assert cells(quoted, "nfe=1")[1:] == ["48.60", "5.148"] and cells(quoted, "nfe=8")[1:] == ["–", "4.500 (v4)"]
+    assert "58.69" not in measured and "4.501" not in measured and "| `bicubic`" not in quoted
+    assert "Not scored at the laptop tier: `musiq`." in quoted, "niqe is scored too"
 
 
 def test_the_footer_says_hash_tier_replica_and_unit() -> None:
     last = markdown().splitlines()[-1]
-    for part in ("`0123abcd`", "tier laptop", "replica 0", "source of material, 10 clusters, 20 clips", "jackknife-t"):
+    for part in ("`0123abcd`", "tier laptop", "replica 0", "source of material, 10 clusters, 20 clips", "jackknife"):
         assert part in last
 
 

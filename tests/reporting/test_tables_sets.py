@@ -160,4 +160,6 @@ def test_a_note_stands_under_the_table_of_its_set() -> None:
 
 def test_an_empty_table_of_scores_is_no_crash() -> None:
     text, _ = written(scores=frame([]))
-    assert block(text, "Enlarging twice").count("n/a") >= len(TWICE)
+    twice = block(text, "Enlarging twice")
+    assert "| " not in twice, "no grid without a value"
+    assert "- `niqe_pooled`, `niqe`, `psnr`: no score of row 'twice'; no score of row 'original'" in twice

@@ -11,6 +11,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from flashbench.metrics.base import Scale
+from flashbench.paths import protocol_root, read_yaml
+from flashbench.protocol.published import published_metrics
 from flashbench.protocol.types import Protocol, Variant
 from flashbench.types import Case, Claim, Direction, Geometry, Scope, Settings
 
@@ -32,12 +35,21 @@ class FakeMetric:
     direction: Direction = "higher"
     unit: str = ""
     scope: Scope = "video"
+    scale: Scale = "identity"
     binary: bool = False
     computed: bool = False
 
     @property
     def pooled(self) -> bool:
         return self.scope == "set"
+
+    @property
+    def finite_sample_bias(self) -> bool:
+        return self.pooled
+
+    @property
+    def range(self) -> tuple[float, float]:
+        return (0.0, 1.0) if self.binary else (-float("inf"), float("inf"))
 
     def finalize(self, statistics: npt.NDArray[np.float64]) -> float:
         return spread(statistics)
@@ -58,10 +70,13 @@ METRICS = {
         FakeMetric("niqe", "lower"),
         FakeMetric("psnr", "higher", "dB", "pair"),
         FakeMetric("sharpness", "none"),
+        FakeMetric("warping", "lower", "levels²", scale="log"),
         FakeMetric("shown", "higher", binary=True),
         FakeMetric("tflop", "lower", "TFLOP", computed=True),
     )
 }
+
+PRINTED = published_metrics(read_yaml(protocol_root() / "published" / "metrics.yaml")["metrics"])
 
 
 def metric(name: str) -> FakeMetric:
@@ -98,6 +113,7 @@ def protocol(rows: Sequence[str], *, cases: Sequence[str], curve: str | None = "
         margins={},
         claims=(),
         published={},
+        published_metrics=PRINTED,
         curve=curve,
         recipes={},
         budget={},

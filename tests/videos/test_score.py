@@ -17,6 +17,7 @@ from support import made_videos as made
 
 import flashbench
 from flashbench import metrics, stats
+from flashbench.data import prompts
 from flashbench.decoding.source import Source, Times
 from flashbench.errors import InvalidError, UsageError
 from flashbench.metrics.base import FrameMetric, Pair
@@ -201,6 +202,15 @@ def test_files_of_a_run(folder: Path, tmp_path: Path) -> None:
         f"| {estimate.value:.1f} | {estimate.low:.1f} … {estimate.high:.1f} |" in text
         and "Student's t over prompts" in text
     )
+
+
+def test_a_share_says_that_its_interval_is_wilsons(folder: Path, tmp_path: Path) -> None:
+    asked = {f"clip{n}.mkv": one.original for n, one in enumerate(prompts.suite("laptop")[:4])}
+    done = score.score_videos(folder, ["single_object", FAST[0]], asked, out=tmp_path / "out")
+    found = stats.estimate(done.table, metrics.get("single_object"), folder.name)
+    assert (found.value, found.low) == (0, 0) and found.high == pytest.approx(1 - 0.05**0.25)
+    text = (tmp_path / "out/scores.md").read_text("utf-8")
+    assert "| 0.00 | 0.00 … 0.53 |" in text and "over prompts; single_object: a share, Wilson's" in text
 
 
 def test_out_overwrites_nothing_else(folder: Path, tmp_path: Path) -> None:

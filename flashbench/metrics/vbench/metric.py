@@ -25,7 +25,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from flashbench.assets import registry
 from flashbench.errors import FlashBenchError, UsageError, did_you_mean
@@ -88,6 +88,11 @@ class ThroughVBench(Metric):
     def over_time(self) -> bool:
         """Whether the value depends on the rate or on neighbours in time: of some dimensions (`OVER_TIME`)."""
         return self.dimension in OVER_TIME
+
+    @property
+    def binary(self) -> bool:
+        """Whether VBench answers yes or no, so that a row's value is a share: of dynamic_degree and human_action."""
+        return dimensions.dimension(self.dimension).binary
 
     @property
     def fallible(self) -> bool:
@@ -186,6 +191,8 @@ class ThroughVBench(Metric):
 @dataclass(frozen=True, kw_only=True)
 class OfficialLong(ThroughVBench, SetMetric):
     """VBench-Long as its code does it: over videos a mean over clips, whose sum and number are the statistics."""
+
+    finite_sample_bias: ClassVar[bool] = False
 
     def finalize(self, statistics: Floats) -> float:
         """Mean over VBench-Long's clips, from summed statistics [sum, number]."""

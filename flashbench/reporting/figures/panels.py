@@ -108,6 +108,20 @@ def place(row: str, curve: str | None) -> tuple[float | None, str]:
     return (float(at) if at.replace(".", "", 1).isdigit() else None), label
 
 
+_READ = {"nfe": "{} evaluations", "size": "{} px", "system": "{}", "design": "{}"}
+"""How a setting is read in a row's name; `name value` otherwise."""
+
+
+def readable(row: str) -> str:
+    """A row's id in words: `4 evaluations, vanilla` of `nfe=4,system=vanilla`."""
+    words = []
+    for part in row.split(","):
+        name, equals, value = part.partition("=")
+        text = _READ.get(name, f"{name} {{}}").format(value) if equals else part
+        words.append("1 evaluation" if part == "nfe=1" else text.replace("_", " "))
+    return ", ".join(words)
+
+
 def limits(protocol: Protocol, table: pd.DataFrame, metric: str, beside: Limits) -> Limits:
     """Ends of a measured axis at least as long as the one beside: the curves (or rows that are no controls) and the
     baseline with their intervals, and the levels near them.
@@ -153,7 +167,9 @@ def measured_curve(ax: Axes, protocol: Protocol, table: pd.DataFrame, metric: st
     for row, level in _levels(protocol, table, metric):
         arrow = "↓ " if level < ends[0] else "↑ " if level > ends[1] else ""
         base = row == protocol.baseline
-        labels.append((f"{arrow}{row} {numbers.number(level, PLACES)}", level, INK if base else GREY, not arrow))
+        labels.append(
+            (f"{arrow}{readable(row)} {numbers.number(level, PLACES)}", level, INK if base else GREY, not arrow)
+        )
         if not arrow:
             ax.axhline(level, **(DASHED | {"color": INK, "linestyle": "-"} if base else DASHED))
     curves(ax, measured_lines(protocol, table, metric), protocol.curve or "", labels, ends)
@@ -251,13 +267,17 @@ def apart(levels: Sequence[float], gap: float, ends: Limits) -> list[float]:
     return list(map(float, np.clip(free, low, high - steps.max(initial=0.0)) + steps))
 
 
-def measured_rows(ax: Axes, protocol: Protocol, table: pd.DataFrame, metric: str, ends: Limits) -> None:
-    """The rows of a metric with their intervals, those of controls in grey."""
-    at = _row_axis(ax, [variant.row for variant in protocol.variants], ends)
+def measured_rows(
+    ax: Axes, protocol: Protocol, table: pd.DataFrame, metric: str, rows: Sequence[str], ends: Limits
+) -> None:
+    """Those rows of a metric with their intervals, those of controls in grey."""
+    at = _row_axis(ax, rows, ends)
     replicas = sorted(set(table["replica"]))
     outside: dict[tuple[str, bool], list[str]] = {}
     for line in records(table, metric=metric):
         row, value = line["row"], float(line["value"])
+        if row not in at:
+            continue
         if not ends[0] <= value <= ends[1]:
             text = numbers.number(value, PLACES)
             text = f"← {text}" if value < ends[0] else f"{text} →" if value > ends[1] else text
@@ -277,7 +297,7 @@ def measured_rows(ax: Axes, protocol: Protocol, table: pd.DataFrame, metric: str
     near = sorted((y, row) for row, y in _levels(protocol, table, metric) if ends[0] <= y <= ends[1])
     for (value, row), height in zip(near, apart([y for y, _ in near], 0.045, ends), strict=True):
         ax.plot([value, value, height], [len(at) - 0.4, -0.6, -0.95], **DASHED)
-        ax.text(height, -1.05, row, rotation=90, ha="center", va="bottom", fontsize=7, color=GREY)
+        ax.text(height, -1.05, readable(row), rotation=90, ha="center", va="bottom", fontsize=7, color=GREY)
     ax.set_title("Measured, 95 % interval")
     ax.set_xlabel(axis(table, metric))
 
@@ -299,7 +319,7 @@ def published_rows(ax: Axes, protocol: Protocol, rows: Sequence[str], ends: Limi
 def _row_axis(ax: Axes, rows: Sequence[str], ends: Limits) -> dict[str, int]:
     """Row → height, in their order from the top, below room for a legend or for the names of controls."""
     at = {row: i for i, row in enumerate(rows)}
-    ax.set_yticks(list(at.values()), list(at))
+    ax.set_yticks(list(at.values()), [*map(readable, at)])
     ax.set_ylim(len(at) - 0.4, -2.7 if any(map(is_control, rows)) else -1.2)
     ax.set_xlim(*ends)
     ax.grid(axis="x", color="#E9E9E9", linewidth=0.6)
