@@ -1,4 +1,4 @@
-"""What the intervals of pooled NIQE cover: simulated from the statistics of the laptop tier's own clips.
+"""Cells of `intervals.py`: those of pooled NIQE, simulated from the statistics of the laptop tier's clips.
 
 A population of sources is made from the 34 real ones, sources are drawn from it, and every interval is asked whether it
 covers the truth. A source keeps its clips of all rows together, so that rows are paired as in a table. Two populations:
@@ -8,18 +8,15 @@ covers the truth. A source keeps its clips of all rows together, so that rows ar
 * `normal`: the blocks' means normal with the real ones' mean and covariance, the scatter of blocks within a source that
   of a real one. No two sources are alike and the limit of endless sources is known, but nothing is skewed.
 
-The truth is the value that so many sources give on average, over `TRUTH` sets. `--alternatives` also asks what was not
-chosen, and against the value of endless sources. A false alarm is a p below 0.05 where each source's two clips are
-turned by a coin, so that there is no difference.
-
-$ nice python benchmarks/intervals_pooled.py [--draws 1000] [--clusters 5 12 30] [--alternatives] > cells.csv
+The truth is the value that so many sources give on average, over `TRUTH` sets. `alternatives` are what was not
+chosen, which are also held against the value of endless sources. A false alarm is a p below 0.05 where each source's
+two clips are turned by a coin, so that there is no difference.
 """
 
 from __future__ import annotations
 
-import argparse
+import itertools
 import math
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -35,10 +32,8 @@ from flashbench.scores.table import read_scores
 from flashbench.types import Floats
 
 RESULTS = Path(__file__).resolve().parents[1] / "results" / "laptop"
-COLUMNS = (
-    "interval", "clusters", "seeds", "values", "truth", "coverage", "error", "false_alarms", "width_ratio", "too_few",
-)  # fmt: skip
-DRAWS, CLUSTERS, TRUTH = 1000, (5, 12, 30), 4000
+MOST, CLUSTERS, TRUTH = 1000, (5, 12, 30, 100), 4000
+"""Draws of a cell at most: each takes as many solutions of 36 equations as there are clusters."""
 VANILLA, FLASHVIDEO = "cost/design=vanilla,nfe=4", "cost/design=flashvideo,nfe=4"
 CONTRASTS = (
     ("nfe/original", "nfe/bicubic"), ("nfe/codec", "nfe/bicubic"), ("nfe/nfe=4", "nfe/bicubic"),
@@ -234,23 +229,26 @@ def simulate(of: Population, kind: str, clusters: int, draws: int, seed: int = 0
     return Draws(own[:, 0], own[:, 1:], null[:, 0], null[:, 1:], sets.mean(axis=0), np.log(sets).mean(axis=0))
 
 
-def cells(
-    draws: int = DRAWS, clusters: Sequence[int] = CLUSTERS, *, alternatives: bool = False
-) -> Iterator[dict[str, Any]]:
-    """A row of `COLUMNS` for each interval, population, number of clusters, and row or contrast.
+def cells(draws: int) -> Iterator[dict[str, Any]]:
+    """A line of `intervals.HEAD` for each population, number of clusters, scale, and row or contrast.
 
-    `interval` says which, of a value or a difference, and on which scale (`log`: of logarithms, so of ratios).
-    `coverage` has the Monte Carlo `error`; `width_ratio` is the median width over that of the middle 95 % of the
-    estimates; `false_alarms` is NaN of a value, which nobody tests.
+    `interval` says which, of a value or a difference, and on which scale (`log`: of logarithms, so of ratios);
+    `width_ratio` is the median width over that of the middle 95 % of the estimates.
     """
+    yield from _lines(draws, CHOSEN)
+
+
+def alternatives(draws: int) -> Iterator[dict[str, Any]]:
+    """The same of the intervals that were not chosen."""
+    yield from _lines(draws, ALTERNATIVES)
+
+
+def _lines(draws: int, intervals: dict[str, Interval]) -> Iterator[dict[str, Any]]:
     of = population()
-    for kind in ("real", "normal"):
-        ends = limit(of, kind)
-        for count in clusters:
-            sets = simulate(of, kind, count, draws)
-            for scale in ("identity", "log"):
-                for name, interval in (CHOSEN | (ALTERNATIVES if alternatives else {})).items():
-                    yield from _cells(sets, ends, kind, count, scale, name, interval)
+    for kind, count in itertools.product(("real", "normal"), CLUSTERS):
+        sets, ends = simulate(of, kind, count, min(draws, MOST)), limit(of, kind)
+        for scale, (name, interval) in itertools.product(("identity", "log"), intervals.items()):
+            yield from _cells(sets, ends, kind, count, scale, name, interval)
 
 
 def _cells(
@@ -271,8 +269,11 @@ def _cells(
         spread = float(np.subtract(*np.quantile(x, (0.975, 0.025))))
         ratio = float(np.median(high - low)) / spread
         label = f"{name} of a pooled {what}" + (", log" if scale == "log" else "")
-        line = (label, clusters, 1, f"{kind}: {about}", target, covered, error, alarms, ratio, 0.0)
-        return dict(zip(COLUMNS, line, strict=True))
+        return {
+            "interval": label, "clusters": clusters, "seeds": 1, "values": f"{kind}: {about}", "truth": target,
+            "coverage": covered, "error": error, "false_alarms": alarms, "power": math.nan, "width_ratio": ratio,
+            "too_few": 0.0, "draws": len(x),
+        }  # fmt: skip
 
     for target, true in truth.items():
         for row, about in enumerate(ROWS):
@@ -285,24 +286,3 @@ def _cells(
             )
             alarms = float(((nothing.low > 0) | (nothing.high < 0)).mean())
             yield cell("difference", " − ".join(pair), target, x, left, float(true[first] - true[second]), alarms)
-
-
-def main() -> int:
-    """Print the cells as CSV, and on the error stream the worst of each interval."""
-    parser = argparse.ArgumentParser(description="What the intervals of pooled NIQE cover.")
-    parser.add_argument("--draws", type=int, default=DRAWS)
-    parser.add_argument("--clusters", type=int, nargs="+", default=CLUSTERS)
-    parser.add_argument("--alternatives", action="store_true")
-    asked = parser.parse_args()
-    found = pd.DataFrame(cells(asked.draws, asked.clusters, alternatives=asked.alternatives), columns=list(COLUMNS))
-    found.to_csv(sys.stdout, index=False, float_format="%.4f", lineterminator="\n")
-    found["population"] = found["values"].str.partition(":")[0]
-    worst = found.groupby(["interval", "truth", "population", "clusters"], sort=False).agg(
-        coverage=("coverage", "min"), false_alarms=("false_alarms", "max"), width_ratio=("width_ratio", "median")
-    )
-    print(worst.round(3).to_string(), file=sys.stderr)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
