@@ -64,7 +64,8 @@ def test_the_reference_gives_what_the_official_code_gave() -> None:
     )
     assert worst(out, golden["sample.out_nfe5_cfg13_shift2.5_step675"]) <= 1e-4
     schedule = load_file(GOLDEN / "flashvideo_degradation.safetensors")["alphas_cumprod_sqrt_shift1"]
-    assert torch.equal(reference.zero_snr(range(1000)), schedule)
+    # The last bit of powers and products is the processor's.
+    assert worst(reference.zero_snr(range(1000)), schedule) <= 2.4e-7
 
 
 @pytest.mark.parametrize("grid", [(1, 2, 3), (13, 5, 7), (3, 90, 160)])
