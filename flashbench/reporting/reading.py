@@ -115,23 +115,25 @@ def _clips(valued: pd.DataFrame, lines: pd.DataFrame) -> str:
 def missing(
     protocol: str, *, tier: str = "laptop", root: str | Path | None = None, replicas: bool = False
 ) -> pd.DataFrame:
-    """Why values of the protocol's own cases are missing: a line for each reason, with its metrics and rows.
+    """Why values of the protocol's own cases are missing: a line for each reason and the metrics and rows it holds of.
 
     `all` stands for every row, or every metric, and `all that have values elsewhere` for every metric that some row
     has. Errors as in `side_by_side`.
     """
     table = _own(results(protocol, tier=tier, root=root, replicas=replicas))
     absent, valued = table[table["value"].isna()], set(table[table["value"].notna()]["metric"])
+    found: dict[tuple[str, tuple[str, ...]], list[str]] = {}
+    for (reason, row), part in absent.groupby(["reason", "row"], sort=False):
+        found.setdefault((reason, tuple(dict.fromkeys(part["metric"]))), []).append(row)
     lines = []
-    for reason, part in absent.groupby("reason", sort=False):
-        line = {"reason": reason}
-        for column in ("metric", "row"):
-            names, every = list(dict.fromkeys(part[column])), set(table[column])
-            line[f"{column}s"] = ALL if set(names) == every else ", ".join(names)
-        if len(valued) > 1 and set(part["metric"]) == valued:
-            line["metrics"] = VALUED
-        lines.append(line)
+    for (reason, metrics), rows in found.items():
+        line = {"metrics": _listed(metrics, table["metric"]), "rows": _listed(rows, table["row"]), "reason": reason}
+        lines.append(line | ({"metrics": VALUED} if len(metrics) > 1 and set(metrics) == valued else {}))
     return pd.DataFrame(lines, columns=["metrics", "rows", "reason"])
+
+
+def _listed(names: Sequence[str], known: pd.Series[Any]) -> str:
+    return ALL if set(names) == set(known) else ", ".join(names)
 
 
 def verdicts(

@@ -21,6 +21,7 @@ from IPython.core.formatters import DisplayFormatter
 
 import flashbench
 from flashbench.protocol import compose
+from flashbench.reporting.tables import to_csv
 from flashbench.run.render import render
 from flashbench.scores.table import read_scores
 
@@ -44,7 +45,7 @@ def tagged(cell: nbformat.NotebookNode, tag: str) -> bool:
 
 
 def clone(folder: Path, tier: str = "laptop") -> Path:
-    """The notebooks and the committed results of a tier; of smoke, whose tables are not committed, made of its scores."""
+    """The notebooks and a tier's committed results; of smoke, whose tables are not committed, made of its scores."""
     shutil.copytree(ROOT / "notebooks", folder / "notebooks", ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
     for name in compose.names():
         place = folder / "results" / tier / name
@@ -168,10 +169,10 @@ def test_figures_in_notebooks_are_those_of_the_committed_results(
 def test_an_output_that_is_stale_is_found(display: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     folder = clone(tmp_path)
     path = folder / "results" / "laptop" / "tables" / "preference.csv"
-    table = pd.read_csv(path, keep_default_na=False)
+    table = flashbench.results("preference", root=folder / "results")
     at = (table["row"] == "preference=after") & (table["metric"] == "niqe_pooled") & (table["cases"] == "material")
-    table.loc[at, "value"] = table.loc[at, "value"].astype(float) + 0.01
-    table.to_csv(path, index=False)
+    table.loc[at, "value"] += 0.01
+    path.write_text(to_csv(table), encoding="utf-8")
     monkeypatch.chdir(folder / "notebooks")
     with pytest.raises(AssertionError, match=r"preference, cell table: the results moved; run .* --renew"):
         check_is_renewed("preference", display, drawings=False)
