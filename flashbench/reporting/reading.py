@@ -79,7 +79,8 @@ def side_by_side(
 
 def _own(table: pd.DataFrame) -> pd.DataFrame:
     """The lines on the protocol's own cases, which come first."""
-    return table[table["cases"] == table["cases"].iloc[0]]
+    own: pd.DataFrame = table[table["cases"] == table["cases"].iloc[0]]
+    return own
 
 
 def _sides(part: pd.DataFrame, computed: bool) -> dict[str, Sequence[str]]:
@@ -124,7 +125,7 @@ def missing(
     absent, valued = table[table["value"].isna()], set(table[table["value"].notna()]["metric"])
     found: dict[tuple[str, tuple[str, ...]], list[str]] = {}
     for (reason, row), part in absent.groupby(["reason", "row"], sort=False):
-        found.setdefault((reason, tuple(dict.fromkeys(part["metric"]))), []).append(row)
+        found.setdefault((str(reason), tuple(dict.fromkeys(part["metric"]))), []).append(str(row))
     lines = []
     for (reason, metrics), rows in found.items():
         line = {"metrics": _listed(metrics, table["metric"]), "rows": _listed(rows, table["row"]), "reason": reason}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -74,7 +74,8 @@ def measured_lines(protocol: Protocol, table: pd.DataFrame, metric: str) -> list
 
 def lines_of(found: Mapping[str, Sequence[tuple[float, float, float, float]]], *, dashed: bool = False) -> list[Line]:
     """Lines from label → points (x, y, low, high) in any order."""
-    return [Line(label, *zip(*sorted(points), strict=True), dashed=dashed) for label, points in found.items()]
+    lines = [Line(label, *zip(*sorted(points), strict=True)) for label, points in found.items()]
+    return [replace(line, dashed=dashed) for line in lines]
 
 
 def published_lines(protocol: Protocol) -> list[Line]:
