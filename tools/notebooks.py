@@ -42,7 +42,7 @@ body {{ font: 15px/1.5 "DejaVu Sans", Verdana, sans-serif; color: #222; max-widt
 .highlight {{ background: #f6f6f6; padding: 0.1rem 0.8rem; overflow-x: auto; }}
 pre {{ font: 13px/1.45 "DejaVu Sans Mono", monospace; }}
 table {{ border-collapse: collapse; font-size: 13px; margin: 0.8rem 0; }}
-th, td {{ padding: 0.2rem 0.6rem; text-align: right; vertical-align: top; }}
+th, td {{ padding: 0.2rem 0.6rem; text-align: left; vertical-align: top; }}
 tbody tr:nth-child(odd) {{ background: #f6f6f6; }}
 img {{ max-width: 100%; }}
 .anchor-link {{ display: none; }}
