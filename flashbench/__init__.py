@@ -13,20 +13,32 @@ from flashbench.version import __version__
 if TYPE_CHECKING:
     from flashbench.comparison.compare import compare
     from flashbench.protocol.compose import load_protocol
-    from flashbench.reporting.results import claims, figure, results
+    from flashbench.reporting.drawings import claims_figure, contact, differences_figure, figure
+    from flashbench.reporting.reading import differences, missing, side_by_side, verdicts
+    from flashbench.reporting.results import claims, results
     from flashbench.videos.score import score
     from flashbench.videos.scorer import Scorer
 
-__all__ = ["Scorer", "__version__", "claims", "compare", "figure", "load_protocol", "results", "score"]
+__all__ = [
+    "Scorer", "__version__", "claims", "claims_figure", "compare", "contact", "differences", "differences_figure",
+    "figure", "load_protocol", "missing", "results", "score", "side_by_side", "verdicts",
+]  # fmt: skip
 
 _HOMES = {
     "Scorer": "flashbench.videos.scorer",
     "claims": "flashbench.reporting.results",
+    "claims_figure": "flashbench.reporting.drawings",
     "compare": "flashbench.comparison.compare",
-    "figure": "flashbench.reporting.results",
+    "contact": "flashbench.reporting.drawings",
+    "differences": "flashbench.reporting.reading",
+    "differences_figure": "flashbench.reporting.drawings",
+    "figure": "flashbench.reporting.drawings",
     "load_protocol": "flashbench.protocol.compose",
+    "missing": "flashbench.reporting.reading",
     "results": "flashbench.reporting.results",
     "score": "flashbench.videos.score",
+    "side_by_side": "flashbench.reporting.reading",
+    "verdicts": "flashbench.reporting.reading",
 }
 
 

@@ -1,4 +1,4 @@
-"""Reading what a tier's results folder holds of a protocol: its table, its claims, its figure. Nothing is scored here.
+"""Reading what a tier's results folder holds of a protocol: its table and its claims. Nothing is scored here.
 
 For notebooks and scripts: everything that is read is in git, so a clone is enough.
 """
@@ -6,8 +6,8 @@ For notebooks and scripts: everything that is read is in git, so a clone is enou
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -22,16 +22,6 @@ _ONCE = (
 )  # fmt: skip
 _FLOATS = ("effect", "low", "high", "p", "left_out_low", "left_out_high")
 _EACH = ("replica", *_FLOATS, "n", "of", "clusters")
-
-
-@dataclass(frozen=True)
-class Drawing:
-    """A figure; a notebook shows it."""
-
-    svg: bytes
-
-    def _repr_svg_(self) -> str:
-        return self.svg.decode("utf-8")
 
 
 def results(
@@ -53,17 +43,17 @@ def results(
     Raises:
         UsageError: there are no such results. InvalidError: the table is another version's.
     """
-    path = _folder(protocol, tier, root, replicas) / "tables" / f"{protocol}.csv"
+    path = folder(protocol, tier, root, replicas) / "tables" / f"{protocol}.csv"
     # Only `nan` is missing: an empty reason is a reason, and `none` is a direction and a degradation.
     types = {name: str if name in _TEXTS else int if name in _COUNTS else float for name in COLUMNS}
     missing = {name: ["nan"] for name, dtype in types.items() if dtype is float}
     try:
         table = pd.read_csv(path, dtype=types, keep_default_na=False, na_values=missing, encoding="utf-8")
     except (OSError, ValueError) as error:
-        raise InvalidError(f"{path} cannot be read: {error}", fix=_again(protocol, tier)) from error
+        raise InvalidError(f"{path} cannot be read: {error}", fix=again(protocol, tier)) from error
     if tuple(table.columns) != COLUMNS:
         what = f"{path} was written by another version: its columns are not {', '.join(COLUMNS)}"
-        raise InvalidError(what, fix=_again(protocol, tier))
+        raise InvalidError(what, fix=again(protocol, tier))
     return table
 
 
@@ -79,59 +69,51 @@ def claims(
 
     Arguments and errors are those of `results`.
     """
-    path = _folder(protocol, tier, root, replicas) / protocol / "claims.json"
+    path, found = judged(protocol, tier, root, replicas)
     try:
-        judged = json.loads(path.read_text("utf-8"))
         lines = [
             {name: claim[name] for name in _ONCE} | {name: line[name] for name in _EACH}
-            for claim in judged
+            for claim in found
             for line in claim["replicas"]
         ]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InvalidError(f"{path} cannot be read: {error!r}", fix=_again(protocol, tier)) from error
+    except (KeyError, TypeError) as error:
+        raise InvalidError(f"{path} cannot be read: {error!r}", fix=again(protocol, tier)) from error
     return pd.DataFrame(lines, columns=[*_ONCE, *_EACH]).astype(dict.fromkeys(("margin", *_FLOATS), float))
 
 
-def figure(protocol: str, *, tier: str = "laptop", root: str | Path | None = None, replicas: bool = False) -> Drawing:
-    """The protocol's figure, drawn from its table on its own cases (not its further sets).
-
-    Arguments and errors are those of `results`; also InvalidError where matplotlib is not installed, or the table is of
-    another version of the protocol.
-    """
-    from flashbench.protocol.compose import load_protocol
-    from flashbench.reporting import vbench_table
-    from flashbench.reporting.figures import figure as figures
-
-    table = results(protocol, tier=tier, root=root, replicas=replicas)
-    asked = load_protocol(protocol, tier=tier)
-    own = table[table["cases"] == asked.case_set]
-    names = set(vbench_table.shown(asked).metric_names)
-    if set(own["row"]) != {variant.row for variant in asked.variants} or not names <= set(own["metric"]):
-        what = f"the table of {protocol} has other rows or metrics than protocols/{protocol}.yaml at the {tier} tier"
-        raise InvalidError(what, fix=_again(protocol, tier))
-    return Drawing(figures.draw(asked, own))
+def judged(protocol: str, tier: str, root: str | Path | None, replicas: bool) -> tuple[Path, list[Any]]:
+    """The file of the protocol's judged claims, and what `reporting.claims.evaluate` wrote there."""
+    path = folder(protocol, tier, root, replicas) / protocol / "claims.json"
+    try:
+        found = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise InvalidError(f"{path} cannot be read: {error!r}", fix=again(protocol, tier)) from error
+    if not isinstance(found, list):
+        raise InvalidError(f"{path} is no list of claims", fix=again(protocol, tier))
+    return path, found
 
 
-def _folder(protocol: str, tier: str, root: str | Path | None, replicas: bool) -> Path:
-    """The folder of the tier's results, which has a table of the protocol."""
+def folder(protocol: str, tier: str, root: str | Path | None, replicas: bool) -> Path:
+    """The folder of the tier's results; it has a table of the protocol. Arguments and errors are those of `results`."""
     within = Path(tier, "replicas") if replicas else Path(tier)
     if root is None:
         here = Path.cwd()
-        above = [folder / "results" for folder in (here, *here.parents)]
+        above = [place / "results" for place in (here, *here.parents)]
         places = [place for place in above if (place / within / "tables").is_dir()]
         if not places:
             what = f"no folder results/{within.as_posix()} from {here} upwards"
             raise UsageError(what, fix="work in a clone, run `flashbench run`, or give `root`")
-        folder = places[0] / within
+        found = places[0] / within
     else:
-        folder = Path(root) / within
-        if not (folder / "tables").is_dir():
-            raise UsageError(f"{folder} holds no tables", fix="`root` is the folder that holds a folder for each tier")
-    known = sorted(path.stem for path in (folder / "tables").glob("*.csv"))
+        found = Path(root) / within
+        if not (found / "tables").is_dir():
+            raise UsageError(f"{found} holds no tables", fix="`root` is the folder that holds a folder for each tier")
+    known = sorted(path.stem for path in (found / "tables").glob("*.csv"))
     if protocol not in known:
-        raise did_you_mean(f"protocol in {folder}:", protocol, known)
-    return folder
+        raise did_you_mean(f"protocol in {found}:", protocol, known)
+    return found
 
 
-def _again(protocol: str, tier: str) -> str:
+def again(protocol: str, tier: str) -> str:
+    """The fix where results are not of this version."""
     return f"run `flashbench run {protocol} --tier {tier}` again"

@@ -71,7 +71,12 @@ def test_every_component_of_a_protocol_is_a_parameter_of_its_stages(name: str) -
 
 @pytest.mark.parametrize(
     ("entry", "stage"),
-    [("run.render", "tables@nfe"), ("run.summary", "claims"), ("reporting.results", "notebooks@nfe")],
+    [
+        ("run.render", "tables@nfe"),
+        ("run.summary", "claims"),
+        ("reporting.drawings", "notebooks@nfe"),
+        ("reporting.reading", "paper_tables"),
+    ],  # fmt: skip
 )
 def test_code_that_documents_are_made_by_is_a_dependency_of_theirs(entry: str, stage: str) -> None:
     modules = [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in (ROOT / "flashbench").rglob("*.py")]
@@ -92,6 +97,21 @@ def test_every_protocol_has_a_stage_per_phase(phase: str) -> None:
         stage, own = found[f"{phase}@{name}"], f"protocols/{name}.yaml"
         # As parameters once: `dvc exp show` and `dvc params diff` want them, and every copy makes dvc.lock slower.
         assert (own in stage.params, own in stage.deps) == (phase == "generate", phase != "generate")
+
+
+def test_every_notebook_has_a_stage_that_reads_what_it_shows() -> None:
+    found = stages("laptop")
+    names = {path.stem for path in (ROOT / "notebooks").glob("*.ipynb")}
+    by_name = {name: found[name if name == "paper_tables" else f"notebooks@{name}"] for name in names}
+    assert set(by_name) == {*compose.names(), "paper_tables"}
+    for name, stage in by_name.items():
+        assert stage.commands == (f"python tools/notebooks.py {name} --tier laptop",)
+        assert stage.outs == (f"results/laptop/notebooks/{name}.html",)
+        shown = compose.names() if name == "paper_tables" else (name,)
+        read = {f"notebooks/{name}.ipynb", "tools/notebooks.py", *(f"results/laptop/tables/{one}.csv" for one in shown)}
+        own = ("claims.json", "contact.png", "scores.parquet")
+        read |= set() if name == "paper_tables" else {f"results/laptop/{name}/{file}" for file in own}
+        assert read | {f"protocols/{one}.yaml" for one in shown} <= set(stage.deps)
 
 
 def test_one_stage_trains_what_all_protocols_share() -> None:

@@ -149,7 +149,8 @@ def test_a_raised_metric_makes_the_stages_stale_that_score_and_tabulate_with_it(
     python(edited, "tools/identity.py", "pin", "--no-numbers-moved")
     with_it = {name for name in compose.names() if "psnr" in compose.load_protocol(name, tier="smoke").metric_names}
     assert with_it and "vbench" not in with_it
-    assert stale(edited) == {f"{phase}@{name}" for phase in ("score", "tables") for name in with_it} | {"claims"}
+    phases = ("score", "tables", "notebooks")
+    assert stale(edited) == {f"{phase}@{name}" for phase in phases for name in with_it} | {"claims", "paper_tables"}
 
 
 def test_a_raised_metric_of_another_tier_makes_nothing_stale(edited: Path) -> None:
@@ -165,5 +166,5 @@ def test_a_raised_metric_of_another_tier_makes_nothing_stale(edited: Path) -> No
 def test_an_edited_layout_makes_documents_stale_and_nothing_else(edited: Path) -> None:
     with (edited / "flashbench/reporting/tables.py").open("a", encoding="utf-8") as stream:
         stream.write("\nWIDTH = 3\n")
-    documents = ("tables", "claims", "notebooks")
+    documents = ("tables", "claims", "notebooks", "paper_tables")
     assert stale(edited) == {name for name in stages("smoke") if name.partition("@")[0] in documents}

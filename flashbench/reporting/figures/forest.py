@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 Panel: TypeAlias = tuple[str, bool]
 """A metric, and whether the claims are the paper's between its own arms."""
 
-_ROW = 0.52
-"""Inches of a claim."""
+_ROW, _LINE = 0.52, 0.15
+"""Inches of a claim of at most three lines, and of each line more."""
 _AROUND = 0.95
 """Inches of a panel around its claims: its title, its axis and the name of that."""
 _WIDE = 46
@@ -51,7 +51,7 @@ def draw(protocol: Protocol, judged: Sequence[Result], kind: str = "svg") -> byt
             figure = new(figsize=(6.4, 1.0), layout="constrained")
             figure.text(0.012, 0.3, f"No claim rests on what is measured at the {protocol.tier} tier.", color=GREY)
             return saved(figure, protocol, kind)
-        heights = [_AROUND + _ROW * len(claims) for claims in panels.values()]
+        heights = [_AROUND + _high(claims) * len(claims) for claims in panels.values()]
         figure = new(figsize=(9.0, sum(heights) + 0.75), layout="constrained")
         axes = figure.subplots(len(panels), 1, height_ratios=heights, squeeze=False)[:, 0]
         for ax, ((metric, paper), claims) in zip(axes, panels.items(), strict=True):
@@ -74,6 +74,11 @@ def _panels(protocol: Protocol, judged: Sequence[Result]) -> dict[Panel, list[Re
     for result in sorted(drawn, key=lambda result: not result["paper"]):
         found.setdefault((result["metric"], result["paper"]), []).append(result)
     return found
+
+
+def _high(claims: Sequence[Result]) -> float:
+    """Inches of each claim of a panel: room for the longest of their names."""
+    return _ROW + _LINE * max(0, *(_named(result).count("\n") - 2 for result in claims))
 
 
 def _panel(ax: Axes, claims: Sequence[Result], metric: str) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -52,6 +52,7 @@ class Line:
     y: tuple[float, ...]
     low: tuple[float, ...]
     high: tuple[float, ...]
+    dashed: bool = field(default=False, kw_only=True)
 
 
 def measured_lines(protocol: Protocol, table: pd.DataFrame, metric: str) -> list[Line]:
@@ -71,9 +72,10 @@ def measured_lines(protocol: Protocol, table: pd.DataFrame, metric: str) -> list
     return lines_of(found)
 
 
-def lines_of(found: Mapping[str, Sequence[tuple[float, float, float, float]]]) -> list[Line]:
+def lines_of(found: Mapping[str, Sequence[tuple[float, float, float, float]]], *, dashed: bool = False) -> list[Line]:
     """Lines from label → points (x, y, low, high) in any order."""
-    return [Line(label, *zip(*sorted(points), strict=True)) for label, points in found.items()]
+    lines = [Line(label, *zip(*sorted(points), strict=True)) for label, points in found.items()]
+    return [replace(line, dashed=dashed) for line in lines]
 
 
 def published_lines(protocol: Protocol) -> list[Line]:
@@ -218,7 +220,8 @@ def curves(ax: Axes, lines: Sequence[Line], setting: str, labels: Sequence[Label
     ticks = sorted({x for line in lines for x in line.x})
     for i, line in enumerate(lines):
         colour, (marker, sign) = COLOURS[i % len(COLOURS)], list(MARKERS.items())[i % len(MARKERS)]
-        ax.plot(line.x, line.y, color=colour, marker=marker, markersize=4, linewidth=1.6, zorder=3)
+        dashes = "--" if line.dashed else "-"
+        ax.plot(line.x, line.y, dashes, color=colour, marker=marker, markersize=4, linewidth=1.6, zorder=3)
         if len(line.x) == 1:  # a band has no width there
             ax.plot(line.x * 2, (*line.low, *line.high), color=colour, linewidth=1.0, zorder=2)
         elif not all(map(math.isnan, line.low)):
