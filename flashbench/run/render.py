@@ -55,7 +55,8 @@ def _label(case: Case) -> str:
 def write_tables(protocol: Protocol, store: Store, options: Options) -> None:
     """The phase `tables`: write what `render` makes of a protocol's scores, and the contact sheets of its clips.
 
-    The sheets are one picture: that of the protocol's own cases, then of each further set, under their titles.
+    The sheets are one picture: that of the protocol's own cases, then of each further set, under their titles. A clone
+    that has made no clips gets everything else, from the scores that are in git.
     """
     from flashbench.reporting import contact
 
@@ -63,7 +64,10 @@ def write_tables(protocol: Protocol, store: Store, options: Options) -> None:
     for name, content in render(protocol, scores).items():
         write(options.root / name, content)
         say(f"{protocol.name}: wrote {options.root / name}")
-    manifest = read_manifest(options.root / protocol.name / "clips.jsonl")
+    place = options.root / protocol.name / "clips.jsonl"
+    if not place.exists():
+        return say(f"{protocol.name}: no contact sheet: {place} is not here; the phase generate makes it")
+    manifest = read_manifest(place)
     sheets = []
     for part in protocol.parts:
         labels = {case.id: _label(case) for case in part.cases}
