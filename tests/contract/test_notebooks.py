@@ -18,6 +18,7 @@ import nbformat
 import pandas as pd
 import pytest
 from IPython.core.formatters import DisplayFormatter
+from support import committed
 
 import flashbench
 from flashbench.protocol import compose
@@ -50,16 +51,16 @@ def clone(folder: Path, tier: str = "laptop") -> Path:
     for name in compose.names():
         place = folder / "results" / tier / name
         place.mkdir(parents=True)
-        scores = shutil.copy(ROOT / "results" / tier / name / "scores.parquet", place)
+        scores = shutil.copy(committed.results() / tier / name / "scores.parquet", place)
         if tier == "laptop":
-            shutil.copy(ROOT / "results" / tier / name / "claims.json", place)
+            shutil.copy(committed.results() / tier / name / "claims.json", place)
             continue
         protocol = flashbench.load_protocol(name, tier=tier)
         for path, content in render(protocol, read_scores(Path(scores), protocol.hash)).items():
             (folder / "results" / tier / path).parent.mkdir(exist_ok=True)
             (folder / "results" / tier / path).write_bytes(content)
     if tier == "laptop":
-        shutil.copytree(ROOT / "results" / tier / "tables", folder / "results" / tier / "tables")
+        shutil.copytree(committed.results() / tier / "tables", folder / "results" / tier / "tables")
     return folder
 
 
@@ -151,18 +152,18 @@ def check_is_renewed(name: str, display: Any, *, drawings: bool) -> int:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_tables_in_notebooks_are_those_of_the_committed_results(
-    name: str, display: Any, monkeypatch: pytest.MonkeyPatch
+    name: str, display: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.chdir(ROOT / "notebooks")
+    monkeypatch.chdir(clone(tmp_path) / "notebooks")
     assert check_is_renewed(name, display, drawings=False) == (24 if name == PAPER else 4)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", compose.names())
 def test_figures_in_notebooks_are_those_of_the_committed_results(
-    name: str, display: Any, monkeypatch: pytest.MonkeyPatch
+    name: str, display: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.chdir(ROOT / "notebooks")
+    monkeypatch.chdir(clone(tmp_path) / "notebooks")
     assert check_is_renewed(name, display, drawings=True) == 7
 
 

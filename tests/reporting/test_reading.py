@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats as scipy_stats
+from support import committed
 
 import flashbench
 from flashbench.errors import InvalidError, UsageError
@@ -17,8 +18,7 @@ from flashbench.reporting import numbers
 from flashbench.reporting.figures import contrasts
 from flashbench.scores.table import read_scores
 
-ROOT = Path(__file__).resolve().parents[2]
-RESULTS = ROOT / "results"
+RESULTS = committed.results()
 PAPER = {"nfe=1": 5.148, "nfe=2": 4.730, "nfe=4": 4.501, "nfe=8": 4.554}
 """NIQE of Table 8, as arXiv 2502.05179 prints it in v1 and in v4."""
 
