@@ -81,7 +81,8 @@ def describe(name: str, options: Options) -> str:
     text += f": {here:,} are there, {clips - here:,} to be made; {_scores(protocol) * len(options.replicas):,} scores"
     lines += [text, *_hours(work), *_disk(protocol, work), *(f"absent: {line}" for line in missing(protocol))]
     lines += [f"prompts: {note}"] if note else []
-    return "\n".join([*lines, *(_resolves(part, Path("results/laptop")) for part in protocol.parts)])
+    tested = stand_ins.load(name, replace(options, shard=None))[0] if options.shard else protocol
+    return "\n".join([*lines, *(_resolves(part, Path("results/laptop")) for part in tested.parts)])
 
 
 def within_budget(name: str, options: Options, hours: float) -> int:
@@ -90,7 +91,7 @@ def within_budget(name: str, options: Options, hours: float) -> int:
     Raises:
         UsageError: the tier has no GPU cost, its cases are no prompts, or the first prompt takes longer.
     """
-    whole = replace(options, limit=None, overrides=(*options.overrides, "cases.limit=null"))
+    whole = replace(options, limit=None, shard=None, overrides=(*options.overrides, "cases.limit=null"))
     protocol, _ = stand_ins.load(name, whole)
     if protocol.subset is None:
         what = f"the cases of {name} at {protocol.tier} are not prompts, of which a budget could take the first"
