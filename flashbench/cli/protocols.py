@@ -40,6 +40,7 @@ def register(app: typer.Typer) -> None:
             "flashbench plan nfe",
             "flashbench plan strength --replicas 0,1,2",
             "flashbench plan nfe --tier paper --budget 2gpuh",
+            "flashbench plan all --tier paper",
         )
     )(plan)
     app.command(name="list", epilog=examples("flashbench list", "flashbench list metrics"))(list_)
@@ -141,7 +142,7 @@ def claims(
 
 
 def plan(
-    protocol: Annotated[str, typer.Argument(help="A protocol.")],
+    protocols: Annotated[list[str], typer.Argument(help="A protocol; or several, or `all`, to be counted together.")],
     tier: Tier = "laptop",
     replicas: Replicas = "0",
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only the first N cases.")] = None,
@@ -149,11 +150,22 @@ def plan(
     shard: Shard = None,
     overrides: Overrides = None,
 ) -> None:
-    """Print what a run would do and take: models, clips, GPU-hours, disk, absent assets, what its design can show."""
-    from flashbench.planning.plan import describe
+    """Print what a run would do and take: models, clips, GPU-hours, disk, absent assets, what its design can show.
 
+    Of several protocols: what they take together, whatever is here already. Clips that they share are counted once;
+    downloads stand with their licences, and the GPU's memory for each stage and size.
+    """
     options = _options(tier, replicas, None, limit, None, overrides, shard)
-    typer.echo(describe(protocol, _within(options, [protocol], budget)))
+    if len(protocols) == 1 and protocols != ["all"]:
+        from flashbench.planning.plan import describe
+
+        return typer.echo(describe(protocols[0], _within(options, protocols, budget)))
+    from flashbench.planning import summary
+    from flashbench.protocol import compose
+    from flashbench.reporting import document
+
+    names = compose.names() if protocols == ["all"] else protocols
+    document.show(summary.describe(names, _within(options, list(names), budget)))
 
 
 def list_(

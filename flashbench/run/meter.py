@@ -28,7 +28,8 @@ def metered(device: str) -> Iterator[dict[str, Any]]:
     """Measure a block that makes a clip on `device` (`cpu` or `cuda`); the mapping is filled when the block has ended.
 
     `seconds` are of wall time, loading of weights included where the worker had not loaded them. `memory` has a `kind`
-    of `KINDS` and `mebibytes`, `device` is the GPU's name, or the processor's with a worker's threads. The block leaves nothing running: its clip lies in the CPU's memory.
+    of `KINDS` and `mebibytes`, `device` is the GPU's name, or the processor's with a worker's threads. The block
+    leaves nothing running: its clip lies in the CPU's memory.
     """
     taken: dict[str, Any] = {}
     since_now = _begin(device)

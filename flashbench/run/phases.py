@@ -98,7 +98,7 @@ def _generate(protocol: Protocol, store: Store, options: Options, engine: Engine
 def _score(
     protocol: Protocol, lines: Sequence[Mapping[str, Any]] | None, store: Store, options: Options, engine: Engine
 ) -> list[str]:
-    """Measure the clips of `lines`, or of the manifest of an earlier call; returns a line for each metric that failed."""
+    """Measure the clips of `lines`, or of an earlier call's manifest; returns a line for each metric that failed."""
     lines = read_manifest(options.root / protocol.name / "clips.jsonl") if lines is None else lines
     table, failed = score(protocol, lines, store=store, engine=engine, fresh=options.fresh)
     if not options.shard:
