@@ -1,4 +1,4 @@
-"""Commands that check: gate, show, audit, doctor."""
+"""Commands that check: gate, show, costs, audit, doctor."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from flashbench.errors import CheckFailed, Exit, UsageError, did_you_mean
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands gate, show, audit and doctor to the program."""
+    """Add the commands gate, show, costs, audit and doctor to the program."""
     app.command(
         epilog=examples(
             "flashbench gate --baseline HEAD",
@@ -27,6 +27,7 @@ def register(app: typer.Typer) -> None:
             "flashbench show strength/bicubic --case wall/0",
         )
     )(show)
+    app.command(epilog=examples("flashbench costs nfe", "flashbench costs nfe --tier paper --out costs.csv"))(costs)
     app.command(
         epilog=examples("flashbench audit results nfe", "flashbench audit published", "flashbench audit table.csv")
     )(audit)
@@ -97,6 +98,28 @@ def show(
     blocks, commands = describe(address, options, case=case)
     document.show(blocks)
     typer.echo("\n" + "\n".join(commands))  # whole lines, to be copied
+
+
+def costs(
+    protocol: Annotated[str, typer.Argument(help="A protocol whose clips were made.")],
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="A CSV file to write, with a line a clip.")] = None,
+    tier: Tier = "laptop",
+    results: Results = None,
+    overrides: Overrides = None,
+) -> None:
+    """Show what the clips of each row took where they were made: evaluations, seconds, memory (median and quartiles).
+
+    What a clip would take elsewhere is told by `flashbench cost`, from shapes.
+    """
+    from flashbench.checks.costs import describe
+    from flashbench.reporting import document
+    from flashbench.run.files import write
+    from flashbench.run.options import Options
+
+    blocks, lines = describe(protocol, Options(tier=tier, results=results, overrides=tuple(overrides or ())))
+    document.show(blocks)
+    if out is not None:
+        write(out, lines.encode())
 
 
 def _tolerance(texts: list[str]) -> dict[str, float]:

@@ -15,6 +15,10 @@ Budget = Annotated[
 ]
 
 
+Shard = Annotated[
+    str | None,
+    typer.Option("--shard", help="Every OFth case from the NUMBERth on, e.g. 2/8, into the store alone."),
+]
 Replicas = Annotated[str, typer.Option("--replicas", help="Training seeds, e.g. `0` or `0,1,2`.")]
 
 
@@ -26,6 +30,7 @@ def register(app: typer.Typer) -> None:
             "flashbench run nfe strength --phase train",
             "flashbench run nfe --tier smoke --limit 1 --results out",
             "flashbench run nfe --tier paper --dry-run",
+            "flashbench run vbench --tier paper --shard 2/8",
             "flashbench run nfe --system flashvideo --weights my-stage2",
         )
     )(run)
@@ -35,6 +40,7 @@ def register(app: typer.Typer) -> None:
             "flashbench plan nfe",
             "flashbench plan strength --replicas 0,1,2",
             "flashbench plan nfe --tier paper --budget 2gpuh",
+            "flashbench plan all --tier paper",
         )
     )(plan)
     app.command(name="list", epilog=examples("flashbench list", "flashbench list metrics"))(list_)
@@ -48,9 +54,16 @@ def register(app: typer.Typer) -> None:
 
 
 def _options(
-    tier: str, replicas: str, results: Path | None, limit: int | None, workers: int | None, overrides: list[str] | None
+    tier: str,
+    replicas: str,
+    results: Path | None,
+    limit: int | None,
+    workers: int | None,
+    overrides: list[str] | None,
+    shard: str | None = None,
 ) -> Any:
     from flashbench.errors import UsageError
+    from flashbench.protocol import shards
     from flashbench.run.options import Options
 
     try:
@@ -66,6 +79,7 @@ def _options(
         limit=limit,
         workers=workers,
         overrides=tuple(overrides or ()),
+        shard=None if shard is None else shards.parse(shard),
     )
 
 
@@ -91,6 +105,7 @@ def run(
     results: Results = None,
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only the first N cases.")] = None,
     budget: Budget = None,
+    shard: Shard = None,
     workers: Annotated[int | None, typer.Option("--workers", min=0, help="Processes; 0 runs in this one.")] = None,
     system: Annotated[
         str | None, typer.Option("--system", help="System that --weights are given to: flashvideo unless named.")
@@ -105,15 +120,14 @@ def run(
 ) -> None:
     """Train, generate, score and tabulate protocols; what is in the store already is not made again."""
     from flashbench.run import phases
-    from flashbench.run.phases import PHASES
 
-    options = _options(tier, replicas, results, limit, workers, overrides)
+    options = _options(tier, replicas, results, limit, workers, overrides, shard)
     options = _within(replace(options, system=system, weights=weights, fresh=fresh), protocols, budget)
     if dry_run:
         from flashbench.planning import dry_run as rehearsal
 
         return typer.echo("\n".join(rehearsal.dry_run(protocols, options)))
-    phases.run_protocols(protocols, tuple(phase or PHASES), options)  # type: ignore[arg-type]
+    phases.run_protocols(protocols, tuple(phase or ()), options)  # type: ignore[arg-type]
 
 
 def claims(
@@ -128,18 +142,30 @@ def claims(
 
 
 def plan(
-    protocol: Annotated[str, typer.Argument(help="A protocol.")],
+    protocols: Annotated[list[str], typer.Argument(help="A protocol; or several, or `all`, to be counted together.")],
     tier: Tier = "laptop",
     replicas: Replicas = "0",
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only the first N cases.")] = None,
     budget: Budget = None,
+    shard: Shard = None,
     overrides: Overrides = None,
 ) -> None:
-    """Print what a run would do and take: models, clips, GPU-hours, disk, absent assets, what its design can show."""
-    from flashbench.planning.plan import describe
+    """Print what a run would do and take: models, clips, GPU-hours, disk, absent assets, what its design can show.
 
-    options = _options(tier, replicas, None, limit, None, overrides)
-    typer.echo(describe(protocol, _within(options, [protocol], budget)))
+    Of several protocols: what they take together, whatever is here already. Clips that they share are counted once;
+    downloads stand with their licences, and the GPU's memory for each stage and size.
+    """
+    options = _options(tier, replicas, None, limit, None, overrides, shard)
+    if len(protocols) == 1 and protocols != ["all"]:
+        from flashbench.planning.plan import describe
+
+        return typer.echo(describe(protocols[0], _within(options, protocols, budget)))
+    from flashbench.planning import summary
+    from flashbench.protocol import compose
+    from flashbench.reporting import document
+
+    names = compose.names() if protocols == ["all"] else protocols
+    document.show(summary.describe(names, _within(options, list(names), budget)))
 
 
 def list_(

@@ -33,6 +33,8 @@ SUITES = (
 """VBench's eleven folders of prompts, each called by a dimension that it alone serves."""
 REWRITES: Mapping[str, str] = MappingProxyType({"longer": "vbench-longer-prompts"})
 """Rewrite → the asset whose lines are those of `FULL_INFO`: GPT-4o's long prompts, which the paper generates from."""
+REWRITERS: Mapping[str, str] = MappingProxyType({"longer": "GPT-4o"})
+"""Rewrite → the model that wrote it."""
 FULL_INFO = "vbench-full-info"
 LAPTOP: Mapping[str, str] = MappingProxyType({"laptop": "test", "laptop-dev": "dev"})
 """The laptop's suites → their split of `flashbench.data.scenes`."""

@@ -134,6 +134,23 @@ def _metrics(part: Protocol) -> Iterator[str]:
 
 def missing(protocol: Protocol) -> list[str]:
     """A line for each asset that the protocol reads and that is not here: what needs it, source and licence."""
+    wanted, lines = needed(protocol), []
+    for asset in absent(wanted):
+        entry = registry.get(asset)
+        lines.append(f"{asset}, for {', '.join(dict.fromkeys(wanted[asset]))}: {entry} from {entry.sources[0]}")
+    return [*lines, *weights.needs(vbench_asked(protocol), environment=environment.python() is not None)]
+
+
+def vbench_asked(protocol: Protocol) -> dict[str, None]:
+    """The dimensions that VBench itself measures for the protocol."""
+    worked = [
+        name for part in protocol.parts for name in part.metric_names if name.partition(":")[0].startswith("vbench")
+    ]
+    return dict.fromkeys(prompts.dimension_of(name) for name in worked if ":" in name)
+
+
+def needed(protocol: Protocol) -> dict[str, list[str]]:
+    """Asset → what of the protocol reads it, whether it is here or not."""
     needed: dict[str, list[str]] = {}
     for name, recipe in protocol.recipes.items():
         for asset in COMPONENTS[recipe["component"]] if recipe["kind"] == "official" else ():
@@ -149,12 +166,4 @@ def missing(protocol: Protocol) -> list[str]:
         for variant in part.variants:
             for asset in variant.system.assets:
                 needed.setdefault(asset, []).append(f"row {variant.row}")
-    lines = []
-    for asset in absent(needed):
-        entry = registry.get(asset)
-        lines.append(f"{asset}, for {', '.join(dict.fromkeys(needed[asset]))}: {entry} from {entry.sources[0]}")
-    worked = [
-        name for part in protocol.parts for name in part.metric_names if name.partition(":")[0].startswith("vbench")
-    ]
-    asked = dict.fromkeys(prompts.dimension_of(name) for name in worked if ":" in name)
-    return [*lines, *weights.needs(asked, environment=environment.python() is not None)]
+    return needed

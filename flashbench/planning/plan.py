@@ -78,10 +78,12 @@ def describe(name: str, options: Options) -> str:
     shared = sum(item.clips for item in work if item.name == SHARED)
     clips, here = sum(item.clips for item in work), sum(item.here for item in work)
     text = f"{clips - shared:,} clips" + (f" and {shared:,} of Stage I" if shared else "")
-    text += f": {here:,} are there, {clips - here:,} to be made; {_scores(protocol) * len(options.replicas):,} scores"
+    scores = planned_scores(protocol) * len(options.replicas)
+    text += f": {here:,} are there, {clips - here:,} to be made; {scores:,} scores"
     lines += [text, *_hours(work), *_disk(protocol, work), *(f"absent: {line}" for line in missing(protocol))]
     lines += [f"prompts: {note}"] if note else []
-    return "\n".join([*lines, *(_resolves(part, Path("results/laptop")) for part in protocol.parts)])
+    tested = stand_ins.load(name, replace(options, shard=None))[0] if options.shard else protocol
+    return "\n".join([*lines, *(_resolves(part, Path("results/laptop")) for part in tested.parts)])
 
 
 def within_budget(name: str, options: Options, hours: float) -> int:
@@ -90,13 +92,13 @@ def within_budget(name: str, options: Options, hours: float) -> int:
     Raises:
         UsageError: the tier has no GPU cost, its cases are no prompts, or the first prompt takes longer.
     """
-    whole = replace(options, limit=None, overrides=(*options.overrides, "cases.limit=null"))
+    whole = replace(options, limit=None, shard=None, overrides=(*options.overrides, "cases.limit=null"))
     protocol, _ = stand_ins.load(name, whole)
     if protocol.subset is None:
         what = f"the cases of {name} at {protocol.tier} are not prompts, of which a budget could take the first"
         raise UsageError(what, fix="use --limit")
     spent, taken = 0.0, 0
-    each = [sum(_seconds(variant, part.geometry, part) for variant in _kinds(part)) for part in protocol.parts]
+    each = [sum(seconds_of(variant, part.geometry, part) for variant in kinds(part)) for part in protocol.parts]
     if not sum(each) > 0:
         raise UsageError(f"no GPU cost is known of {name} at {protocol.tier}", fix="use --limit, or --tier paper")
     counts = [list(Counter(case.cluster for case in part.cases).values()) for part in protocol.parts]
@@ -155,12 +157,12 @@ def _work(protocol: Protocol, part: Protocol, replicas: Sequence[int], store: St
             if _built(protocol, [variant, *([preview.variant] if preview else [])], replica, store)
             for case in part.cases
         )
-        seconds = _seconds(variant, geometry, protocol) * count
+        seconds = seconds_of(variant, geometry, protocol) * count
         yield Work(name, count, here, seconds, count * geometry.frames * geometry.height * geometry.width)
 
 
-def _kinds(protocol: Protocol) -> list[Variant]:
-    """The variants that make a clip of their own for each case, Stage I's among them."""
+def kinds(protocol: Protocol) -> list[Variant]:
+    """The variants that make a clip of their own for each case, Stage I's among them with its size, first."""
     preview = protocol.preview
     variants = (
         [] if preview is None else [replace(preview.variant, size=(preview.geometry.height, preview.geometry.width))]
@@ -185,7 +187,7 @@ def _never(system: System, settings: Settings, recipes: Mapping[str, Mapping[str
     return System.unavailable(system, settings, recipes) if fetched else system.unavailable(settings, recipes)
 
 
-def _seconds(variant: Variant, geometry: Geometry, protocol: Protocol) -> float:
+def seconds_of(variant: Variant, geometry: Geometry, protocol: Protocol) -> float:
     """Seconds of a clip's networks: the paper's own where it printed them, else by rates fitted to its times."""
     system = variant.system
     geometry = sized(geometry, variant)
@@ -210,7 +212,7 @@ def _built(protocol: Protocol, variants: Sequence[Variant], replica: int, store:
     return all(store.has_model(recipe_key(protocol, name, replica)) for name in names)
 
 
-def _scores(protocol: Protocol) -> int:
+def planned_scores(protocol: Protocol) -> int:
     """Scores of one replica: of VBench's dimensions those that a prompt serves, of rows those that have clips."""
     return sum(
         prompts.serves(case, metric.name)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -118,7 +119,7 @@ def _blocks(protocol: Protocol, table: pd.DataFrame, all_tests: Mapping[str, Com
         blocks += _measured_blocks(part, own, tests)
         blocks += _published_blocks(part)
         if part.subset is not None:
-            blocks.append(Block("text", _subset(part.subset)))
+            blocks.append(Block("text", _prompts(part, part.subset)))
     return [*blocks, Block("text", _LEGEND), Block("text", _footer(protocol, all_tests))]
 
 
@@ -191,13 +192,43 @@ _EXPLORATORY = (
 )
 
 
-def _subset(subset: Subset) -> str:
-    """What part of its suite the prompts are."""
+def _prompts(part: Protocol, subset: Subset) -> str:
+    """What part of its suite the prompts are, what clips are generated from, how often, and how long they are."""
     which = f"all {subset.of} prompts" if subset.chosen == subset.of else f"the first {subset.chosen} of {subset.of}"
     text = f"Prompts: {which} of the suite `{subset.suite}` in its fixed order, subset {subset.hash[:12]}."
+    text += f" {_form(part)}; {_seeds(part)}; {numbers.counted(part.geometry.frames, 'frame')} a clip."
     if not subset.suite.startswith(prompts.VBENCH):
         return f"{text} They are none of VBench's."
     return text if subset.chosen == subset.of else f"{text} No score of a part of VBench's suite is a VBench score."
+
+
+def _form(part: Protocol) -> str:
+    """What a clip is generated from: the prompt as it is, or its rewrite by a model that is named where it is known."""
+    chosen = {case.prompt.id: case.prompt for case in part.cases if case.prompt}
+    rewritten = sum(prompt.text != prompt.original for prompt in chosen.values())
+    if not rewritten:
+        return "Clips are generated from the prompts as they are, without a rewrite"
+    which = "them" if rewritten == len(chosen) else f"{rewritten} of them"
+    name = str(part.case_fields.get("rewrite") or "")
+    by = f" (`{name}`, by {prompts.REWRITERS[name]})" if name in prompts.REWRITERS else " (the file's own)"
+    return f"Clips are generated from rewrites of {which}{by}, and scored against the prompts as they are"
+
+
+def _seeds(part: Protocol) -> str:
+    """Which seeds: of each prompt, or of how many prompts."""
+    each: dict[str, set[int]] = {}
+    for case in part.cases:
+        each.setdefault(case.cluster, set()).add(case.seed)
+    groups = Counter(tuple(sorted(seeds)) for seeds in each.values())
+    phrases = [
+        f"{_range(seeds)} of {'each' if len(groups) == 1 else numbers.counted(count, 'prompt')}"
+        for seeds, count in sorted(groups.items())
+    ]
+    return " and ".join(phrases)
+
+
+def _range(seeds: Sequence[int]) -> str:
+    return f"seed {seeds[0]}" if len(seeds) == 1 else f"{len(seeds)} seeds ({seeds[0]} to {seeds[-1]})"
 
 
 _LEGEND = (

@@ -6,16 +6,16 @@ missing.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from flashbench import keys, systems
-from flashbench.engine import Engine, Report, Task, peak_megabytes, say_made
+from flashbench.engine import Engine, Report, Task, say_made
 from flashbench.errors import InvalidError
 from flashbench.protocol.types import Protocol, Trial, Variant
 from flashbench.run.identity import clip_key, clip_numerics, recipe_key
+from flashbench.run.meter import metered
 from flashbench.store import Store
 from flashbench.systems.base import Request, counted_evaluations
 from flashbench.types import Clip
@@ -47,8 +47,8 @@ def make_clip(
         preview=store.clip(given) if given and trial.preview is not None else None,
         models={name: store.model(model) for name, model in models.items()},
     )
-    started = time.monotonic()
-    with counted_evaluations() as counted:
+    device = str(trial.variant.settings.get("device", "cpu"))
+    with counted_evaluations() as counted, metered(device) as taken:
         clip = system.make(request)
     _check(trial, clip, declared=system.evaluations(trial.variant.settings), counted=counted[0])
     record = {
@@ -59,8 +59,7 @@ def make_clip(
         "replica": trial.replica,
         "models": dict(models),
         "evaluations": counted[0],
-        "seconds": round(time.monotonic() - started, 4),
-        "megabytes": peak_megabytes(),
+        **taken,
     }
     store.put_clip(key, clip, record)
     return store.clip_record(key)

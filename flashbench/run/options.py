@@ -10,6 +10,7 @@ from flashbench.errors import UsageError
 from flashbench.protocol.cases import Suite
 from flashbench.protocol.compose import load
 from flashbench.protocol.own_weights import with_weights
+from flashbench.protocol.shards import Shard, take
 from flashbench.protocol.types import Protocol
 
 
@@ -30,11 +31,14 @@ class Options:
     """A checkpoint of one's own: one more row."""
     fresh: bool = False
     """Measure again what the store has scores of."""
+    shard: Shard | None = None
+    """Only this part of the cases, into the store alone: results are made of all."""
 
     def protocol(self, name: str, suite: Suite | None = None) -> Protocol:
         """The protocol `name` under these options; `suite` as in `protocol.load`."""
         limit = () if self.limit is None else (f"cases.limit={self.limit}",)
         protocol = load(name, self.tier, (*self.overrides, *limit), suite)
+        protocol = protocol if self.shard is None else take(protocol, self.shard)
         if self.weights is not None:
             return with_weights(protocol, self.system or "flashvideo", self.weights)
         if self.system is not None:

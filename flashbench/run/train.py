@@ -86,9 +86,11 @@ def _chains(tasks: Mapping[str, Task]) -> dict[str, int]:
 
 
 def train_and_publish(protocols: Sequence[Protocol], store: Store, options: Options, engine: Engine) -> None:
-    """The phase `train`: build the models that are missing, then copy each under `models/` beside the results."""
+    """The phase `train`: build the models that are missing; unless of a shard, copy each under `models/` of results."""
     built = train(protocols, store=store, engine=engine, replicas=options.replicas)
     say(f"{', '.join(protocol.name for protocol in protocols)}: built {built} models, the others were in the store")
+    if options.shard:
+        return
     folder = options.root / "models"
     for protocol in protocols:
         for name, settings in protocol.recipes.items():

@@ -13,7 +13,7 @@ from flashbench.cli import program
 
 COMMANDS = [
     ("run",), ("plan",), ("claims",), ("list",), ("audit",), ("cost",), ("score",), ("compare",),
-    ("cite",), ("doctor",), ("gate",), ("show",),
+    ("cite",), ("doctor",), ("gate",), ("show",), ("costs",),
     ("assets", "list"), ("assets", "pull"), ("assets", "verify"), ("assets", "path"),
     ("assets", "convert"), ("assets", "import"),
     ("vbench", "import"), ("vbench", "export"), ("vbench", "name"),
@@ -68,6 +68,18 @@ def test_help_has_examples(
         ),
         (("run", "nfe", "-S", "settings.training=wid"), "unknown recipe 'wid'", "did you mean 'wide'"),
         (("run", "nfe", "--replicas", "a"), "--replicas 'a'", "write 0 or 0,1,2"),
+        (("run", "nfe", "--tier", "smoke", "--shard", "9/8"), "invalid --shard '9/8'", "write NUMBER/OF"),
+        (
+            ("run", "nfe", "--tier", "smoke", "--shard", "1/9"),
+            "has 3 cases, fewer than 9 shards",
+            "at most --shard 3/3",
+        ),
+        (("run", "nfe", "--tier", "smoke", "--shard", "1/2", "-p", "tables"), "not of a shard", "leave --shard out"),
+        (
+            ("run", "nfe", "--tier", "smoke", "--shard", "1/2", "--results", "out"),
+            "a shard writes into the store alone",
+            "leave --results out",
+        ),
         (("list", "metric"), "unknown kind 'metric'", "did you mean 'metrics'"),
         (("cost", "flashvideoo"), "unknown system 'flashvideoo'", "did you mean 'flashvideo'"),
         (("audit", "result", "nfe"), "unknown audit 'result'", "did you mean 'results'"),
