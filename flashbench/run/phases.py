@@ -14,6 +14,7 @@ from flashbench.engine import Engine, LocalEngine
 from flashbench.errors import InvalidError, UsageError, did_you_mean, on_disk
 from flashbench.protocol.compose import trials
 from flashbench.protocol.types import Protocol
+from flashbench.run.declared import declared
 from flashbench.run.files import manifest, read_manifest, write
 from flashbench.run.generate import generate
 from flashbench.run.inputs import ensure_assets
@@ -77,6 +78,7 @@ def _generate(protocol: Protocol, store: Store, options: Options, engine: Engine
 def _score(protocol: Protocol, store: Store, options: Options, engine: Engine) -> list[str]:
     lines = read_manifest(options.root / protocol.name / "clips.jsonl")
     table, failed = score(protocol, lines, store=store, engine=engine, fresh=options.fresh)
-    content = to_parquet(table, protocol.hash, numerics(protocol, lines))
+    what = declared(protocol, {line["replica"] for line in lines})
+    content = to_parquet(table, protocol.hash, numerics(protocol, lines), what)
     write(options.root / protocol.name / "scores.parquet", content)
     return failed
