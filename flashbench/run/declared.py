@@ -5,6 +5,7 @@ The margins are in it too, so that a gate takes them from the baseline, and no c
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from typing import Any
 
@@ -14,6 +15,8 @@ from flashbench.protocol.compose import names
 from flashbench.protocol.types import Protocol
 
 SCHEMA = 1
+_KEYS = {"schema", "protocol", "tier", "whole", "replicas", "parts"}
+_PART = {"set", "rows", "cases", "geometry", "metrics", "only", "margins", "primary"}
 
 
 def declared(protocol: Protocol, replicas: Iterable[int]) -> str:
@@ -27,6 +30,22 @@ def declared(protocol: Protocol, replicas: Iterable[int]) -> str:
     about = {"schema": SCHEMA, "protocol": protocol.name, "tier": protocol.tier, "whole": list(names())}
     about |= {"replicas": sorted({*replicas}), "parts": [_part(part) for part in protocol.parts]}
     return keys.canonical_json(about)
+
+
+def read(content: bytes) -> dict[str, Any] | None:
+    """What `declared` wrote, from a file's metadata; None where there is nothing.
+
+    Raises:
+        ValueError: it has another form.
+    """
+    if not content:
+        return None
+    about = json.loads(content)
+    if not isinstance(about, dict) or about.keys() != _KEYS or about["schema"] != SCHEMA:
+        raise ValueError("what it should hold is declared in a form that this version does not know")
+    if not all(isinstance(part, dict) and part.keys() == _PART for part in about["parts"]):
+        raise ValueError("what it should hold is declared in sets of cases of an unknown form")
+    return about
 
 
 def _part(part: Protocol) -> dict[str, Any]:
