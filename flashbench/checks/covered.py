@@ -38,7 +38,7 @@ def expected(declared: Mapping[str, Any]) -> pd.DataFrame:
     return table.set_index(samples.AT).sort_index()
 
 
-def holes(side: Scores, lines: pd.DataFrame, other: pd.MultiIndex | None = None) -> Iterator[str]:
+def holes(side: Scores, lines: pd.DataFrame, other: pd.Index[Any] | None = None) -> Iterator[str]:
     """What the `lines` of a side do not hold of its declaration, or hold beyond it or otherwise, or without a reason.
 
     What is in `other` is left out: it is told as missing against that side.
@@ -79,10 +79,10 @@ def restated(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[list[
     parts = {part["set"]: part for part in before["parts"]}
     for part in after["parts"]:
         old = parts.get(part["set"])
-        for name, facts in part["metrics"].items() if old else ():
-            was = old["metrics"].get(name)
-            if was is None:
-                continue
+        if old is None:
+            continue
+        for name in sorted(old["metrics"].keys() & part["metrics"].keys()):
+            was, facts = old["metrics"][name], part["metrics"][name]
             moved = [f"{fact} {was[fact]} → {facts[fact]}" for fact in FACTS if was[fact] != facts[fact]]
             if moved:
                 problems.append(f"{name} does not mean what it did: {', '.join(moved)}")
@@ -90,9 +90,7 @@ def restated(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[list[
                 notes.append(f"{name} is another version of the metric: {was['version']} → {facts['version']}")
             pair = [str(side["margins"].get(name, "none")) for side in (old, part)]
             if pair[0] != pair[1]:
-                notes.append(
-                    f"the margin of {name} on {part['set']} is {pair[1]} now, and judged by the baseline's: {pair[0]}"
-                )
+                notes.append(f"the margin of {name} on {part['set']} is {pair[1]} now; the baseline's holds: {pair[0]}")
     return list(dict.fromkeys(problems)), list(dict.fromkeys(notes))
 
 

@@ -22,6 +22,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
 
 from flashbench import keys, stats
@@ -99,7 +100,7 @@ class Verdict:
     problems: tuple[str, ...]
     """Why the sides cannot be compared."""
     gaps: tuple[str, ...]
-    """What the baseline does not cover."""
+    """What nothing is known of: protocols that the baseline lacks, primary metrics without a value on either side."""
     notes: tuple[str, ...]
 
     @property
@@ -287,6 +288,10 @@ def _compare(protocol: Protocol, before: Scores, after: Scores, tally: _Tally, r
             )
         ]
         tally.problems += [f"{name}: {text}" for text in sorted(sentences)]
+    asked = {metric for part in protocol.parts for metric in (*part.primary, *part.margins)}
+    for metric, why in samples.silent(baseline, current).items():
+        text = f"{name}: {metric} has no value on either side: {why}"
+        (tally.gaps if metric in asked else tally.notes).append(text)
     tally.notes += [f"{name}: {text}" for text in _told(baseline, current, rules)]
     declares = covered.margins(before.declared) if rules.margins and before.declared else {}
     tally.findings += _judged(protocol, baseline, current, declares, rules)
@@ -360,12 +365,10 @@ def _aligned(
 
 
 def _told(baseline: pd.DataFrame, current: pd.DataFrame, rules: _Rules) -> Iterator[str]:
-    """What is not compared and should be known: metrics without any value, clips within a tolerance, reasons."""
-    silent = samples.no_value(baseline) & samples.no_value(current)
+    """What is not compared and should be known: clips within a tolerance, reasons."""
     metrics = baseline.index.get_level_values("metric")
-    for metric in sorted(set(metrics) - set(metrics[~silent])):
-        yield f"{metric} has no value on either side: {current.xs(metric, level='metric')['reason'].iloc[0]}"
-    spared = [rules.allowed(metric) > 0 for metric in metrics] & (baseline["clip"] != current["clip"]).to_numpy()
+    free = np.array([rules.allowed(metric) > 0 for metric in metrics], dtype=np.bool_)
+    spared = free & (baseline["clip"] != current["clip"]).to_numpy()
     if spared.any():
         yield f"{int(spared.sum())} scores with a tolerance are of clips with other bytes"
     worded = baseline.index[((baseline["reason"] != current["reason"]).to_numpy())]

@@ -7,7 +7,9 @@ is a change too. Two columns are not compared: `key` (of the store: it names the
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +28,7 @@ def clip(at: Sequence[object]) -> str:
     return f"{row} · {case} · seed {seed} · replica {replica}"
 
 
-def missing(wanted: pd.MultiIndex, have: pd.MultiIndex) -> Iterator[str]:
+def missing(wanted: pd.Index[Any], have: pd.Index[Any]) -> Iterator[str]:
     """What `have` lacks of `wanted`, both of `AT`: the largest thing that is gone whole, then single clips."""
     gone = wanted.difference(have)
     for level in ("metric", "row", "case", "replica"):
@@ -36,8 +38,7 @@ def missing(wanted: pd.MultiIndex, have: pd.MultiIndex) -> Iterator[str]:
     lost: dict[str, list[str]] = {}
     for at in gone:
         lost.setdefault(clip(at), []).append(at[4])
-    asked = wanted.droplevel("metric").value_counts() if lost else {}
-    counts = {clip(at): int(count) for at, count in asked.items()} if lost else {}
+    counts = Counter(clip(at) for at in wanted) if lost else Counter[str]()
     for text, metrics in sorted(lost.items()):
         some = "" if len(metrics) == counts[text] else f"{', '.join(sorted(metrics))} of "
         yield f"{some}{text} is missing"
@@ -46,7 +47,7 @@ def missing(wanted: pd.MultiIndex, have: pd.MultiIndex) -> Iterator[str]:
 def unmade(baseline: pd.DataFrame, current: pd.DataFrame) -> Iterator[str]:
     """Clips of aligned lines that the baseline has and the current side does not, with its reasons."""
     at = current[(current["clip"] == "") & (baseline["clip"] != "")]
-    reasons = {clip(place): str(why) for place, why in zip(at.index, at["reason"], strict=True)}
+    reasons = {clip(place): str(why) or "no reason given" for place, why in zip(at.index, at["reason"], strict=True)}
     yield from (f"{text} was not made: {why}" for text, why in sorted(reasons.items()))
 
 
@@ -55,6 +56,14 @@ def unmeasured(table: pd.DataFrame, other: pd.DataFrame) -> dict[str, str]:
     has = [set(side.index[~no_value(side)].get_level_values("metric")) for side in (table, other)]
     silent = has[0] - has[1]
     return {metric: str(other.xs(metric, level="metric")["reason"].iloc[0]) for metric in silent}
+
+
+def silent(baseline: pd.DataFrame, current: pd.DataFrame) -> dict[str, str]:
+    """Metrics without any value on either side of aligned lines, with the current reason."""
+    neither = no_value(baseline) & no_value(current)
+    metrics = current.index.get_level_values("metric")
+    names = sorted(set(metrics) - set(metrics[~neither]))
+    return {name: str(current.xs(name, level="metric")["reason"].iloc[0]) for name in names}
 
 
 def no_value(lines: pd.DataFrame) -> npt.NDArray[np.bool_]:
