@@ -23,6 +23,7 @@ import yaml
 
 from flashbench import keys
 from flashbench.checks.across import Table, across
+from flashbench.checks.remote import fetching
 from flashbench.errors import FlashBenchError, IntegrityError, InvalidError
 from flashbench.metrics.base import Metric
 from flashbench.progress import say
@@ -66,7 +67,7 @@ def audit_results(names: Sequence[str], options: Options, *, clips: bool = False
         path, manifest = options.root / name / "scores.parquet", options.root / name / "clips.jsonl"
         table = read_scores(path, protocol.hash)
         rows: list[Any] = table.to_dict("records")
-        lines, broken = _lines(manifest)
+        lines, broken = _lines(manifest, f"flashbench run {name} --tier {options.tier} --phase train --phase generate")
         replicas = {item["replica"] for item in (*rows, *lines)}
         wrong = list(_grid(path, protocol, rows, replicas, measured=True))
         faults, sealed = _scores(path, protocol, rows, lines, store)
@@ -126,10 +127,10 @@ def _against_lock(root: Path, names: Sequence[str]) -> tuple[list[str], int]:
     return findings, compared
 
 
-def _lines(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
+def _lines(path: Path, making: str) -> tuple[list[dict[str, Any]], list[str]]:
     """The manifest's usable lines (none where it is missing), and findings about the others."""
     if not path.exists():
-        say(f"{path} is not here (`dvc pull` fetches it): scores are not compared with clips")
+        say(f"{path} is not here ({fetching(making)}): scores are not compared with clips")
         return [], []
     lines = read_manifest(path)
     usable = [line for line in lines if isinstance(line, dict) and line.keys() >= _READ]

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from flashbench.errors import InvalidError, UsageError, on_disk
 from flashbench.progress import say
+from flashbench.run.declared import read as read_declared
 from flashbench.scores.table import COLUMNS
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ class Scores:
     protocol_hash: str
     numerics: Mapping[str, Any] | None
     """`clips` (the classes that made them) and `scores` (the class that scored them); None if not known."""
+    declared: Mapping[str, Any] | None
+    """What it says that it should hold (`run.declared`); None in files from before they said so."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,15 +64,19 @@ def parse(content: bytes, where: str) -> Scores:
         metadata = arrow_table.schema.metadata or {}
         table: pd.DataFrame = arrow_table.to_pandas()
         numerics = json.loads(metadata.get(b"numerics", b"null"))
+        declared = read_declared(metadata.get(b"declared", b""))
     except (ValueError, pa.ArrowException) as error:
         raise InvalidError(f"{where} cannot be read: {error}", fix=fix) from error
     if tuple(table.columns) != COLUMNS or table["protocol"].nunique() != 1:
         raise InvalidError(f"{where} is not a table of one protocol's scores", fix=fix)
+    if declared is not None and declared["protocol"] != table["protocol"].iloc[0]:
+        raise InvalidError(f"{where} declares what {declared['protocol']} should hold", fix=fix)
     return Scores(
         where=where,
         table=table,
         protocol_hash=metadata.get(b"protocol", b"").decode("ascii", "replace"),
         numerics=numerics,
+        declared=declared,
     )
 
 
@@ -86,7 +93,10 @@ def read(path: Path) -> dict[str, Scores]:
     for file in files:
         with on_disk(f"{file} cannot be read", fix="check the path and its rights"):
             results.append(parse(file.read_bytes(), str(file)))
-    return {str(scores.table["protocol"].iloc[0]): scores for scores in results}
+    found = {str(scores.table["protocol"].iloc[0]): scores for scores in results}
+    if len(found) < len(results):
+        raise InvalidError(f"two tables in {path} are of one protocol", fix="restore the files, or name the one meant")
+    return found
 
 
 def _inside(folder: Path) -> list[Path]:

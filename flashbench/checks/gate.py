@@ -1,11 +1,15 @@
 """`flashbench gate`: did a change move any score? The results here against those of a baseline, sample by sample.
 
-Exact: within a numerics class every sample must be what it was, to a declared tolerance (0 unless given); at
-tolerance 0 its clip, frames and statistics too. Lines are aligned by protocol, row, case, seed, replica and metric, so
-their order says nothing. Margins: per row and metric of `Protocol.margins`, one-sided non-inferiority over clusters:
-the 95 % interval of the paired difference must stay clear of the margin on the bad side (one-sided level 2.5 %); wholly
+Exact: within a numerics class every sample must be what it was, to a declared tolerance (0 unless given; see
+`samples.differs`). Lines are aligned by protocol, row, case, seed, replica and metric, so their order says nothing.
+Margins: per row and metric of the margins that the *baseline* declares, one-sided non-inferiority over clusters: the
+95 % interval of the paired difference must stay clear of the margin on the bad side (one-sided level 2.5 %); wholly
 beyond it is a regression, anything else inconclusive. That all rows must pass needs no adjustment for their number
-(Berger's intersection-union test, 1982). Another numerics class forbids the first kind only.
+(Berger's intersection-union test, 1982). What moved without a margin is inconclusive, unless its metric has no better
+or worse. Another numerics class forbids the first kind only.
+
+Both sides must hold what they declare (`covered`), and be of the same samples: anything else is invalid. What the
+baseline does not cover of its tier is a gap, and no pass is said of the whole.
 """
 
 from __future__ import annotations
@@ -16,30 +20,30 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from flashbench import keys, stats
 from flashbench.checks import baseline as sides
+from flashbench.checks import covered, samples
 from flashbench.checks.baseline import Scores
 from flashbench.errors import Exit, InvalidError, UsageError, did_you_mean
+from flashbench.metrics.base import Metric
+from flashbench.protocol import compose
 from flashbench.protocol.cases import of_part
 from flashbench.protocol.types import Protocol
+from flashbench.reporting import verdicts
+from flashbench.reporting.verdicts import Status
+from flashbench.run.declared import declared
 from flashbench.run.options import Options, results_folder
 from flashbench.run.score import numerics
 
-Outcome: TypeAlias = Literal["pass", "regression", "invalid", "inconclusive"]
 EVERY = "*"
 """Stands for all metrics without a tolerance of their own."""
 WORST = 3
 """Samples told of each row and metric."""
-_AT = ["row", "case", "seed", "replica", "metric"]
-_CODES = {
-    "pass": Exit.DONE, "regression": Exit.FAILED, "invalid": Exit.INVALID, "inconclusive": Exit.INCONCLUSIVE,
-}  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +69,7 @@ class Finding:
     row: str
     metric: str
     replica: int
-    outcome: Outcome
+    outcome: Status
     changed: int
     """Samples that changed."""
     of: int
@@ -74,14 +78,16 @@ class Finding:
     effect: stats.Contrast
     """Current − baseline."""
     margin: float
-    """How much worse is still no worse; NaN in the exact gate."""
+    """How much worse is still no worse; NaN in the exact gate, and where the baseline declares none."""
+    note: str = ""
+    """Why a metric that moved without a margin is judged as it is."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
     """The gate's answer to whether a change moved scores, and what it rests on."""
 
-    outcome: Outcome
+    status: Status
     kind: Literal["exact", "margins"]
     baseline: str
     current: str
@@ -90,15 +96,29 @@ class Verdict:
     compared: Mapping[str, int]
     """Protocol → samples that both sides have."""
     findings: tuple[Finding, ...]
-    """Exact: changes. Margins: every row and metric that was judged."""
+    """Exact: changes. Margins: every row and metric that has a margin, or moved without."""
     problems: tuple[str, ...]
-    """Why the sides cannot be compared, or not whole."""
+    """Why the sides cannot be compared."""
+    gaps: tuple[str, ...]
+    """What nothing is known of: protocols that the baseline lacks, primary metrics without a value on either side."""
     notes: tuple[str, ...]
 
     @property
     def code(self) -> Exit:
         """0 pass, 1 regression, 3 invalid, 4 inconclusive."""
-        return _CODES[self.outcome]
+        return verdicts.CODES[self.status]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Rules:
+    """How scores are judged."""
+
+    tolerance: Mapping[str, float]
+    margins: bool
+
+    def allowed(self, metric: str) -> float:
+        """How far a sample may move that counts as none."""
+        return self.tolerance.get(metric, self.tolerance.get(EVERY, 0.0))
 
 
 @dataclass
@@ -108,6 +128,7 @@ class _Tally:
     compared: dict[str, int] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    gaps: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
 
@@ -125,14 +146,15 @@ def gate(
     Args:
         baseline: a scores.parquet, a folder of results, or a git revision, whose results/<tier> are read.
         options: the tier, folder and overrides of the current results.
-        names: protocols; all that either side has scores of if empty.
+        names: protocols; the whole tier if empty, and then the baseline must have all of it for a pass.
         tolerance: metric (or `*`) → largest change of a sample that counts as none, in the metric's unit.
-        margins: test non-inferiority within the protocols' margins instead.
+        margins: test non-inferiority within the baseline's margins instead; a tolerance is then for the other metrics.
         regenerate: where the revision's scores are of another numerics class, or not in git, make them again with its
             own code on this machine.
 
     Raises:
-        UsageError: an unknown baseline, protocol or metric; nothing to regenerate; a margin without a direction.
+        UsageError: an unknown baseline, protocol or metric; nothing to regenerate; a tolerance beside a margin, or a
+            margin without a direction.
         InvalidError: scores that cannot be read.
     """
     options, tally = options or Options(), _Tally()
@@ -144,36 +166,39 @@ def gate(
         if metric not in (EVERY, *known):
             raise did_you_mean("metric with a tolerance", metric, known)
     before = _before(baseline, options, protocols, current, regenerate=regenerate, tally=tally)
-    for name in names or sorted({*before, *current}):
-        if name not in current:
+    rules = _Rules(tolerance=tolerance or {}, margins=margins)
+    whole = covered.whole(before, compose.names())
+    for name in names or sorted({*before, *current, *whole}):
+        if name not in current and (name in before or names):
             tally.problems.append(f"{name}: there are no scores in {options.root}")
+        elif name not in current:
+            tally.gaps.append(f"{name}: neither side has scores of it")
         elif name in before:
-            _compare(protocols[name], before[name], current[name], tally, tolerance or {}, margins=margins)
+            _compare(protocols[name], before[name], current[name], tally, rules)
+        elif names:
+            tally.problems.append(f"{name}: the baseline has no scores of it")
         else:
-            (tally.problems if names else tally.notes).append(f"{name}: the baseline has no scores of it")
+            (tally.gaps if name in whole else tally.notes).append(f"{name}: the baseline has no scores of it")
+    if tally.gaps and not names and (less := sorted(whole - {*before})):
+        fix = f"name those that are to be gated: flashbench gate {' '.join(sorted({*before} & {*current}))} …"
+        tally.gaps.append(f"the baseline covers {len(whole) - len(less)} of {len(whole)} protocols; {fix}")
     if not tally.problems and not (tally.findings if margins else sum(tally.compared.values())):
         what = "no margin is declared for what both have" if margins else f"{baseline} has no scores that are also here"
         tally.problems.append(f"nothing was compared: {what}")
+    outcomes = [finding.outcome for finding in tally.findings]
     return Verdict(
-        outcome=_outcome(tally),
+        status=verdicts.status(problems=tally.problems, gaps=tally.gaps, outcomes=outcomes),
         kind="margins" if margins else "exact",
         baseline=baseline,
         current=str(options.root),
         tier=options.tier,
-        tolerance=dict(tolerance or {}),
+        tolerance=dict(rules.tolerance),
         compared=tally.compared,
         findings=tuple(tally.findings),
         problems=tuple(tally.problems),
+        gaps=tuple(tally.gaps),
         notes=tuple(tally.notes),
     )
-
-
-def _outcome(tally: _Tally) -> Outcome:
-    if tally.problems:
-        return "invalid"
-    outcomes = {finding.outcome for finding in tally.findings}
-    order: tuple[Outcome, ...] = ("regression", "inconclusive")
-    return next((outcome for outcome in order if outcome in outcomes), "pass")
 
 
 def _before(
@@ -217,8 +242,11 @@ def apart(one: Scores, two: Scores) -> str:
     Fields of the scoring class that one side alone has are of libraries that its other metrics need.
     """
     for side in (one, two):
-        if not side.numerics or None in side.numerics["clips"]:
+        made = bool((side.table["clip"] != "").any())
+        if not side.numerics or None in side.numerics["clips"] or (made and not side.numerics["clips"]):
             return f"the numerics class of {side.where} is not known"
+        if lacking := sorted(keys.scoring_class().keys() - side.numerics["scores"].keys()):
+            return f"the numerics class of {side.where} does not say its {', '.join(lacking)}"
     assert one.numerics is not None and two.numerics is not None
     clips = [sorted(map(keys.canonical_json, side["clips"])) for side in (one.numerics, two.numerics)]
     if clips[0] != clips[1]:
@@ -232,146 +260,193 @@ def apart(one: Scores, two: Scores) -> str:
     return f"scores of another numerics class: {', '.join(differences)}" if differences else ""
 
 
-def _compare(
-    protocol: Protocol, before: Scores, after: Scores, tally: _Tally, tolerance: Mapping[str, float], *, margins: bool
-) -> None:
+def _compare(protocol: Protocol, before: Scores, after: Scores, tally: _Tally, rules: _Rules) -> None:
     """Add what one protocol says."""
-    name = protocol.name
-    if after.protocol_hash != protocol.hash:
-        tally.problems.append(f"{name}: {after.where} was made under another form of the protocol; run it again")
+    name, count = protocol.name, len(tally.problems)
+    tally.problems += [f"{name}: {text}" for text in _stale(protocol, after)]
+    if len(tally.problems) > count:
         return
-    if before.protocol_hash != after.protocol_hash:
-        tally.notes.append(f"{name}: the protocol itself is not the baseline's; what both have is compared")
+    _declarations(name, before, after, tally, margins=rules.margins)
     if difference := apart(before, after):
-        (tally.notes if margins else tally.problems).append(f"{name}: not comparable sample by sample: {difference}")
-        if not margins:
+        unlike = f"{name}: not comparable sample by sample: {difference}"
+        (tally.notes if rules.margins else tally.problems).append(unlike)
+        if not rules.margins:
             return
-    baseline, current = (side.table.set_index(_AT).sort_index() for side in (before, after))
+    baseline, current = (side.table.set_index(samples.AT).sort_index() for side in (before, after))
     for side, lines in ((before, baseline), (after, current)):
-        if twice := sorted({_clip(at) for at in lines.index[lines.index.duplicated()]}):
+        if twice := sorted({samples.clip(at) for at in lines.index[lines.index.duplicated()]}):
             tally.problems.append(f"{name}: {side.where} has two scores of {twice[0]}")
             return
-    tally.problems += [f"{name}: {text}" for text in _missing(baseline, current)]
+    baseline, current = _aligned(name, (before, baseline), (after, current), tally)
+    tally.compared[name] = len(baseline)
+    if rules.margins:  # a mean over what is left would hide them; exactly, they are changes
+        gone = current[samples.no_value(current) & ~samples.no_value(baseline)].reset_index()
+        sentences = [
+            f"{metric} of {row} · {case} · seed {seed} has no value any more: {why}"
+            for row, case, seed, metric, why in zip(
+                *(gone[c] for c in ("row", "case", "seed", "metric", "reason")), strict=True
+            )
+        ]
+        tally.problems += [f"{name}: {text}" for text in sorted(sentences)]
+    asked = {metric for part in protocol.parts for metric in (*part.primary, *part.margins)}
+    for metric, why in samples.silent(baseline, current).items():
+        text = f"{name}: {metric} has no value on either side: {why}"
+        (tally.gaps if metric in asked else tally.notes).append(text)
+    tally.notes += [f"{name}: {text}" for text in _told(baseline, current, rules)]
+    declares = covered.margins(before.declared) if rules.margins and before.declared else {}
+    tally.findings += _judged(protocol, baseline, current, declares, rules)
+
+
+def _stale(protocol: Protocol, after: Scores) -> Iterator[str]:
+    """Why the current scores are not what the protocol makes now."""
+    again = f"flashbench run {protocol.name} --tier {protocol.tier} --phase score"
+    if after.protocol_hash != protocol.hash:
+        yield f"{after.where} was made under another form of the protocol; run it again"
+    elif after.declared is None:
+        yield f"{after.where} does not say what it should hold; run the score phase again: {again}"
+    elif _own(after.declared) != _own(json.loads(declared(protocol, after.declared["replicas"]))):
+        yield f"what {after.where} says that it should hold is not what the protocol asks for; run again: {again}"
+
+
+def _declarations(name: str, before: Scores, after: Scores, tally: _Tally, *, margins: bool) -> None:
+    """Add what the two declarations say of each other."""
+    same = before.protocol_hash == after.protocol_hash
+    if not same:
+        tally.notes.append(f"{name}: the protocol itself is not the baseline's; what both have is compared")
+    assert after.declared is not None
+    if before.declared is None:
+        text = f"{name}: {before.where} is from before scores said what they should hold"
+        tally.notes.append(f"{text}; what both have is compared")
+        if margins:
+            tally.problems.append(f"{text}, so it has no margins: score the baseline again, or gate exactly")
+        return
+    problems, notes = covered.restated(before.declared, after.declared)
+    tally.problems += [f"{name}: {text}" for text in problems]
+    tally.notes += [f"{name}: {text}" for text in notes]
+    if same and _own(before.declared, versions=False) != _own(after.declared, versions=False):
+        what = f"{before.where} bears the protocol's hash and declares something else"
+        tally.problems.append(f"{name}: {what}: it was edited; restore it")
+
+
+def _own(declares: Mapping[str, Any], *, versions: bool = True) -> tuple[Any, ...]:
+    """What a protocol's hash decides of a declaration, with the versions of metrics or without."""
+    sets = [{**part, "metrics": part["metrics"] if versions else sorted(part["metrics"])} for part in declares["parts"]]
+    return declares["protocol"], declares["tier"], sets
+
+
+def _aligned(
+    name: str, first: tuple[Scores, pd.DataFrame], second: tuple[Scores, pd.DataFrame], tally: _Tally
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The lines that can be compared, in one order; adds what either side lacks, or holds otherwise."""
+    (before, baseline), (after, current) = first, second
+    tally.problems += [f"{name}: {text}" for text in samples.missing(baseline.index, current.index)]
+    tally.problems += [f"{name}: {text}" for text in covered.holes(before, baseline)]
+    tally.problems += [f"{name}: {text}" for text in covered.holes(after, current, baseline.index)]
     if new := len(current.index.difference(baseline.index)):
-        tally.notes.append(f"{name}: {new} scores are new")
+        text = f"{name}: {new} scores are new"
+        if before.declared is None:
+            tally.gaps.append(f"{text}, or lost in the baseline, which does not say what it should hold")
+        else:
+            tally.notes.append(text)
     shared = baseline.index.intersection(current.index)
     baseline, current = baseline.loc[shared], current.loc[shared]
-    lost, gained = _unmeasured(baseline, current), _unmeasured(current, baseline)
+    tally.problems += [f"{name}: {text}" for text in samples.unmade(baseline, current)]
+    asked = [covered.expected(side.declared).reindex(shared) for side in (before, after) if side.declared]
+    other = samples.unlike(asked[0], asked[1]) if len(asked) == 2 else samples.unlike(baseline, current)
+    tally.problems += [f"{name}: not the same samples: {text}" for text in other]
+    lost, gained = samples.unmeasured(baseline, current), samples.unmeasured(current, baseline)
     tally.problems += [f"{name}: {what} was not measured: {why}" for what, why in sorted(lost.items())]
     tally.notes += [f"{name}: {what} was not measured in the baseline: {why}" for what, why in sorted(gained.items())]
     # A clip that only one side has is told above; where neither has one, recorded scores (FLOP) are compared.
     kept = ~shared.get_level_values("metric").isin([*lost, *gained]) & (
         (current["clip"] == "") == (baseline["clip"] == "")
     )
-    baseline, current = baseline[kept], current[kept]
-    tally.compared[name] = len(baseline)
-    if margins:  # a mean over what is left would hide them; exactly, they are changes
-        gone = current[_no_value(current) & ~_no_value(baseline)].reset_index()
-        sentences = [
-            f"{metric} of {row} · {case} · seed {seed} has no value any more: {why}"
-            for row, case, seed, metric, why in zip(*(gone[c] for c in (*_AT[:3], _AT[4], "reason")), strict=True)
-        ]
-        tally.problems += [f"{name}: {text}" for text in sorted(sentences)]
-    tally.findings += _judged(protocol, baseline, current, tolerance, margins=margins)
+    return baseline[kept], current[kept]
 
 
-def _no_value(lines: pd.DataFrame) -> npt.NDArray[np.bool_]:
-    """Lines with neither a number nor statistics of a set metric."""
-    return np.asarray(lines["value"].isna() & (lines["statistics"].map(len) == 0))
-
-
-def _clip(at: tuple[str, str, int, int, str]) -> str:
-    row, case, seed, replica, _ = at
-    return f"{row} · {case} · seed {seed} · replica {replica}"
-
-
-def _missing(baseline: pd.DataFrame, current: pd.DataFrame) -> Iterator[str]:
-    """What the baseline has and the current results lack, the largest thing that is gone whole."""
-    gone = baseline.index.difference(current.index)
-    for level, what in (("metric", "metric"), ("row", "row"), ("case", "case")):
-        names = baseline.index.get_level_values(level)
-        whole = sorted(set(names) - set(current.index.get_level_values(level)))
-        yield from (f"the {what} {name} is missing" for name in whole)
-        gone = gone[~gone.get_level_values(level).isin(whole)]
-    yield from (f"{text} is missing" for text in sorted({_clip(at) for at in gone}))
-    shared = baseline.index.intersection(current.index)
-    unmade = current.loc[shared][(current.loc[shared, "clip"] == "") & (baseline.loc[shared, "clip"] != "")]
-    reasons = {_clip(at): str(why) for at, why in zip(unmade.index, unmade["reason"], strict=True)}
-    yield from (f"{text} was not made: {why}" for text, why in sorted(reasons.items()))
-
-
-def _unmeasured(table: pd.DataFrame, other: pd.DataFrame) -> dict[str, str]:
-    """Metrics of which only `table` has values at all, with the reason of `other`."""
-    has = [set(side.index[side["value"].notna()].get_level_values("metric")) for side in (table, other)]
-    silent = has[0] - has[1]
-    return {metric: str(other.xs(metric, level="metric")["reason"].iloc[0]) for metric in silent}
+def _told(baseline: pd.DataFrame, current: pd.DataFrame, rules: _Rules) -> Iterator[str]:
+    """What is not compared and should be known: clips within a tolerance, reasons."""
+    metrics = baseline.index.get_level_values("metric")
+    free = np.array([rules.allowed(metric) > 0 for metric in metrics], dtype=np.bool_)
+    spared = free & (baseline["clip"] != current["clip"]).to_numpy()
+    if spared.any():
+        yield f"{int(spared.sum())} scores with a tolerance are of clips with other bytes"
+    worded = baseline.index[((baseline["reason"] != current["reason"]).to_numpy())]
+    if len(worded):
+        at = worded[0]
+        pair = " → ".join(str(side.loc[at, "reason"]) or "none" for side in (baseline, current))
+        yield f"{len(worded)} reasons have other words, first {at[4]} of {samples.clip(at)}: {pair}"
 
 
 def _judged(
-    protocol: Protocol, baseline: pd.DataFrame, current: pd.DataFrame, tolerance: Mapping[str, float], *, margins: bool
-) -> Iterator[Finding]:
+    protocol: Protocol, baseline: pd.DataFrame, current: pd.DataFrame, declares: Mapping[tuple[str, str], float],
+    rules: _Rules,
+) -> Iterator[Finding]:  # fmt: skip
     """Findings per set of cases, row, metric and replica, in the protocol's order."""
-    before, after = baseline.assign(differs=_differs(baseline, current, tolerance)).reset_index(), current.reset_index()
+    before, after = baseline.reset_index(), current.reset_index()
     replicas = sorted(before["replica"].unique())
     for part in protocol.parts:
         groups = of_part(part, before).groupby(["row", "metric", "replica"]).groups
         asked = itertools.product((variant.row for variant in part.variants), part.metric_names, replicas)
-        for at in (groups[key] for key in asked if key in groups):
-            finding = _finding(part, before.loc[at], after.loc[at], margins=margins)
+        for at in (key for key in asked if key in groups):
+            margin = declares.get((part.case_set, at[1]), math.nan)
+            sides = before.loc[groups[at]], after.loc[groups[at]]
+            finding = _finding(part, *sides, margin, rules)
             if finding is not None:
                 yield finding
 
 
-def _differs(baseline: pd.DataFrame, current: pd.DataFrame, tolerance: Mapping[str, float]) -> list[str]:
-    """For each aligned line what differs beyond the tolerance, in words; empty where nothing does."""
-    allowed = np.array(
-        [tolerance.get(name, tolerance.get(EVERY, 0.0)) for name in baseline.index.get_level_values("metric")]
-    )
-    first, second = (side["value"].to_numpy(dtype=np.float64) for side in (baseline, current))
-    with np.errstate(invalid="ignore"):
-        same = (first == second) | (np.isnan(first) & np.isnan(second)) | (np.abs(second - first) <= allowed)
-    fields = [[] if equal else ["value"] for equal in same]
-    for column, name in (("per_frame", "frames"), ("statistics", "statistics"), ("clip", "clip")):
-        for index, (a, b) in enumerate(zip(baseline[column], current[column], strict=True)):
-            if allowed[index] == 0 and not (a == b if column == "clip" else np.array_equal(a, b, equal_nan=True)):
-                fields[index].append(name)
-    return [", ".join(names) for names in fields]
-
-
-def _finding(part: Protocol, before: pd.DataFrame, after: pd.DataFrame, *, margins: bool) -> Finding | None:
+def _finding(part: Protocol, before: pd.DataFrame, after: pd.DataFrame, margin: float, rules: _Rules) -> Finding | None:
     """The finding on aligned lines of one row, metric and replica; None where there is nothing to say."""
     row, name, replica = (before[column].iloc[0] for column in ("row", "metric", "replica"))
-    changed = before["differs"] != ""
-    margin = part.margins.get(name) if margins else math.nan
-    silent = before["value"].isna().all() and after["value"].isna().all()
-    if margin is None or (margins and silent) or (not margins and not changed.any()):
-        return None
-    metric = part.metric(name)
-    if margins and metric.direction == "none":
+    metric, bounded = part.metric(name), not math.isnan(margin)
+    if bounded and metric.direction == "none":
         raise UsageError(f"{name} has no better or worse, so no margin", fix=f"take it out of `margins` of {part.name}")
+    if bounded and name in rules.tolerance:
+        raise UsageError(f"{name} is judged by its margin", fix="leave out its --tolerance, or --margins")
+    before = before.assign(differs=samples.differs(metric, before, after, 0.0 if bounded else rules.allowed(name)))
+    changed = before["differs"] != ""
+    silent = before["value"].isna().all() and after["value"].isna().all()
+    if not changed.any() and not (bounded and not silent):
+        return None
     scores = pd.concat([before.assign(row="baseline"), after.assign(row="current")], ignore_index=True)
     effect = stats.contrast(scores, metric, "current", "baseline", replica=int(replica))
-    lines = zip(before[changed].to_dict("records"), after[changed].to_dict("records"), strict=True)
-    samples = [
+    outcome, note = _outcome(metric, effect, margin, rules) if changed.any() else ("pass", "")
+    return Finding(
+        protocol=part.name, cases=part.case_set, row=row, metric=name, replica=int(replica), outcome=outcome,
+        changed=int(changed.sum()), of=len(before), worst=_worst(before[changed], after[changed]), effect=effect,
+        margin=float(margin), note=note,
+    )  # fmt: skip
+
+
+def _outcome(metric: Metric, effect: stats.Contrast, margin: float, rules: _Rules) -> tuple[Status, str]:
+    """What a change of a row is, and why where that is not plain."""
+    if not rules.margins:
+        return "regression", ""
+    if not math.isnan(margin):
+        if effect.scale != metric.scale:  # the margin is in %, the effect is not
+            return "inconclusive", ""
+        return no_worse(effect, stats.SIGN[metric.direction], margin), ""
+    if metric.direction == "none":
+        return "pass", "no better or worse"
+    return "inconclusive", "the baseline declares no margin"
+
+
+def _worst(before: pd.DataFrame, after: pd.DataFrame) -> tuple[Sample, ...]:
+    """Of changed lines those that changed most, lost ones first."""
+    lines = zip(before.to_dict("records"), after.to_dict("records"), strict=True)
+    found = [
         Sample(
             case=a["case"], seed=int(a["seed"]), before=a["value"], after=b["value"],
             difference=b["value"] - a["value"], differs=a["differs"],
         )
         for a, b in lines
     ]  # fmt: skip
-    samples.sort(key=lambda sample: -math.inf if math.isnan(sample.difference) else -abs(sample.difference))
-    outcome: Outcome = "regression"
-    if margins:
-        outcome = no_worse(effect, stats.SIGN[metric.direction], float(margin)) if changed.any() else "pass"
-        if changed.any() and effect.scale != metric.scale:  # the margin is in %, the effect is not
-            outcome = "inconclusive"
-    return Finding(
-        protocol=part.name, cases=part.case_set, row=row, metric=name, replica=int(replica), outcome=outcome,
-        changed=int(changed.sum()), of=len(before), worst=tuple(samples[:WORST]), effect=effect, margin=float(margin),
-    )  # fmt: skip
+    found.sort(key=lambda sample: -math.inf if math.isnan(sample.difference) else -abs(sample.difference))
+    return tuple(found[:WORST])
 
 
-def no_worse(effect: stats.Contrast, sign: int, margin: float) -> Outcome:
+def no_worse(effect: stats.Contrast, sign: int, margin: float) -> Status:
     """Non-inferiority of a paired difference: pass above −margin, regression wholly below, else inconclusive.
 
     Args:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from flashbench import stats
 from flashbench.checks.gate import Finding, Verdict
-from flashbench.reporting import numbers
+from flashbench.reporting import numbers, verdicts
 from flashbench.reporting.document import Block, Cell, markdown
 from flashbench.run.files import write
 
@@ -19,12 +17,13 @@ _SHOWN = 40
 """Lines of a list or grid in verdict.md; verdict.json has all."""
 _RULES = {
     "exact": (
-        "Every sample must be what it was. An effect is current − baseline, paired by case and seed, with its 95 % "
-        "interval over clusters."
+        "Every sample must be what it was: its value, frames, statistics and clip; keys and the words of reasons are "
+        "not compared. An effect is current − baseline, paired by case and seed, with its 95 % interval over clusters."
     ),
     "margins": (
         "Pass: the 95 % interval of current − baseline, paired by case and seed, stays clear of the margin on the bad "
-        "side. Regression: it lies wholly beyond. Inconclusive: neither."
+        "side. Regression: it lies wholly beyond. Inconclusive: neither, or a metric moved that has a better and a "
+        "worse and no margin: declare one, or give --tolerance METRIC=NUMBER. Margins are the baseline's."
     ),
 }
 
@@ -36,24 +35,22 @@ def keep(verdict: Verdict, folder: Path) -> None:
 
 
 def to_json(verdict: Verdict) -> str:
-    """A gate's whole verdict as JSON, null for what is missing; no times."""
-    about = {"schema": 1, "code": int(verdict.code), **asdict(verdict)}
-    return json.dumps(_plain(about), sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _plain(item) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    """A gate's whole verdict in the schema of `verdicts`, a row for each finding; no times."""
+    about = {"tier": verdict.tier, "kind": verdict.kind, "tolerance": verdict.tolerance, "compared": verdict.compared}
+    return verdicts.to_json(
+        "gate", verdict.status, baseline=verdict.baseline, current=verdict.current,
+        rows=[asdict(finding) for finding in verdict.findings], problems=verdict.problems, gaps=verdict.gaps,
+        notes=verdict.notes, about=about,
+    )  # fmt: skip
 
 
 def blocks(verdict: Verdict) -> list[Block]:
     """A gate's verdict as a document."""
-    document = [Block("heading", f"Gate: {verdict.outcome}"), Block("text", sentence(verdict))]
+    document = [Block("heading", f"Gate: {verdict.status}"), Block("text", sentence(verdict))]
     if verdict.problems:
         document.append(Block("notes", notes=_cut(verdict.problems)))
+    if verdict.gaps:
+        document.append(Block("notes", notes=_cut(verdict.gaps)))
     if verdict.findings:
         document.append(Block("grid", grid=[_HEAD, *map(_line, verdict.findings[:_SHOWN])], columns="llllrrl"))
         samples = [line for finding in verdict.findings for line in _samples(finding)]
@@ -74,8 +71,14 @@ def sentence(verdict: Verdict) -> str:
     allowed = ", ".join(f"{metric} {numbers.given(value)}" for metric, value in sorted(verdict.tolerance.items()))
     tolerance = f" (tolerance: {allowed})" if allowed else ""
     if verdict.kind == "margins":
-        counts = [f"{sum(f.outcome == what for f in verdict.findings)} {what}" for what in _OUTCOMES]
-        return f"{where}: {len(verdict.findings)} tests of no worse than the margin: {', '.join(counts)}{tolerance}."
+        counts = [
+            f"{sum(f.outcome == what and not math.isnan(f.margin) for f in verdict.findings)} {what}"
+            for what in _OUTCOMES
+        ]
+        tested = [finding for finding in verdict.findings if not math.isnan(finding.margin)]
+        beside = len(verdict.findings) - len(tested)
+        more = f"; {numbers.counted(beside, 'row')} moved without a margin" if beside else ""
+        return f"{where}: {len(tested)} tests of no worse than the margin: {', '.join(counts)}{more}{tolerance}."
     changed, rows = sum(f.changed for f in verdict.findings), {(f.protocol, f.row) for f in verdict.findings}
     inside = f", in {numbers.counted(len(rows), 'row')}" if rows else ""
     protocols = ", ".join(verdict.compared) or "no protocol"
@@ -105,7 +108,7 @@ def _line(finding: Finding) -> list[Cell]:
         Cell(finding.outcome, bold=finding.outcome != "pass"),
         Cell(f"{finding.changed}/{finding.of}"),
         Cell(str(finding.effect.clusters)),
-        Cell(_effect(finding.effect) + margin),
+        Cell(_effect(finding.effect) + margin + (f" ({finding.note})" if finding.note else "")),
     ]
 
 

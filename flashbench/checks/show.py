@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from flashbench import keys, stats
+from flashbench.checks.remote import fetching
 from flashbench.errors import UsageError, did_you_mean
 from flashbench.metrics.base import Metric
 from flashbench.progress import say
@@ -93,7 +94,8 @@ def describe(text: str, options: Options, *, case: str = "") -> tuple[list[Block
         manifest = read_manifest(place)
         lines = {_clip(line): line for line in manifest if line["row"] == at.row}
     else:
-        say(f"{place} is not here (`dvc pull` fetches it): which of the store's clips these are is not known")
+        how = fetching(f"flashbench run {at.protocol.name} --tier {options.tier} --phase train --phase generate")
+        say(f"{place} is not here ({how}): which of the store's clips these are is not known")
     store, commands = Store(), list[str]()
     document = [Block("heading", f"{at.protocol.name}/{at.row}, {options.tier} tier")]
     for part, variant in at.parts:

@@ -35,7 +35,7 @@ def register(app: typer.Typer) -> None:
 
 
 def gate(
-    protocols: Annotated[list[str] | None, typer.Argument(help="Protocols; all that have scores by default.")] = None,
+    protocols: Annotated[list[str] | None, typer.Argument(help="Protocols; by default the whole tier.")] = None,
     baseline: Annotated[
         str, typer.Option("--baseline", help="A git revision, a scores.parquet, or a folder of results.")
     ] = "",
@@ -46,7 +46,7 @@ def gate(
         typer.Option("--tolerance", help="Change of a sample that counts as none: 1e-6, or psnr=0.01."),
     ] = None,
     margins: Annotated[
-        bool, typer.Option("--margins", help="Ask for no worse than the protocols' margins instead of no change.")
+        bool, typer.Option("--margins", help="Ask for no worse than the baseline's margins instead of no change.")
     ] = False,
     regenerate: Annotated[
         bool,
@@ -60,7 +60,8 @@ def gate(
     """Stop a change that moves scores: sample by sample against a baseline, rows in any order.
 
     Exit code 0: nothing moved. 1: something did, for better or worse. 3: not comparable (a clip is missing, another
-    numerics class). 4: with --margins, undecided.
+    numerics class). 4: undecided: the baseline lacks protocols that are not named away, or, with --margins, an interval
+    reaches over its margin, or what has no margin moved.
     """
     from flashbench.checks import gate as checking
     from flashbench.checks.gate_report import blocks, keep

@@ -15,6 +15,7 @@ from flashbench.errors import InvalidError, UsageError, did_you_mean, on_disk
 from flashbench.progress import say
 from flashbench.protocol.compose import trials
 from flashbench.protocol.types import Protocol
+from flashbench.run.declared import declared
 from flashbench.run.files import manifest, read_manifest, write
 from flashbench.run.generate import generate
 from flashbench.run.inputs import ensure_assets
@@ -102,6 +103,7 @@ def _score(
     lines = read_manifest(options.root / protocol.name / "clips.jsonl") if lines is None else lines
     table, failed = score(protocol, lines, store=store, engine=engine, fresh=options.fresh)
     if not options.shard:
-        content = to_parquet(table, protocol.hash, numerics(protocol, lines))
+        what = declared(protocol, {line["replica"] for line in lines})
+        content = to_parquet(table, protocol.hash, numerics(protocol, lines), what)
         write(options.root / protocol.name / "scores.parquet", content)
     return failed

@@ -59,8 +59,10 @@ def table(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
     return pd.DataFrame(list(rows), columns=list(COLUMNS))
 
 
-def to_parquet(scores: pd.DataFrame, protocol_hash: str, numerics: str = "") -> bytes:
-    """Content of scores.parquet: sorted, typed, no times, with the hash of the protocol and the `numerics` if known.
+def to_parquet(scores: pd.DataFrame, protocol_hash: str, numerics: str = "", declared: str = "") -> bytes:
+    """Content of scores.parquet: sorted, typed, no times, with the hash of the protocol.
+
+    `numerics` (`run.score.numerics`) and `declared` (`run.declared`) are in its metadata where they are known.
 
     Statistics of set metrics are the bulk of the file, which is in git, so they are kept as float32: that moves pooled
     NIQE by less than 1e-5 (measured on the laptop tier), far below its intervals. Tables are made from the file.
@@ -73,7 +75,8 @@ def to_parquet(scores: pd.DataFrame, protocol_hash: str, numerics: str = "") -> 
     kinds |= {"per_frame": floats, "statistics": pa.list_(pa.float32())}
     schema = pa.schema([(name, kinds.get(name, pa.string())) for name in COLUMNS])
     table = pa.Table.from_pandas(scores, schema=schema, preserve_index=False)
-    table = table.replace_schema_metadata({"protocol": protocol_hash} | ({"numerics": numerics} if numerics else {}))
+    more = {"numerics": numerics, "declared": declared}
+    table = table.replace_schema_metadata({"protocol": protocol_hash} | {name: x for name, x in more.items() if x})
     stream = BytesIO()
     lists = {f"{name}.list.element": "BYTE_STREAM_SPLIT" for name in ("per_frame", "statistics")}
     words = [name for name in COLUMNS if name not in kinds]

@@ -111,7 +111,7 @@ def test_a_changed_clip_fails(row: str, change: Callable[[Line], Clip], tmp_path
         key = keys.key("mutation", clip=clip.digest)
         line |= {"key": key, "digest": Store().put_clip(key, clip, {})}
     verdict = judge(rescored(manifest, tmp_path))
-    assert (verdict.outcome, int(verdict.code)) == ("regression", 1)
+    assert (verdict.status, int(verdict.code)) == ("regression", 1)
     assert verdict.compared == {"nfe": 4 * 3 * 9} and not verdict.problems
     assert {finding.row for finding in verdict.findings} == {row}
     assert {"niqe", "niqe_pooled", "psnr", "ssim", "temporal_residual"} <= {
@@ -136,7 +136,7 @@ def _psnr(folder: Path, row: str) -> pd.Series:
 def test_one_missing_clip_is_invalid(tmp_path: Path) -> None:
     manifest = [line for line in lines() if (line["row"], line["case"]) != ("nfe=4", "synthetic-1/0")]
     verdict = judge(rescored(manifest, tmp_path))
-    assert (verdict.outcome, int(verdict.code), verdict.findings) == ("invalid", 3, ())
+    assert (verdict.status, int(verdict.code), verdict.findings) == ("invalid", 3, ())
     assert verdict.problems == ("nfe: nfe=4 · synthetic-1/0 · seed 0 · replica 0 is missing",)
 
 
@@ -146,17 +146,17 @@ def test_an_identical_rerun_passes(honest: Path, tmp_path: Path, monkeypatch: py
     folder = rescored(lines(), tmp_path)
     assert len(list((tmp_path / "again/scores").rglob("*.json"))) > 50, "the metrics ran"
     verdict = judge(folder)
-    assert (verdict.outcome, verdict.findings, verdict.problems, verdict.notes) == ("pass", (), (), ())
+    assert (verdict.status, verdict.findings, verdict.problems, verdict.notes) == ("pass", (), (), ())
     assert "0 of 108 scores changed" in markdown(blocks(verdict))
 
 
 def test_another_order_passes(tmp_path: Path) -> None:
     table = read_scores(Path(BASELINE)).sample(frac=1, random_state=5, ignore_index=True)
     assert table["row"].iloc[:20].nunique() > 1
-    assert judge(keep(table, tmp_path)).outcome == "pass"
-    assert judge(RESULTS, str(tmp_path)).outcome == "pass"
+    assert judge(keep(table, tmp_path)).status == "pass"
+    assert judge(RESULTS, str(tmp_path)).status == "pass"
 
 
 def test_a_run_says_which_numerics_class_it_is_of() -> None:
     assert all(line["numerics"] == keys.numerics_class(threads=1) for line in lines())
-    assert judge(keep(read_scores(Path(BASELINE)), Path("same"), gated.numerics())).outcome == "pass"
+    assert judge(keep(read_scores(Path(BASELINE)), Path("same"), gated.numerics())).status == "pass"

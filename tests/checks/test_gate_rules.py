@@ -73,11 +73,13 @@ def edited(**columns: Callable[[pd.Series], pd.Series]) -> Path:
 
 def test_new_rows_and_metrics_are_told_and_pass() -> None:
     table = made()
-    old = keep(table[(table["row"] != "bicubic") & (table["metric"] != "ssim")], Path("old"))
+    less = ("controls=[original]", "metrics=[psnr,niqe]")
+    old = keep(table[(table["row"] != "bicubic") & (table["metric"] != "ssim")], Path("old"), None, *less)
     verdict = judge(RESULTS, str(old))
-    assert verdict.outcome == "pass" and verdict.notes == ("nfe: 18 scores are new",)
-    backwards = judge(old)
-    assert backwards.outcome == "invalid"
+    assert verdict.status == "pass" and verdict.notes[-1] == "nfe: 18 scores are new"
+    assert "the protocol itself is not the baseline's" in verdict.notes[0]
+    backwards = gate(BASELINE, options(old, *less), names=["nfe"])
+    assert backwards.status == "invalid"
     assert backwards.problems == ("nfe: the metric ssim is missing", "nfe: the row bicubic is missing")
 
 
@@ -111,7 +113,7 @@ def test_a_lost_score_fails_and_leads_the_worst() -> None:
     (finding,) = verdict.findings
     assert verdict.code == 1 and finding.changed == 3 and finding.worst[0].case == "synthetic-1/0"
     assert finding.effect.n == 2 and finding.effect.effect == pytest.approx(1)
-    worst = json.loads(to_json(verdict))["findings"][0]["worst"]
+    worst = json.loads(to_json(verdict))["rows"][0]["worst"]
     assert worst[0]["after"] is None and worst[1]["after"] == pytest.approx(worst[1]["before"] + 1)
     assert worst[0]["difference"] is None and worst[1]["difference"] == pytest.approx(1)
 
@@ -122,7 +124,7 @@ def test_a_metric_that_was_not_measured_is_invalid() -> None:
     without = keep(table, Path("without"))
     assert judge(without).problems == ("nfe: niqe was not measured: weights not present",)
     verdict = judge(RESULTS, str(without))
-    assert verdict.outcome == "pass" and verdict.compared == {"nfe": 4 * 3 * 2}
+    assert verdict.status == "pass" and verdict.compared == {"nfe": 4 * 3 * 2}
     assert verdict.notes == ("nfe: niqe was not measured in the baseline: weights not present",)
 
 
@@ -159,12 +161,12 @@ def test_scores_of_what_has_no_clip_are_compared_too() -> None:
 )
 def test_another_numerics_class_is_invalid(classes: tuple[str, str, Any] | None, said: str) -> None:
     verdict = judge(keep(made(), Path("unknown"), numerics(*classes) if classes else ""))
-    assert (verdict.outcome, int(verdict.code), verdict.compared) == ("invalid", 3, {})
+    assert (verdict.status, int(verdict.code), verdict.compared) == ("invalid", 3, {})
     assert "not comparable sample by sample" in verdict.problems[0] and said in verdict.problems[0]
 
 
 def test_a_library_of_another_metric_is_no_other_class() -> None:
-    assert judge(keep(made(), Path("more"), numerics("scores", "pyiqa", "0.1.16"))).outcome == "pass"
+    assert judge(keep(made(), Path("more"), numerics("scores", "pyiqa", "0.1.16"))).status == "pass"
 
 
 def test_stale_results_are_invalid_and_another_protocol_is_told() -> None:
@@ -172,8 +174,8 @@ def test_stale_results_are_invalid_and_another_protocol_is_told() -> None:
     verdict = gate(BASELINE, options(RESULTS, other))
     assert verdict.code == 3 and "another form of the protocol; run it again" in verdict.problems[0]
     folder = keep(made(), Path("other"), None, other)
-    verdict = gate(BASELINE, options(folder, other))
-    assert verdict.outcome == "pass" and "the protocol itself is not the baseline's" in verdict.notes[0]
+    verdict = gate(BASELINE, options(folder, other), names=["nfe"])
+    assert verdict.status == "pass" and "the protocol itself is not the baseline's" in verdict.notes[0]
 
 
 def test_two_scores_of_a_clip_are_invalid() -> None:
@@ -245,7 +247,7 @@ def test_no_worse_than_a_margin(low: float, high: float, better: int, outcome: s
 )
 def test_margins_judge_rows_over_clusters(changes: tuple[float, ...], outcome: str, code: int) -> None:
     verdict = judge(edited(value=lambda values: values + np.array(changes)), margins=True)
-    assert (verdict.outcome, int(verdict.code), verdict.kind) == (outcome, code, "margins")
+    assert (verdict.status, int(verdict.code), verdict.kind) == (outcome, code, "margins")
     (psnr,) = (found for found in verdict.findings if found.row == "nfe=4")
     assert psnr.outcome == outcome and psnr.margin == 0.5
     others = {(found.row, found.metric, found.outcome) for found in verdict.findings if found is not psnr}
@@ -264,11 +266,12 @@ def test_margins_do_not_hide_a_score_that_is_lost() -> None:
 def test_margins_take_another_numerics_class_but_not_none_at_all() -> None:
     folder = keep(made(), Path("other"), numerics("clips", "isa", "x86_64/SSE2"))
     verdict = judge(folder, margins=True)
-    assert verdict.outcome == "pass" and "isa" in verdict.notes[0]
+    assert verdict.status == "pass" and "isa" in verdict.notes[0]
     table = made()
+    other = "margins={psnr: null, niqe_pooled: null}"
     for place in ("one", "two"):
-        keep(table[table["metric"] == "niqe"], Path(place))
-    verdict = judge(Path("one"), "two", margins=True)
+        keep(table, Path(place), None, other)
+    verdict = gate("two", options(Path("one"), other), names=["nfe"], margins=True)
     assert verdict.code == 3 and "no margin is declared" in verdict.problems[0]
 
 
@@ -291,7 +294,7 @@ def committed() -> None:
 def _call(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
     monkeypatch.setattr(program.signal, "signal", lambda *_: None)
     changed = [word for item in gated.OVERRIDES for word in ("-S", item)]
-    monkeypatch.setattr(sys, "argv", ["flashbench", "gate", "-t", "smoke", *changed, *arguments])
+    monkeypatch.setattr(sys, "argv", ["flashbench", "gate", "nfe", "-t", "smoke", *changed, *arguments])
     with pytest.raises(SystemExit) as caught:
         program.main()
     return int(caught.value.code or 0)
@@ -303,14 +306,16 @@ def test_the_command_compares_with_a_revision(
     assert _call(monkeypatch, "--baseline", "HEAD") == 0
     assert "0 of 36 scores changed" in capsys.readouterr().out
     found = json.loads(Path("results/smoke/verdict.json").read_text())
-    assert (found["outcome"], found["code"], found["baseline"], found["findings"]) == ("pass", 0, "HEAD", [])
+    assert (found["schema"], found["command"], found["status"], found["code"]) == (2, "gate", "pass", 0)
+    assert (found["baseline"], found["current"], found["rows"]) == ("HEAD", "results/smoke", [])
     edited(value=lambda values: values + 0.25)
     assert _call(monkeypatch, "--baseline", "HEAD", "--results", "edited", "--out", "said") == 1
     assert "# Gate: regression" in capsys.readouterr().out
     found = json.loads(Path("said/verdict.json").read_text())
-    (finding,) = found["findings"]
+    (finding,) = found["rows"]
+    assert (found["status"], finding["outcome"]) == ("regression", "regression")
     assert (finding["row"], finding["metric"], finding["changed"], finding["of"]) == ("nfe=4", "psnr", 3, 3)
-    assert finding["effect"]["effect"] == pytest.approx(0.25) and found["compared"] == {"nfe": 36}
+    assert finding["effect"]["effect"] == pytest.approx(0.25) and found["about"]["compared"] == {"nfe": 36}
     summary = Path("said/verdict.md").read_text()
     assert "3 of 36 scores changed, in 1 row" in summary and "synthetic-2/0" in summary
     assert _call(monkeypatch, "--baseline", "HEAD", "--results", "edited", "--tolerance", "psnr=0.3") == 0
@@ -326,7 +331,7 @@ def test_the_command_without_scores_or_baseline(
     _git("rm", "-q", "--cached", BASELINE)
     _git("commit", "-qm", "none")
     assert _call(monkeypatch, "--baseline", "HEAD") == 3
-    assert "has no scores that are also here" in capsys.readouterr().out
+    assert "nfe: the baseline has no scores of it" in capsys.readouterr().out
 
 
 @pytest.mark.slow
@@ -351,5 +356,5 @@ def test_a_baseline_of_another_machine_is_made_again(
     _git("commit", "-qm", "another resize", str(controls))
     assert _call(monkeypatch, "--baseline", "HEAD", "--regenerate") == 1
     found = json.loads(Path("results/smoke/verdict.json").read_text())
-    assert {finding["row"] for finding in found["findings"]} == {"bicubic"}
+    assert {finding["row"] for finding in found["rows"]} == {"bicubic"}
     assert read_manifest(RESULTS / "nfe/clips.jsonl"), "the current results are as they were"

@@ -33,6 +33,7 @@ from flashbench.protocol.types import Trial
 from flashbench.reporting.contact import ABSENT
 from flashbench.reporting.document import markdown
 from flashbench.run import inputs as run_inputs
+from flashbench.run.declared import declared
 from flashbench.run.files import read_manifest
 from flashbench.run.identity import clip_key
 from flashbench.run.options import Options
@@ -297,7 +298,8 @@ def test_the_gate_names_the_set_that_moved(tmp_path: Path) -> None:
     scores.loc[at, "value"] += 1e-6
     protocol = OPTIONS.protocol("enhancers")
     classes = numerics(protocol, read_manifest(RESULTS / "enhancers/clips.jsonl"))
-    (tmp_path / "moved/enhancers/scores.parquet").write_bytes(to_parquet(scores, protocol.hash, classes))
+    content = to_parquet(scores, protocol.hash, classes, declared(protocol, [0]))
+    (tmp_path / "moved/enhancers/scores.parquet").write_bytes(content)
     assert gate(str(RESULTS), OPTIONS, names=["enhancers"]).code == 0
     verdict = gate(str(RESULTS), replace(OPTIONS, results=tmp_path / "moved"), names=["enhancers"])
     (finding,) = verdict.findings

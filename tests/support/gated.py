@@ -15,6 +15,7 @@ from flashbench.checks.gate import Verdict, gate
 from flashbench.protocol import compose
 from flashbench.run import options as run_options
 from flashbench.run import score
+from flashbench.run.declared import declared
 from flashbench.run.options import Options
 from flashbench.scores.table import to_parquet
 
@@ -44,14 +45,18 @@ def numerics(where: str = "", field: str = "", value: Any = None) -> str:
     return keys.canonical_json(found)
 
 
-def keep(table: pd.DataFrame, folder: Path, classes: str | None = None, *overrides: str) -> Path:
-    """`table` as the results of a folder."""
-    digest = options(folder, *overrides).protocol("nfe").hash
+def keep(
+    table: pd.DataFrame, folder: Path, classes: str | None = None, *overrides: str, says: str | None = None
+) -> Path:
+    """`table` as the results of a folder, which `says` what it should hold: the protocol's own unless given."""
+    own = options(folder, *overrides).protocol("nfe")
     (folder / "nfe").mkdir(parents=True, exist_ok=True)
-    content = to_parquet(table, digest, numerics() if classes is None else classes)
+    replicas = {int(replica) for replica in table["replica"]}
+    says = declared(own, replicas) if says is None else says
+    content = to_parquet(table, own.hash, numerics() if classes is None else classes, says)
     (folder / "nfe/scores.parquet").write_bytes(content)
     return folder
 
 
 def judge(folder: Path, baseline: str = BASELINE, **more: Any) -> Verdict:
-    return gate(baseline, options(folder), **more)
+    return gate(baseline, options(folder), **{"names": ["nfe"], **more})
