@@ -13,7 +13,7 @@ from transformers import T5EncoderModel
 
 from flashbench.drill import layout
 from flashbench.drill.seeded import state, weight
-from flashbench.drill.text import CONFIG, tokenizer
+from flashbench.drill.text import LETTERS, config, tokenizer, words
 
 WIDTHS = (32, 32, 32, 32)
 """Channels of the autoencoder at each resolution: as few as its groups of 32 allow."""
@@ -60,13 +60,14 @@ def files() -> dict[str, Any]:
     }
 
 
-def write_text(folder: Path) -> None:
-    """T5's encoder in two shards with their index, its configuration, and a tokenizer."""
+def write_text(folder: Path, prompts: str = "") -> None:
+    """T5's encoder in two shards with their index, its configuration, and a tokenizer that knows the words of `prompts`."""
     folder.mkdir(parents=True, exist_ok=True)
-    CONFIG.save_pretrained(folder)
-    tokenizer().save_pretrained(folder)
+    form = config(LETTERS + len(known := words(prompts)))
+    form.save_pretrained(folder)
+    tokenizer(known).save_pretrained(folder)
     with torch.device("meta"):
-        names = T5EncoderModel(CONFIG).state_dict()
+        names = T5EncoderModel(form).state_dict()
     whole = list(state("t5", {key: value for key, value in names.items() if key != TIED}).items())
     places: dict[str, str] = {}
     for number in (1, 2):

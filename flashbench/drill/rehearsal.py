@@ -27,6 +27,7 @@ PROMPTS = {"vbench-full-info": "VBench_full_info.json", "vbench-longer-prompts":
 """Assets with the first 20 of VBench's prompts in the suites' fixed order, as lines of VBench's own files."""
 WORKER = "vbench-stand-in"
 """The asset that stands in for VBench's worker; the package's registry has none of that name."""
+SAFETENSORS = ("vit-base-patch8",)
 T5 = "google/t5-v1_1-xxl"
 _TEXT = {
     "config": "config.json",
@@ -65,17 +66,20 @@ def ready(report: registry.Report = lambda line: None) -> Path:
 def write(folder: Path) -> dict[str, Path]:
     """Write the drill's files into `folder`, FlashVideo's as the official release lays them out; asset → its file."""
     import torch
+    from safetensors.torch import save_file
 
     from flashbench.drill import flashvideo, scorers
 
     for name, content in flashvideo.files().items():
         torch.save(content, folder / name)
-    flashvideo.write_text(folder / T5)
+    rewrites = (PACKAGE / "drill" / "prompts" / PROMPTS["vbench-longer-prompts"]).read_text("utf-8")
+    flashvideo.write_text(folder / T5, rewrites)
     files = {asset: folder / name for asset, name in _CASCADE.items()}
     files |= {f"t5-xxl/{part}": folder / T5 / name for part, name in _TEXT.items()}
     for asset, content in scorers.files().items():
-        files[asset] = folder / f"{asset}.pth"
-        torch.save(content, files[asset])
+        # timm's file is safetensors, the others are what torch.save writes.
+        files[asset] = folder / f"{asset}{'.safetensors' if asset in SAFETENSORS else '.pth'}"
+        (save_file if asset in SAFETENSORS else torch.save)(content, files[asset])
     for asset, name in PROMPTS.items():
         files[asset] = folder / name
         shutil.copyfile(PACKAGE / "drill" / "prompts" / name, files[asset])

@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import T5EncoderModel
 
 from flashbench.drill.layout import PREFIX, RANK, TEXT, WIDTH, adapted, transformer_shapes, vae_shapes
-from flashbench.drill.text import CONFIG, tokenizer
+from flashbench.drill.text import config, tokenizer
 
 __all__ = ["PREFIX", "TEXT", "adapted", "merged", "release", "text", "transformer", "vae", "vae_shapes"]
 
@@ -66,7 +66,7 @@ def text(folder: Path) -> None:
     tokenizer().save_pretrained(folder)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3)
-        T5EncoderModel(CONFIG).save_pretrained(folder)
+        T5EncoderModel(config()).save_pretrained(folder)
 
 
 def release(folder: Path, dtype: torch.dtype = torch.float32, lora: bool = True) -> Path:
