@@ -1,10 +1,10 @@
 """The files that FlashBench reads but does not ship: parameters, weights, prompts, material.
 
-The registry (`assets.yaml`, or the file that `FLASHBENCH_ASSETS` or a tier names) says for each what needs it, where it comes
-from, its size, sha256 and licence. A file enters the cache, under its sha256, by an atomic rename after size and sha256
-were found right, so nothing is opened before it is what the registry says. Where the registry knows no sha256, that of
-the first file whose user trusts it goes into a lock file (`assets.lock` in the cache, or `FLASHBENCH_ASSETS_LOCK`),
-which is then binding.
+The registry (`assets.yaml`, or the file that `FLASHBENCH_ASSETS` or a tier names) says for each what needs it, where
+it comes from, its size, sha256 and licence. A file enters the cache, under its sha256, by an atomic rename after size
+and sha256 were found right, so nothing is opened before it is what the registry says. Where the registry knows no
+sha256, that of the first file whose user trusts it goes into a lock file (`assets.lock` in the cache, or
+`FLASHBENCH_ASSETS_LOCK`), which is then binding.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ def _filled(tag: str, shapes: layout.Shapes, original: bool = False) -> dict[str
 
 
 def transformer(stage: int) -> dict[str, Tensor]:
-    """What stage1.pt and stage2.pt hold under `module`: Stage I with adapters that are not merged yet, dead keys too."""
+    """What stage1.pt and stage2.pt hold under `module`: Stage I with adapters that are not merged yet; dead keys."""
     tag, shapes = f"stage{stage}", layout.transformer_shapes(stage)
     filled = _filled(tag, shapes, original=stage == 1)
     for name, shape in shapes.items() if stage == 1 else ():
@@ -61,7 +61,7 @@ def files() -> dict[str, Any]:
 
 
 def write_text(folder: Path, prompts: str = "") -> None:
-    """T5's encoder in two shards with their index, its configuration, and a tokenizer that knows the words of `prompts`."""
+    """T5's encoder in two shards with their index, its configuration, and a tokenizer of the words of `prompts`."""
     folder.mkdir(parents=True, exist_ok=True)
     form = config(LETTERS + len(known := words(prompts)))
     form.save_pretrained(folder)

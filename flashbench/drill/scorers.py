@@ -37,9 +37,9 @@ def dover() -> dict[str, Tensor]:
 def musiq() -> dict[str, Tensor]:
     """The state dict of pyiqa's MUSIQ."""
     with _quiet():
-        from pyiqa.archs.musiq_arch import MUSIQ as Musiq
+        from pyiqa.archs import musiq_arch
 
-        return state("musiq", Musiq(pretrained=False, **MUSIQ).state_dict())
+        return state("musiq", musiq_arch.MUSIQ(pretrained=False, **MUSIQ).state_dict())
 
 
 def maniqa() -> tuple[dict[str, Tensor], dict[str, Tensor]]:

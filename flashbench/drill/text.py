@@ -1,4 +1,4 @@
-"""A T5 encoder of a few channels, with a tokenizer of letters and words, in the form of the files that the release reads."""
+"""A T5 encoder of a few channels, and a tokenizer of letters and words, in the form of the released files."""
 
 from __future__ import annotations
 

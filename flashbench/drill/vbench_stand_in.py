@@ -1,7 +1,7 @@
 """Stands in for VBench's worker in the drill: the same lines in and out, and numbers that say nothing of quality.
 
-Standalone, as the worker itself. A value depends on the clip's bytes, the dimension and the prompt, and on nothing else,
-so that the drill's tables are the same whoever makes them.
+Standalone, as the worker itself. A value depends on the clip's bytes, the dimension and the prompt alone, so that the
+drill's tables are the same whoever makes them.
 
     python -I vbench_stand_in.py --device cpu|cuda
 """

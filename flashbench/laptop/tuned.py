@@ -1,4 +1,4 @@
-"""Further training of the released networks: Stage I by adapters or in full, Stage II through phases, by their own loops.
+"""Further training of the released networks: Stage I by adapters or in full, Stage II through phases.
 
 The same objectives, classes and sources as `cascade.training` offers for a real training, on procedural clips that are
 encoded by the released autoencoder and text encoder. Small enough for the drill; a real training needs real material.

@@ -239,7 +239,7 @@ HEAD = 64
 """Channels of a head of attention in the networks whose size is read off their weights."""
 
 
-def vit_size(width: int, blocks: int) -> dict[str, int]:
+def vit_size(width: int, blocks: int) -> dict[str, Any]:
     """What timm is told of a vision transformer of that width: of 768 and 12, ViT-B itself."""
     return {"embed_dim": width, "depth": blocks, "num_heads": max(1, width // HEAD)}
 
