@@ -16,6 +16,9 @@ JOBS ?= 2
 # What the smoke tier is gated against: the commit that last declared its scores, whatever has changed since.
 BASE ?= $(shell git log -1 --format=%h -- results/smoke)
 PROTOCOLS := nfe strength degradation enhancers guidance positions preference resolution stages tuning vbench cost
+# The drill's smoke form: one protocol whole, and the trainings of two others; its scores are gated against DRILL_BASE.
+DRILL_BASE ?= $(shell git log -1 --format=%h -- results/drill)
+DRILL ?= flashbench run stages --tier drill && flashbench run tuning positions --tier drill --phase train
 SMOKE ?= flashbench run $(PROTOCOLS) --tier smoke && flashbench claims --tier smoke && \
 	flashbench audit results $(PROTOCOLS) --tier smoke --clips
 
@@ -62,10 +65,13 @@ repro: setup  ## every table, figure and claim of params.yaml's tier; REPLICAS=3
 	dvc repro
 	$(if $(filter 3,$(REPLICAS)),cd replicas && dvc repro)
 
-smoke: setup  ## the smoke tier of all protocols in a temporary folder, gated against BASE: where results/smoke was last committed
+smoke: setup  ## the smoke tier of all protocols and a part of the drill in a temporary folder, gated against the scores that are committed
 	@dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && cd "$$dir" && export FLASHBENCH_STORE="$$dir/store" && $(SMOKE) && \
 	  cd "$(CURDIR)" && flashbench gate --baseline "$(BASE)" --tier smoke --results "$$dir/results/smoke" --regenerate \
-	    --out "$(or $(OUT),$$dir)"
+	    --out "$(or $(OUT),$$dir)" && \
+	  cd "$$dir" && $(DRILL) && \
+	  cd "$(CURDIR)" && flashbench gate stages --baseline "$(DRILL_BASE)" --tier drill --results "$$dir/results/drill" \
+	    --regenerate --out "$(or $(OUT),$$dir)/drill"
 
 test: setup  ## the fast tests, JOBS=2 processes
 	python -m pytest -q -n $(JOBS)

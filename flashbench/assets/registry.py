@@ -1,10 +1,10 @@
 """The files that FlashBench reads but does not ship: parameters, weights, prompts, material.
 
-The registry (`assets.yaml`, or the file that `FLASHBENCH_ASSETS` names) says for each what needs it, where it comes
-from, its size, sha256 and licence. A file enters the cache, under its sha256, by an atomic rename after size and sha256
-were found right, so nothing is opened before it is what the registry says. Where the registry knows no sha256, that of
-the first file whose user trusts it goes into a lock file (`assets.lock` in the cache, or `FLASHBENCH_ASSETS_LOCK`),
-which is then binding.
+The registry (`assets.yaml`, or the file that `FLASHBENCH_ASSETS` or a tier names) says for each what needs it, where
+it comes from, its size, sha256 and licence. A file enters the cache, under its sha256, by an atomic rename after size
+and sha256 were found right, so nothing is opened before it is what the registry says. Where the registry knows no
+sha256, that of the first file whose user trusts it goes into a lock file (`assets.lock` in the cache, or
+`FLASHBENCH_ASSETS_LOCK`), which is then binding.
 """
 
 from __future__ import annotations
@@ -45,6 +45,8 @@ _FORM |= {"member": _INSIDE, "file": _INSIDE, "url": r"https?://\S+", "revision"
 _FORM |= {"bytes": r"\d+|unknown", "sha256": "[0-9a-f]{64}|unknown", "non_commercial": "True|False"}
 """Nothing here can be mistaken for an option of pip, or leaves its package or repository."""
 _ASSET_FIELDS = {"needed_by", "bytes", "sha256", "licence", "non_commercial", "home", "sources"}
+_OF_TIER = "FLASHBENCH_ASSETS_OF_TIER"
+"""Set for this process and those that it starts while it runs a tier that has a registry of its own (`of_tier`)."""
 _STALE = 7 * 24 * 3600
 """Seconds after which what an interrupted pull left is removed by the next one."""
 
@@ -116,7 +118,8 @@ class Registry:
 
 def current() -> Registry:
     """The package's registry, or the file that `FLASHBENCH_ASSETS` names in its place, and what the lock file adds."""
-    chosen, pinned = os.environ.get("FLASHBENCH_ASSETS"), os.environ.get("FLASHBENCH_ASSETS_LOCK")
+    chosen = os.environ.get("FLASHBENCH_ASSETS") or os.environ.get(_OF_TIER)
+    pinned = os.environ.get("FLASHBENCH_ASSETS_LOCK")
     lock = Path(pinned or cache_root() / "assets.lock")
     file = Path(chosen).absolute() if chosen else PACKAGE / "assets" / "assets.yaml"
     try:
@@ -124,6 +127,31 @@ def current() -> Registry:
     except OSError as error:
         what = f"the registry of assets {file} cannot be read: {error.strerror}"
         raise UsageError(what, fix="see FLASHBENCH_ASSETS") from error
+
+
+def of_tier(file: Path | None) -> None:
+    """From now on let this process, and those that it starts, read a tier's own registry; None: the package's again.
+
+    `FLASHBENCH_ASSETS`, which a user sets, stands above both.
+    """
+    if file is None:
+        os.environ.pop(_OF_TIER, None)
+    else:
+        os.environ[_OF_TIER] = str(file.absolute())
+
+
+@contextmanager
+def reading(file: Path) -> Iterator[None]:
+    """Meanwhile read the registry in `file`, whatever else is set."""
+    before = os.environ.get("FLASHBENCH_ASSETS")
+    os.environ["FLASHBENCH_ASSETS"] = str(file.absolute())
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["FLASHBENCH_ASSETS"]
+        else:
+            os.environ["FLASHBENCH_ASSETS"] = before
 
 
 def _stamp(file: Path) -> tuple[int, ...]:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from flashbench.cli.options import examples
-from flashbench.errors import CheckFailed
+from flashbench.errors import CheckFailed, UsageError, on_disk
 
 VBENCH = "vbench"
 """In place of an asset: gigabytes of packages, from the package index."""
@@ -98,6 +98,28 @@ def assets_convert(
 
         components = convert(folder, out, report)
     typer.echo(f"{out}: {', '.join(components)}")
+
+
+@app.command(name="drill", epilog=examples("flashbench assets drill", "flashbench assets drill official"))
+def assets_drill(
+    out: Annotated[Path | None, typer.Argument(help="New folder for the files, laid out as the release.")] = None,
+) -> None:
+    """Make the drill's files: tiny weights under the official names; prints the registry that lists them.
+
+    The tier `drill` does so by itself. In OUT they are what `assets convert` and `FLASHBENCH_ASSETS` take from a user.
+    """
+    from flashbench.drill import rehearsal
+    from flashbench.progress import say
+
+    if out is None:
+        typer.echo(rehearsal.ready(say))
+        return
+    if out.exists():
+        raise UsageError(f"{out} is there already", fix="name a new folder, or remove that one")
+    with on_disk(f"{out} cannot be written", fix="free some space, or choose another folder"):
+        out.mkdir(parents=True)
+        for name, path in rehearsal.write(out).items():
+            typer.echo(f"{name}: {path}")
 
 
 def _asset_names(names: list[str]) -> list[str]:

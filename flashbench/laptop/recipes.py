@@ -23,7 +23,7 @@ from flashbench.cascade.transformer import Stage2Transformer
 from flashbench.data.scene_clips import scene_clip, training_scene
 from flashbench.data.synthetic import synthetic_clip
 from flashbench.errors import InvalidError, UsageError, did_you_mean
-from flashbench.laptop import stage1, text
+from flashbench.laptop import stage1, text, tuned
 from flashbench.laptop.convolution import ConvolutionalTransformer, ConvolutionalVanilla
 from flashbench.laptop.corrections import Corrections
 from flashbench.laptop.klt import KLTCodec
@@ -50,6 +50,7 @@ def build(
     state: Path,
     replica: int,
     report: Report,
+    load: tuned.Load | None = None,
 ) -> Record:
     """Make the artifact of a recipe in the empty folder `out` and return what is worth recording about it.
 
@@ -57,7 +58,8 @@ def build(
     artifacts it reads: a pool needs `codec`; labels keep captions if `text` is there; flow, regression and vanilla need
     `codec` and `pool`; a flow with `text` or `best` needs `labels`, and goes on from `init` if it is there. `state`
     survives a kill: training goes on from its checkpoint. `replica` is the training seed's other half; codec, pool and
-    labels are the same for every replica. Runs on one thread. Raises UsageError for a wrong setting.
+    labels are the same for every replica. A tuned recipe needs `init`, `codec` and `text`, of which `load` reads the
+    pipeline's parts. Runs on one thread. Raises UsageError for a wrong setting.
     """
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
@@ -72,6 +74,10 @@ def build(
         return {**text.write(out)}
     if kind == "scenes":
         return {**stage1.write_scenes(resolved, load_codec(inputs["codec"]), out, report)}
+    if kind == "tuned":
+        if load is None:
+            raise UsageError("a tuned recipe reads released weights", fix="give `load`, which reads them")
+        return {**tuned.build(resolved, inputs, out, state, replica, report, load)}
     if kind == "stage1":
         losses = stage1.build(resolved, inputs, out, state, replica, report, _identity(inputs))
         return {"steps": len(losses)}

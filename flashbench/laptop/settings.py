@@ -12,7 +12,9 @@ VERSION = 2
 """Grows whenever the same settings would train other numbers."""
 FOREIGN = ("official", "given", "unreleased")
 """Kinds whose weights nobody trains here: released ones, one's own, and those that were never released (`why`)."""
-KINDS = ("codec", "pool", "labels", "flow", "regression", "vanilla", "text", "scenes", "stage1", *FOREIGN)
+KINDS = ("codec", "pool", "labels", "flow", "regression", "vanilla", "text", "scenes", "stage1", "tuned", *FOREIGN)
+RELEASED = (*FOREIGN, "tuned")
+"""Kinds whose networks are of the released classes: theirs, or what goes on from them."""
 TEXT_ENCODER = ("minilm/config", "minilm/model", "minilm/tokenizer")
 """Assets of the text encoder."""
 SHIFTS = {1: ((0, 0),), 4: ((0, 0), (1, 1), (0, 1), (1, 0))}
@@ -76,6 +78,19 @@ DEFAULTS["stage1"] = {
     "rank": 16,
     "alpha": 16.0,
     "seed": 0,
+}
+DEFAULTS["tuned"] = {
+    "component": "stage2",
+    "objective": "flow",
+    "adaptation": "full",
+    "rank": 128,
+    "alpha": 1.0,
+    "phases": [],
+    "learning_rate": 4e-5,
+    "ema": 0.0,
+    "positions": "rope",
+    "seed": 0,
+    "why": "",
 }
 DEFAULTS["official"] = {"component": "stage2"}
 DEFAULTS["given"] = {"component": "stage2", "path": "", "sha256": ""}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from flashbench.assets import registry
 from flashbench.data import prompts
 from flashbench.errors import FlashBenchError, InvalidError
+from flashbench.laptop.settings import RELEASED
 from flashbench.metrics.base import About
 from flashbench.metrics.requirements import absent
 from flashbench.metrics.vbench import environment, weights
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 
 TRAINED = ("flow", "regression", "vanilla", "stage1")
 """Kinds of recipe whose networks are built from the recipe's settings."""
-RELEASED = ("official", "given", "unreleased")
-"""Kinds whose networks are the released cascade's: weights that were not released, or are one's own, fit those too."""
 
 
 def dry_run(names: Sequence[str], options: Options) -> list[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import itertools
 import math
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
@@ -18,6 +19,7 @@ from typing import Any, get_args
 import yaml
 
 from flashbench import keys, metrics, systems
+from flashbench.assets import registry
 from flashbench.data import prompts
 from flashbench.errors import FlashBenchError, UsageError, did_you_mean
 from flashbench.metrics.base import Metric
@@ -29,6 +31,9 @@ from flashbench.types import Case, CaseKind, Claim, Geometry, Scalar
 from flashbench.vbench.dimensions import as_measured
 
 _TIER_FIELDS = {"tier", "geometry", "cases", "low", "recipes", "budget", "tier_seeds", "controls", "preview", "sets"}
+_TIER_FIELDS |= {"assets", "notice", "sizes"}
+_REHEARSAL = ("like", "over")
+"""Fields of a tier that rehearses another one: its name, and what is put on top of what that says of protocols."""
 _FIELDS = _TIER_FIELDS | {
     "name", "title", "table", "system", "settings", "rows", "metrics", "primary", "baseline", "margins", "claims",
     "curve", "seeds", "tiers", "beside",
@@ -52,6 +57,8 @@ _SET_FIELDS = (
     "preview",
 )  # fmt: skip
 """Fields of a further set of cases, each on top of the protocol's own."""
+DRILL = "drill"
+"""A tier's `assets`: the drill's own files in place of the released ones."""
 _CLAIM_WORDS = ("text", "note", "margin_reason")
 _REQUIRED = ("name", "title", "table", "system", "rows", "metrics", "primary", "baseline", "geometry", "cases", "low")
 
@@ -88,6 +95,7 @@ def load(name: str, tier: str, overrides: Sequence[str], suite: cases.Suite | No
     where = f"protocols/{name}.yaml"
     config = _compose(name, tier, overrides)
     _check_fields(config, name, where)
+    _choose_assets(config, where, asked=suite is None)
     try:
         protocol = _build(config, tier, suite)
         # A part of the cases, or what stands in for them, is known to show less.
@@ -98,6 +106,19 @@ def load(name: str, tier: str, overrides: Sequence[str], suite: cases.Suite | No
         raise type(error)(f"{where}: {error.what}", fix=error.fix) from error
     except (TypeError, KeyError, ValueError, AttributeError) as error:
         raise UsageError(f"{where}: a field has the wrong form: {error!r}", fix="compare it with nfe.yaml") from error
+
+
+def _choose_assets(config: Mapping[str, Any], where: str, *, asked: bool) -> None:
+    """Read the registry of assets that the tier names, which is made if it is not here and its prompts are `asked`."""
+    if (own := config.get("assets")) not in (None, DRILL):
+        raise did_you_mean(f"assets in {where}:", str(own), (DRILL,))
+    if own is None or os.environ.get("FLASHBENCH_ASSETS"):
+        registry.of_tier(None)
+    elif asked:
+        from flashbench.drill import rehearsal
+        from flashbench.progress import say
+
+        registry.of_tier(rehearsal.ready(say))
 
 
 def _check_fields(config: Mapping[str, Any], name: str, where: str) -> None:
@@ -151,8 +172,10 @@ def _compose(name: str, tier: str, overrides: Sequence[str]) -> dict[str, Any]:
             raise did_you_mean("field in override", field, _FIELDS)
     try:
         config = _by_hydra(root, name, tier)
-        block = (config.pop("tiers", None) or {}).get(tier)
-        merged = OmegaConf.merge(config, block or {}, OmegaConf.from_dotlist(list(overrides)))
+        like, over = (config.pop(field, None) or {} for field in _REHEARSAL)
+        block = (config.pop("tiers", None) or {}).get(like or tier)
+        blocks = [part for part in (block, over.get("all"), over.get(name)) if part]
+        merged = OmegaConf.merge(config, *blocks, OmegaConf.from_dotlist(list(overrides)))
         plain = OmegaConf.to_container(merged, resolve=True)
     except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
         first = str(error).splitlines()[0]
@@ -197,7 +220,7 @@ def _build(config: Mapping[str, Any], tier: str, suite: cases.Suite | None) -> P
     parts = [main, *(_set(name, config, tier, suite) for name in sets)]
     _check_apart(parts)
     # Titles and notes are words that decide nothing.
-    whole = {name: value for name, value in config.items() if name not in ("budget", "recipes", "title")}
+    whole = {name: value for name, value in config.items() if name not in ("budget", "recipes", "title", "notice")}
     whole["claims"] = [{**claim, **dict.fromkeys(_CLAIM_WORDS, "")} for claim in config.get("claims") or ()]
     whole["sets"] = {name: {**fields, "title": None} for name, fields in sets.items()}
     recipes = _needed_recipes(parts, config.get("recipes") or {})
@@ -300,6 +323,7 @@ def _part(config: Mapping[str, Any], tier: str, suite: cases.Suite | None) -> Pr
         preview=preview,
         case_fields=config["cases"],
         subset=subset,
+        notice=str(config.get("notice") or "").format(frames=geometry.frames),
     )
 
 
@@ -407,7 +431,7 @@ def _variant(
         row=str(shown["row"]) if "row" in shown else row_id({**shown, **label}),
         system=system,
         settings=systems.resolve(system, {**common, **chosen}),
-        size=None if size is None else _size(size),
+        size=None if size is None else _size((config.get("sizes") or {}).get(str(size), size)),
     )
 
 

@@ -103,6 +103,8 @@ class Protocol:
     """What another protocol calls this further set of its cases; empty for a protocol itself."""
     case_fields: Mapping[str, Any] = field(default_factory=dict)
     """The configuration's `cases`, which stand for `cases`."""
+    notice: str = ""
+    """What the tier has to say of all its numbers, at the end of every table."""
     subset: Subset | None = None
     """Which part of a suite of prompts the cases are; None for others."""
 

@@ -120,7 +120,8 @@ def _blocks(protocol: Protocol, table: pd.DataFrame, all_tests: Mapping[str, Com
         blocks += _published_blocks(part)
         if part.subset is not None:
             blocks.append(Block("text", _prompts(part, part.subset)))
-    return [*blocks, Block("text", _LEGEND), Block("text", _footer(protocol, all_tests))]
+    notice = [Block("text", protocol.notice)] if protocol.notice else []
+    return [*blocks, Block("text", _LEGEND), *notice, Block("text", _footer(protocol, all_tests))]
 
 
 def _measured_blocks(part: Protocol, table: pd.DataFrame, all_tests: Comparisons) -> list[Block]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from flashbench import keys, systems
-from flashbench.laptop.settings import FOREIGN
+from flashbench.laptop.settings import RELEASED
 from flashbench.protocol.compose import own_settings
 from flashbench.protocol.types import Protocol, Trial
 from flashbench.store import Store
@@ -17,7 +17,7 @@ NOISE_RECIPE = 2
 """Version of `systems.inputs`: how a case's noise and low-quality input are drawn."""
 
 
-TRAINED = ("flow", "regression", "vanilla", "stage1")
+TRAINED = ("flow", "regression", "vanilla", "stage1", "tuned")
 """Kinds of recipe that depend on the training replica; the others are fitted without randomness."""
 
 
@@ -31,7 +31,7 @@ def recipe_key(protocol: Protocol, name: str, replica: int) -> str:
     from flashbench.laptop import settings as recipe_settings
 
     settings = protocol.recipes[name]
-    synthetic = settings.get("material") == "synthetic" or settings["kind"] in FOREIGN
+    synthetic = settings.get("material") == "synthetic" or settings["kind"] in RELEASED
     read = {"assets": checkpoints.identity(settings["component"])} if settings["kind"] == "official" else {}
     return keys.key(
         "model",

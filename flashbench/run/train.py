@@ -36,7 +36,10 @@ def build_model(
         if settings["kind"] in FOREIGN:
             made = checkpoints.build(settings, folder)
         else:
-            made = recipes.build(settings, inputs=inputs, out=folder, state=state, replica=replica, report=report)
+            made = recipes.build(
+                    settings, inputs=inputs, out=folder, state=state, replica=replica, report=report,
+                    load=checkpoints.fresh,
+                )  # fmt: skip
         record.update(made=made, seconds=round(time.monotonic() - started, 3), megabytes=peak_megabytes())
     return store.model_record(key)
 

@@ -122,6 +122,14 @@ def load(component: str, folder: Path, dtype: str, device: str) -> dict[str, Any
     """The pipeline's parts that a component is, on `device`, kept for the next clip of this worker."""
     import torch
 
+    parts = fresh(component, folder, dtype=dtype)
+    return {name: part.to(device) if isinstance(part, torch.nn.Module) else part for name, part in parts.items()}
+
+
+def fresh(component: str, folder: Path, *, dtype: str = "float32", **config: Any) -> dict[str, Any]:
+    """The pipeline's parts that a component is, read anew on the CPU; `config` overrides the network's own."""
+    import torch
+
     from flashbench.cascade import checkpoint
 
     files, precision = _files(folder), getattr(torch, dtype)
@@ -135,5 +143,5 @@ def load(component: str, folder: Path, dtype: str, device: str) -> dict[str, Any
             parts = checkpoint.load_official(files, precision, without=("stage1", "stage2", "vae"))
         else:
             source = next(iter(files.values())) if isinstance(files, dict) else files
-            parts = {component: getattr(checkpoint, f"load_{component}")(source, torch_dtype=precision)}
-    return {name: part.to(device) if isinstance(part, torch.nn.Module) else part for name, part in parts.items()}
+            parts = {component: getattr(checkpoint, f"load_{component}")(source, torch_dtype=precision, **config)}
+    return parts

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from flashbench.cascade.cost import rates
 from flashbench.cascade.flops import STAGE1, STAGE2, Stage
 from flashbench.errors import InvalidError, UsageError, did_you_mean
-from flashbench.laptop.settings import FOREIGN
+from flashbench.laptop.settings import RELEASED
 from flashbench.systems import checkpoints, inputs
 from flashbench.systems.base import Request, System
 from flashbench.systems.flashvideo import check_geometry
@@ -108,7 +108,7 @@ class Released(System):
     """What both stages share: precision, device, noise, and the components that they read."""
 
     version = 1
-    kinds = FOREIGN
+    kinds = RELEASED
 
     def models(self, settings: Settings) -> tuple[str, ...]:
         """The recipe named by `training`, the autoencoder and the text encoder."""

@@ -9,7 +9,7 @@ from support import smoke
 
 from flashbench import systems
 from flashbench.errors import UsageError
-from flashbench.laptop.settings import FOREIGN, KINDS
+from flashbench.laptop.settings import KINDS, RELEASED
 from flashbench.planning import stand_ins
 from flashbench.protocol import compose
 
@@ -18,8 +18,8 @@ RUNS = {
     "l1": {"regression", "given", "unreleased"},
     "vanilla": {"vanilla", "unreleased"},
     "stage1": {"stage1", "given", "unreleased"},
-    "flashvideo_release": set(FOREIGN),
-    "stage1_release": set(FOREIGN),
+    "flashvideo_release": set(RELEASED),
+    "stage1_release": set(RELEASED),
 }
 """System → kinds of recipe that it can run."""
 

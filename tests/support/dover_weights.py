@@ -7,15 +7,15 @@ scores, the score maps and 32 probes of each block, at floor(linspace(0, n - 1))
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
+
+from flashbench.drill.seeded import uniform
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 KEYS = {
@@ -23,18 +23,6 @@ KEYS = {
     for key, (shape, dtype) in json.loads((GOLDEN / "dover_keys.json").read_text(encoding="utf-8")).items()
 }
 TAG = "dover-golden-v1:"
-
-
-def uniform(name: str, count: int) -> npt.NDArray[np.float64]:
-    """`count` numbers in (-1, 1): splitmix64 over a counter, seeded by the name's sha256, the upper 24 bits of each."""
-    seed = np.uint64(int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little"))
-    z = seed + np.arange(1, count + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-    z ^= z >> np.uint64(30)
-    z *= np.uint64(0xBF58476D1CE4E5B9)
-    z ^= z >> np.uint64(27)
-    z *= np.uint64(0x94D049BB133111EB)
-    z ^= z >> np.uint64(31)
-    return ((z >> np.uint64(40)).astype(np.float64) * 2 + 1 - 2**24) / 2**24
 
 
 def weight(key: str, shape: tuple[int, ...]) -> Tensor:

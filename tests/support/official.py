@@ -1,6 +1,6 @@
 """A small FlashVideo in the layout of the official release: seeded weights under official names, and T5 beside them.
 
-The names and shapes are written out here from the layout's description, not taken from the code under test.
+The names and shapes are those of `flashbench.drill.layout`, which are written out from the layout's description.
 """
 
 from __future__ import annotations
@@ -9,45 +9,12 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from transformers import T5Config, T5EncoderModel, T5Tokenizer
+from transformers import T5EncoderModel
 
-WIDTH, LAYERS, TIME, TEXT, CHANNELS = 128, 2, 32, 24, 16
-RANK = 4
-PREFIX = "model.diffusion_model."
+from flashbench.drill.layout import PREFIX, RANK, TEXT, WIDTH, adapted, transformer_shapes, vae_shapes
+from flashbench.drill.text import config, tokenizer
 
-
-def transformer_shapes(stage: int) -> dict[str, tuple[int, ...]]:
-    shapes: dict[str, tuple[int, ...]] = {
-        "mixins.patch_embed.proj": (WIDTH, CHANNELS, 2, 2),
-        "mixins.patch_embed.text_proj": (WIDTH, TEXT),
-        "time_embed.0": (TIME, WIDTH),
-        "time_embed.2": (TIME, TIME),
-        "transformer.final_layernorm": (WIDTH,),
-        "mixins.final_layer.norm_final": (WIDTH,),
-        "mixins.final_layer.linear": (4 * CHANNELS, WIDTH),
-        "mixins.final_layer.adaLN_modulation.1": (2 * WIDTH, TIME),
-    }
-    for i in range(LAYERS):
-        layer, mixin = f"transformer.layers.{i}", "mixins.adaln_layer"
-        shapes |= {
-            f"{mixin}.adaLN_modulations.{i}.1": (12 * WIDTH, TIME),
-            f"{mixin}.query_layernorm_list.{i}": (64,),
-            f"{mixin}.key_layernorm_list.{i}": (64,),
-            f"{layer}.input_layernorm": (WIDTH,),
-            f"{layer}.post_attention_layernorm": (WIDTH,),
-            f"{layer}.attention.query_key_value": (3 * WIDTH, WIDTH),
-            f"{layer}.attention.dense": (WIDTH, WIDTH),
-            f"{layer}.mlp.dense_h_to_4h": (4 * WIDTH, WIDTH),
-            f"{layer}.mlp.dense_4h_to_h": (WIDTH, 4 * WIDTH),
-        }
-    if stage == 2:
-        for name in ("ref_step_time_embedding", "time_size_embedding"):
-            shapes |= {f"{name}.0": (TIME, WIDTH), f"{name}.2": (TIME, TIME)}
-    return shapes
-
-
-def adapted(name: str) -> bool:
-    return name.endswith(("query_key_value", "attention.dense")) or ".adaLN_modulations." in name
+__all__ = ["PREFIX", "TEXT", "adapted", "merged", "release", "text", "transformer", "vae", "vae_shapes"]
 
 
 def transformer(stage: int, lora: bool = False, seed: int = 0) -> dict[str, Tensor]:
@@ -83,52 +50,6 @@ def merged(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return out
 
 
-Shapes = dict[str, tuple[int, ...]]
-
-
-def residual(name: str, before: int, after: int, spatial: bool) -> Shapes:
-    """A residual block; `spatial`: the decoder's, whose norms look at the latent."""
-    shapes: Shapes = {}
-    for number, width in ((1, before), (2, after)):
-        norm = f"{name}.norm{number}"
-        shapes[f"{norm}.norm_layer" if spatial else norm] = (width,)
-        if spatial:
-            shapes[f"{norm}.conv_y.conv"] = shapes[f"{norm}.conv_b.conv"] = (width, CHANNELS, 1, 1, 1)
-    shapes[f"{name}.conv1.conv"] = (after, before, 3, 3, 3)
-    shapes[f"{name}.conv2.conv"] = (after, after, 3, 3, 3)
-    if before != after:
-        shapes[f"{name}.nin_shortcut"] = (after, before, 1, 1, 1)
-    return shapes
-
-
-def vae_shapes(widths: tuple[int, ...] = (32, 32, 64, 64), blocks: int = 1) -> Shapes:
-    shapes: Shapes = {"encoder.conv_in.conv": (widths[0], 3, 3, 3, 3)}
-    before = widths[0]
-    for level, width in enumerate(widths):
-        for number in range(blocks):
-            shapes |= residual(f"encoder.down.{level}.block.{number}", before, width, False)
-            before = width
-        if level < len(widths) - 1:
-            shapes[f"encoder.down.{level}.downsample.conv"] = (width, width, 3, 3)
-    for number in (1, 2):
-        shapes |= residual(f"encoder.mid.block_{number}", widths[-1], widths[-1], False)
-        shapes |= residual(f"decoder.mid.block_{number}", widths[-1], widths[-1], True)
-    shapes["encoder.norm_out"] = (widths[-1],)
-    shapes["encoder.conv_out.conv"] = (2 * CHANNELS, widths[-1], 3, 3, 3)
-    shapes["decoder.conv_in.conv"] = (widths[-1], CHANNELS, 3, 3, 3)
-    before = widths[-1]
-    for level in reversed(range(len(widths))):
-        for number in range(blocks + 1):
-            shapes |= residual(f"decoder.up.{level}.block.{number}", before, widths[level], True)
-            before = widths[level]
-        if level:
-            shapes[f"decoder.up.{level}.upsample.conv"] = (before, before, 3, 3)
-    shapes["decoder.norm_out.norm_layer"] = (widths[0],)
-    shapes["decoder.norm_out.conv_y.conv"] = shapes["decoder.norm_out.conv_b.conv"] = (widths[0], CHANNELS, 1, 1, 1)
-    shapes["decoder.conv_out.conv"] = (3, widths[0], 3, 3, 3)
-    return shapes
-
-
 def vae(widths: tuple[int, ...] = (32, 32, 64, 64), blocks: int = 1) -> dict[str, Tensor]:
     """A state dict as under `state_dict`, with keys of the loss that nothing reads."""
     draw = torch.Generator().manual_seed(7)
@@ -142,15 +63,10 @@ def vae(widths: tuple[int, ...] = (32, 32, 64, 64), blocks: int = 1) -> dict[str
 
 def text(folder: Path) -> None:
     """A T5 encoder of `TEXT` channels with a tokenizer of letters."""
-    letters = "abcdefghijklmnopqrstuvwxyz"
-    vocab = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), *((f"▁{c}", -2.0) for c in letters)]
-    T5Tokenizer(vocab=[*vocab, *((c, -3.0) for c in f"{letters},.▁")], extra_ids=0).save_pretrained(folder)
-    config = T5Config(
-        vocab_size=64, d_model=TEXT, d_kv=8, d_ff=32, num_layers=1, num_heads=2, feed_forward_proj="gated-gelu"
-    )
+    tokenizer().save_pretrained(folder)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3)
-        T5EncoderModel(config).save_pretrained(folder)
+        T5EncoderModel(config()).save_pretrained(folder)
 
 
 def release(folder: Path, dtype: torch.dtype = torch.float32, lora: bool = True) -> Path:

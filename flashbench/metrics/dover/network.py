@@ -31,7 +31,10 @@ WINDOW: Size = (8, 7, 7)
 SHIFT: Size = (4, 3, 3)
 SMALLEST: Size = (2, 32, 32)
 """Frames, height and width of the smallest view that the aesthetic branch can halve often enough."""
-_WIDTHS = (96, 192, 384, 768)
+_DEPTHS = (2, 2, 6, 2), (3, 3, 9, 3)
+"""Blocks of the four stages of the technical and of the aesthetic backbone."""
+_WIDTH = 96
+"""Channels of both backbones' first stage; each further one has twice as many."""
 _PATCH: Size = (2, 4, 4)
 _HEAD = 32
 _OUTSIDE = -100.0
@@ -43,12 +46,12 @@ _LISTED = 20
 class Dover(nn.Module):
     """DOVER's network: the technical and the aesthetic branch with their heads; made by `load`."""
 
-    def __init__(self) -> None:
+    def __init__(self, width: int = _WIDTH) -> None:
         super().__init__()
-        self.technical_backbone = _VideoSwin()
-        self.technical_head = _Head()
-        self.aesthetic_backbone = _VideoConvNeXt()
-        self.aesthetic_head = _Head()
+        self.technical_backbone = _VideoSwin(width)
+        self.technical_head = _Head(width)
+        self.aesthetic_backbone = _VideoConvNeXt(width)
+        self.aesthetic_head = _Head(width)
 
     def technical(self, views: Tensor) -> Tensor:
         """Raw technical scores (B,) of normalised views (B, 3, T, H, W) of any size: the mean of each view's map.
@@ -72,13 +75,14 @@ class Dover(nn.Module):
 def load(state_dict: Mapping[str, Tensor]) -> Dover:
     """DOVER's network with the weights of `state_dict` (the plain content of DOVER.pth), float32, in eval mode.
 
-    The tensors are shared, not copied, where they are float32 already.
+    The tensors are shared, not copied, where they are float32 already. The width is read off them: 96 of the released
+    weights, any other multiple of 32 of a network that was made smaller.
 
     Raises:
         InvalidError: keys are missing or unexpected, tensors have another shape, or an index buffer other values.
     """
     with torch.device("meta"):  # no memory, and no draw from the global generator for weights that are replaced
-        model = Dover()
+        model = Dover(_width(state_dict))
     expected = model.state_dict()
     _check(state_dict, expected)
     weights = {key: state_dict[key].detach().to(expected[key].dtype) for key in expected}
@@ -86,12 +90,24 @@ def load(state_dict: Mapping[str, Tensor]) -> Dover:
     return model.requires_grad_(False).eval()
 
 
+def _width(state_dict: Mapping[str, Tensor]) -> int:
+    """Channels of the first stage; those of the release where the tensors do not say."""
+    patches = state_dict.get("technical_backbone.patch_embed.proj.weight")
+    width = _WIDTH if patches is None else patches.shape[0]
+    return width if width and width % _HEAD == 0 else _WIDTH
+
+
+def _widths(width: int) -> tuple[int, ...]:
+    """Channels of the four stages."""
+    return tuple(width * 2**stage for stage in range(4))
+
+
 class _Head(nn.Module):
     """Features (768, T, H, W) to a map of scores (1, T, H, W)."""
 
-    def __init__(self) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
-        self.fc_hid = nn.Conv3d(_WIDTHS[-1], 64, 1)
+        self.fc_hid = nn.Conv3d(_widths(width)[-1], 64, 1)
         self.fc_last = nn.Conv3d(64, 1, 1)
 
     def forward(self, features: Tensor) -> Tensor:
@@ -101,11 +117,14 @@ class _Head(nn.Module):
 class _VideoSwin(nn.Module):
     """Technical backbone: one view (3, T, H, W) to features (768, T/2, H/32, W/32), sizes rounded up."""
 
-    def __init__(self) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
-        self.patch_embed = _PatchEmbedding()
-        self.layers = nn.ModuleList(_SwinStage(i, depth) for i, depth in enumerate((2, 2, 6, 2)))
-        self.norm = nn.LayerNorm(_WIDTHS[-1])
+        widths = _widths(width)
+        self.patch_embed = _PatchEmbedding(width)
+        self.layers = nn.ModuleList(
+            _SwinStage(wide, depth, last=wide == widths[-1]) for wide, depth in zip(widths, _DEPTHS[0], strict=True)
+        )
+        self.norm = nn.LayerNorm(widths[-1])
 
     def forward(self, view: Tensor) -> Tensor:
         tokens = self.patch_embed(view)
@@ -117,10 +136,10 @@ class _VideoSwin(nn.Module):
 class _PatchEmbedding(nn.Module):
     """Patches of 2×4×4 pixels as tokens: (3, T, H, W) to (T/2, H/4, W/4, 96), zero-padded at the end as in Swin."""
 
-    def __init__(self) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
-        self.proj = nn.Conv3d(3, _WIDTHS[0], _PATCH, _PATCH)
-        self.norm = nn.LayerNorm(_WIDTHS[0])
+        self.proj = nn.Conv3d(3, width, _PATCH, _PATCH)
+        self.norm = nn.LayerNorm(width)
 
     def forward(self, view: Tensor) -> Tensor:
         t, h, w = (-size % patch for size, patch in zip(view.shape[1:], _PATCH, strict=True))
@@ -130,13 +149,10 @@ class _PatchEmbedding(nn.Module):
 class _SwinStage(nn.Module):
     """Blocks with plain and shifted windows in turn, then patch merging except after the last stage."""
 
-    def __init__(self, index: int, depth: int) -> None:
+    def __init__(self, width: int, depth: int, *, last: bool) -> None:
         super().__init__()
-        last = index == len(_WIDTHS) - 1
-        self.blocks = nn.ModuleList(
-            _SwinBlock(_WIDTHS[index], shifted=j % 2 == 1, gated=not last) for j in range(depth)
-        )
-        self.downsample = None if last else _PatchMerging(_WIDTHS[index])
+        self.blocks = nn.ModuleList(_SwinBlock(width, shifted=j % 2 == 1, gated=not last) for j in range(depth))
+        self.downsample = None if last else _PatchMerging(width)
 
     def forward(self, tokens: Tensor) -> Tensor:
         for block in self.blocks:
@@ -297,20 +313,21 @@ def relative_position_index() -> Tensor:
 class _VideoConvNeXt(nn.Module):
     """Aesthetic backbone: one view (3, T, H, W) to features (768, T/2, H/32, W/32), sizes rounded down."""
 
-    def __init__(self) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
-        stem = nn.Sequential(nn.Conv3d(3, _WIDTHS[0], _PATCH, _PATCH), _ChannelNorm(_WIDTHS[0]))
+        widths = _widths(width)
+        stem = nn.Sequential(nn.Conv3d(3, width, _PATCH, _PATCH), _ChannelNorm(width))
         steps = [
             nn.Sequential(_ChannelNorm(narrow), nn.Conv3d(narrow, wide, (1, 2, 2), (1, 2, 2)))
-            for narrow, wide in zip(_WIDTHS[:-1], _WIDTHS[1:], strict=True)
+            for narrow, wide in zip(widths[:-1], widths[1:], strict=True)
         ]
         self.downsample_layers = nn.ModuleList([stem, *steps])
         # Every third block, the middle one of three, also mixes three frames.
         self.stages = nn.ModuleList(
-            nn.Sequential(*(_ConvNeXtBlock(width, frames=3 if j % 3 == 1 else 1) for j in range(depth)))
-            for width, depth in zip(_WIDTHS, (3, 3, 9, 3), strict=True)
+            nn.Sequential(*(_ConvNeXtBlock(wide, frames=3 if j % 3 == 1 else 1) for j in range(depth)))
+            for wide, depth in zip(widths, _DEPTHS[1], strict=True)
         )
-        self.norm = _ChannelNorm(_WIDTHS[-1])
+        self.norm = _ChannelNorm(widths[-1])
 
     def forward(self, view: Tensor) -> Tensor:
         for downsample, stage in zip(self.downsample_layers, self.stages, strict=True):

@@ -226,7 +226,7 @@ def _maniqa(name: str, network: str, weights: str, crops: str) -> Learned:
     grid = {"size": 224, "grid": "5x5, the first four rows" if crops == "upstream" else "5x5", "crops": crops}
     declared = {**_COMMON, "resize": "none; bilinear to 225 where the shorter side is at most 224", **grid}
     files, bounds = (weights, "vit-base-patch8"), (0.0, math.inf)
-    return _learned(name, network, *files, range=bounds, preprocessing=declared, smallest=32)
+    return _learned(name, network, *files, range=bounds, preprocessing=declared, smallest=32, version=2)
 
 
 LEARNED: tuple[Learned, ...] = (

@@ -14,7 +14,7 @@ import socket
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from types import ModuleType
 from typing import Any, TypeAlias
@@ -114,7 +114,10 @@ class _Lender:
     def timm_model(self, name: str, pretrained: bool = False, **options: Any) -> Any:
         """For timm.create_model: its own way of taking weights that are in memory."""
         if pretrained:
-            options["pretrained_cfg_overlay"] = {"state_dict": self.load(self.file(name))}
+            state = self.load(self.file(name))
+            options["pretrained_cfg_overlay"] = {"state_dict": state}
+            if "pos_embed" in state and "blocks.0.norm1.weight" in state:
+                options |= vit_size(state["pos_embed"].shape[-1], _count(state, "blocks."))
         return self.create_model(name, pretrained=pretrained, **options)
 
     def offline(self, *where: Any, **_: Any) -> Any:
@@ -232,6 +235,45 @@ def handed_over(weights: Weights) -> Iterator[_Lender]:
         raise lender.undefined
 
 
+HEAD = 64
+"""Channels of a head of attention in the networks whose size is read off their weights."""
+
+
+def vit_size(width: int, blocks: int) -> dict[str, Any]:
+    """What timm is told of a vision transformer of that width: of 768 and 12, ViT-B itself."""
+    return {"embed_dim": width, "depth": blocks, "num_heads": max(1, width // HEAD)}
+
+
+def maniqa_size(width: int) -> dict[str, int]:
+    """What pyiqa is told of a MANIQA on a backbone of that width."""
+    return {"embed_dim": width, "dim_mlp": width}
+
+
+def _size(metric: str, weights: Weights) -> dict[str, int]:
+    """The size of a network as its own weights have it, where pyiqa would take the published one for granted."""
+    asset = next((name for start, name in _SIZED.items() if metric == start), None)
+    if asset is None:
+        return {}
+    state = read(weights(asset), asset)
+    if asset.startswith("maniqa") and "conv1.weight" in state:
+        return maniqa_size(state["conv1.weight"].shape[0])
+    if asset.startswith("musiq") and "embedding.weight" in state:
+        width, blocks = state["embedding.weight"].shape[0], "transformer_encoder.transformer."
+        inner = state[f"{blocks}encoderblock_0.mlp.fc1.weight"].shape[0]
+        size = {"hidden_size": width, "mlp_dim": inner, "num_heads": max(1, width // HEAD)}
+        return size | {"num_layers": _count(state, blocks)}
+    return {}
+
+
+_SIZED = {"musiq": "musiq-koniq", "musiq-spaq": "musiq-spaq", "maniqa": "maniqa-koniq", "maniqa-pipal": "maniqa-pipal"}
+"""pyiqa's name of a network → the asset that tells its size."""
+
+
+def _count(state: Mapping[str, Any], prefix: str) -> int:
+    """Different members of a list of modules."""
+    return len({key.removeprefix(prefix).partition(".")[0] for key in state if key.startswith(prefix)})
+
+
 class Network:
     """A metric of pyiqa on a device, in eval mode."""
 
@@ -277,24 +319,45 @@ class Maniqa(Network):
             branch.register_forward_hook(lambda module, given, out, part=part: part.append(out.double()))
 
     def run(self, *images: Tensor) -> float:
-        """MANIQA's weighted mean over the crops of a frame, `CROPS_AT_ONCE` of them at a time."""
+        """MANIQA's weighted mean over the crops of a frame, `CROPS_AT_ONCE` of them at a time, equal ones once."""
         import pyiqa.archs.maniqa_arch as home
 
-        firsts = range(0, self.rows * GRID, CROPS_AT_ONCE)
-        upcoming = iter([slice(first, first + CROPS_AT_ONCE) for first in firsts])
+        image = enlarged(images[0])
+        places = self._places(image)
+        different = list(dict.fromkeys(places))
+        parts = [different[first : first + CROPS_AT_ONCE] for first in range(0, len(different), CROPS_AT_ONCE)]
+        upcoming = iter(parts)
         for part in self.parts.values():
             part.clear()
-        with substituted([(home, "uniform_crop", lambda image, **_: self._crops(image)[next(upcoming)])]):
-            for _ in firsts:
-                self.model(*images)
-        scores, weights = (torch.cat([out.flatten() for out in self.parts[name]]) for name in ("score", "weight"))
+        with substituted([(home, "uniform_crop", lambda image, **_: _crops(image, next(upcoming)))]):
+            for _ in parts:
+                self.model(image)
+        rows = [different.index(place) for place in places]
+        scores, weights = (
+            torch.cat([out.flatten(1) for out in self.parts[name]])[rows].flatten() for name in ("score", "weight")
+        )
         return float((scores * weights).sum() / (weights.sum() + 1e-8))
 
-    def _crops(self, image: Tensor) -> Tensor:
-        """[rows · 5, 3, 224, 224] of an image [1, 3, H, W], row by row."""
+    def _places(self, image: Tensor) -> list[tuple[int, int]]:
+        """Top and left of the rows · 5 crops of an image [1, 3, H, W], row by row."""
         down, right = ((size - CROP) // (GRID - 1) for size in image.shape[2:])
-        places = [(down * i, right * j) for i in range(self.rows) for j in range(GRID)]
-        return torch.cat([image[..., y : y + CROP, x : x + CROP] for y, x in places])
+        return [(down * i, right * j) for i in range(self.rows) for j in range(GRID)]
+
+
+def enlarged(image: Tensor) -> Tensor:
+    """An image [1, 3, H, W] of which the shorter side is at most that of a crop, so much larger that it is 225 pixels.
+
+    That is pyiqa's rule, of which `Maniqa` takes the place together with the crops.
+    """
+    shorter = min(image.shape[2:])
+    if shorter > CROP:
+        return image
+    return nn.functional.interpolate(image, scale_factor=(CROP + 1) / shorter, mode="bilinear")
+
+
+def _crops(image: Tensor, places: Sequence[tuple[int, int]]) -> Tensor:
+    """The crops [n, 3, 224, 224] of an image [1, 3, H, W] at `places`."""
+    return torch.cat([image[..., y : y + CROP, x : x + CROP] for y, x in places])
 
 
 def tensor(frame: Frames) -> Tensor:
@@ -318,7 +381,7 @@ def build(metric: str, weights: Weights, *, crops: str = "upstream", device: str
         from pyiqa.models.inference_model import InferenceModel
 
         with handed_over(weights) as lender, torch.random.fork_rng(devices=[]):
-            model = InferenceModel(metric, device=torch.device(device))
+            model = InferenceModel(metric, device=torch.device(device), **_size(metric, weights))
     model.requires_grad_(False)
     used = tuple(dict.fromkeys(lender.names.values()))
     if metric.startswith("maniqa"):

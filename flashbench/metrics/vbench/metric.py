@@ -19,6 +19,7 @@ import atexit
 import json
 import math
 import os
+import sys
 import tempfile
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
@@ -38,6 +39,7 @@ from flashbench.vbench import dimensions, long, slow_fast
 from flashbench.vbench.long import PREFIXES, How
 
 DEVICES = ("cpu", "cuda")
+STAND_IN = "vbench-stand-in"
 SUITE = "vbench-full-info"
 """The asset with VBench's prompts and their labels."""
 TIMEOUT, START_TIMEOUT = 7200.0, 600.0
@@ -238,7 +240,7 @@ def through_vbench(name: str) -> Metric:
         range=(-1.0 if declared.name in ("temporal_style", "overall_consistency", "appearance_style") else 0.0, 1.0),
         scope="set" if official else "video" if declared.reads == "video" else "prompt",
         preprocessing=_preprocessing(how, dimension),
-        assets=(SUITE,) if declared.reads == "labels" else (),
+        assets=((SUITE,) if declared.reads == "labels" else ()) + _stand_in(),
         licence="Apache-2.0 (vbench); weights: see VBench",
         deterministic=device == "cpu",
     )
@@ -317,8 +319,15 @@ _WORKERS: dict[tuple[int, tuple[str, ...]], worker.Worker] = {}
 """(process, command) → its worker: a forked child must not speak through its parent's pipes."""
 
 
+def _stand_in() -> tuple[str, ...]:
+    """The asset that answers in place of VBench, where the registry has one: a rehearsal's (`flashbench/drill`)."""
+    return (STAND_IN,) if STAND_IN in registry.current().names() else ()
+
+
 def program(device: str) -> list[str] | None:
     """How VBench's worker is started on a device; None where its environment is not here."""
+    if _stand_in():
+        return [sys.executable, "-I", str(registry.path(STAND_IN)), "--device", device]
     interpreter = environment.python()
     return None if interpreter is None else worker.command(interpreter, device=device)
 

@@ -244,11 +244,20 @@ def test_the_first_repeat_is_the_score_without_repeats_and_a_stream_that_of_an_a
     assert score(iter(frames), count=40).technical.tolist() == score(frames).technical.tolist()
 
 
-def test_the_aesthetic_branch_runs_again_only_on_other_frames() -> None:
-    for count, calls in ((49, 1), (200, 3)):
-        model = Means()
-        scores.score(model, noise(count, 64, 64), seeded(), antialias=True, repeats=3)  # type: ignore[arg-type]
-        assert model.calls.count("aesthetic") == calls and model.calls.count("technical") == 3 * 3
+@pytest.mark.parametrize(
+    ("count", "side", "technical", "aesthetic"),
+    [(49, 64, 3, 1), (400, 64, 9, 3), (49, 300, 9, 1)],
+    ids=["nothing is random", "frames are", "fragments are"],
+)
+def test_what_draws_show_alike_is_seen_once(count: int, side: int, technical: int, aesthetic: int) -> None:
+    """Fragments that fill their cells lie where they lie; the frames of a short video are always the same."""
+    model, every = Means(), Means()
+    found = scores.score(model, noise(count, side, side), seeded(), antialias=True, repeats=3)  # type: ignore[arg-type]
+    assert (model.calls.count("technical"), model.calls.count("aesthetic")) == (technical, aesthetic)
+    plans = [dover_views.plan(count, side, side, draw) for draw in [seeded()] for _ in range(3)]
+    seen = dover_views.views(noise(count, side, side), plans, antialias=True)
+    means = [[every.technical(dover_views.normalise(clip[None])).item() for clip in view.technical] for view in seen]
+    assert found.technical.tolist() == [float(np.mean(values)) for values in means]
 
 
 @pytest.mark.parametrize(

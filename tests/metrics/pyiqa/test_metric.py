@@ -118,12 +118,25 @@ def test_maniqas_mean_is_over_all_crops_and_full_sees_the_bottom_row(monkeypatch
     assert upstream.score(clip[0]) == pytest.approx(whole, abs=1e-6)
 
 
+@pytest.mark.parametrize("shape", [(224, 224), (112, 208), (40, 300), (224, 400), (225, 225)])
+def test_small_frames_are_enlarged_as_pyiqa_does_and_equal_crops_made_once(shape: tuple[int, int]) -> None:
+    """At most 224 pixels on the shorter side: 225 of them, of which many of the twenty crops are the same."""
+    toy, clip, made = Toy(), frames(1, *shape), []
+    with torch.inference_mode():
+        whole = float(toy(images(clip)))
+    own = Toy()
+    own.net.fc_score.register_forward_hook(lambda module, given, out: made.append(len(given[0])))
+    assert networks.Maniqa(own, (), "upstream").score(clip[0]) == pytest.approx(whole, abs=1e-6)
+    assert max(made) <= networks.CROPS_AT_ONCE
+    assert sum(made) == {(224, 224): 1, (112, 208): 5, (40, 300): 5, (224, 400): 5, (225, 225): 1}[shape]
+
+
 def test_the_crops_are_where_the_facts_say() -> None:
     rows = torch.arange(1080.0).view(1, 1, 1080, 1).expand(1, 3, 1080, 1920)
     network = object.__new__(networks.Maniqa)
     for crops, tops in (("upstream", [0, 214, 428, 642]), ("full", [0, 214, 428, 642, 856])):
         network.rows = networks.ROWS[crops]
-        found = network._crops(rows)
+        found = networks._crops(rows, network._places(rows))
         assert found[::5, 0, 0, 0].tolist() == tops and found.shape[1:] == (3, 224, 224)
 
 
