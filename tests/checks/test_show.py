@@ -132,6 +132,11 @@ def test_the_command_trains_and_makes_a_row_of_the_flow(tmp_path: Path, monkeypa
 def test_without_a_manifest_the_clips_are_not_known(capsys: pytest.CaptureFixture[str]) -> None:
     Path("results/smoke/nfe/clips.jsonl").unlink()
     assert shown("nfe/bicubic").count("not known") == 3
+    said = capsys.readouterr().err
+    assert "clips.jsonl is not here (`flashbench run nfe --tier smoke --phase train --phase generate` makes it)" in said
+    Path(".dvc").mkdir()
+    Path(".dvc/config").write_text("[core]\n    remote = r\n['remote \"r\"']\n    url = there\n", encoding="utf-8")
+    assert shown("nfe/bicubic").count("not known") == 3
     assert "clips.jsonl is not here (`dvc pull` fetches it)" in capsys.readouterr().err
 
 
