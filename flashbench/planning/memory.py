@@ -29,11 +29,11 @@ NETWORKS = ("stage1", "stage2", "vae")
 _SYSTEMS = {"stage1": "stage1_release", "stage2": "flashvideo_release"}
 
 
-class Alive(TorchDispatchMode):
+class Alive(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Bytes of the storages that operations made and that are still alive, and the most of them at once."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.now = self.most = 0
         self._known: set[int] = set()
 
@@ -91,7 +91,7 @@ def most_alive(block: Callable[[], object]) -> int:
     """The most bytes that are alive at once of what the operations in `block` make; it is run without gradients."""
     with torch.no_grad(), _OneKernel(), Alive() as counted:
         block()
-    return counted.most
+    return int(counted.most)
 
 
 @dataclass(frozen=True)
@@ -120,14 +120,20 @@ class Need:
 def need(system: System, settings: Settings, geometry: Geometry) -> Need:
     """What a released system needs for one clip."""
     dtype = getattr(torch, str(settings["dtype"]))
-    first, size = system.component == "stage1", (geometry.height, geometry.width)
+    first = system.component == "stage1"
     guided = settings["guidance"] != (0 if first else 1)
     tiles = "none" if first else str(settings["tiles"])
-    steps = _sampling(system.component, dtype, geometry, guided=guided)
-    encode = 0 if first else _encoding(dtype, geometry)
-    about = {"size": size, "frames": geometry.frames, "guided": guided, "tiles": tiles, "weights": weights(dtype)}
-    name = "Stage I" if first else "Stage II"
-    return Need(stage=name, encode=encode, sample=steps, decode=_decoding(dtype, geometry, tiles), **about)
+    return Need(
+        stage="Stage I" if first else "Stage II",
+        size=(geometry.height, geometry.width),
+        frames=geometry.frames,
+        guided=guided,
+        tiles=tiles,
+        weights=weights(dtype),
+        encode=0 if first else _encoding(dtype, geometry),
+        sample=_sampling(system.component, dtype, geometry, guided=guided),
+        decode=_decoding(dtype, geometry, tiles),
+    )
 
 
 @cache
@@ -135,7 +141,7 @@ def weights(dtype: torch.dtype) -> int:
     """Bytes of the two stages, the autoencoder and T5's encoder in that precision."""
     elements = sum(p.numel() for part in NETWORKS for p in _network(part, dtype).parameters())
     text = sum(registry.get(f"t5-xxl/shard-{number}").bytes or 0 for number in (1, 2)) // torch.bfloat16.itemsize
-    return (elements + text) * dtype.itemsize
+    return int((elements + text) * dtype.itemsize)
 
 
 @cache

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from flashbench.assets import registry
 from flashbench.metrics.vbench import weights
-from flashbench.planning import memory, stand_ins
+from flashbench.planning import stand_ins
 from flashbench.planning.dry_run import needed, vbench_asked
 from flashbench.planning.networks import LAYOUTS
 from flashbench.planning.plan import BYTES_PER_PIXEL, WIDTHS, kinds, planned_scores, seconds_of
@@ -101,9 +101,9 @@ def _downloads(protocols: Sequence[Protocol]) -> list[Block]:
         groups.setdefault((asset.partition("/")[0], entry.licence, entry.non_commercial), []).append(asset)
     grid = [list(map(Cell, ("asset", "files", "GB", "licence", "read by")))]
     for (name, licence, limited), assets in groups.items():
-        readers = dict.fromkeys(reader for asset in assets for reader in wanted[asset])
+        read_by = dict.fromkeys(reader for asset in assets for reader in wanted[asset])
         terms = f"{licence}; **non-commercial**" if limited else licence
-        grid.append([Cell(name, code=True), *map(Cell, (str(len(assets)), _size(assets), terms, _short(readers)))])
+        grid.append([Cell(name, code=True), *map(Cell, (str(len(assets)), _size(assets), terms, _short(read_by)))])
     asked = {name: None for protocol in protocols for name in vbench_asked(protocol)}
     told = weights.needs(asked, environment=False)
     blocks = [Block("subheading", "Downloads"), Block("grid", grid=grid, columns="lrrll"), Block("text", _ABOUT)]
@@ -136,6 +136,8 @@ def _short(readers: Iterable[str]) -> str:
 
 def _memory(protocols: Sequence[Protocol]) -> list[Block]:
     """A line for each stage of the released cascade, size and way of decoding, with the protocols that have it."""
+    from flashbench.planning import memory
+
     users: dict[memory.Need, dict[str, None]] = {}
     for protocol in protocols:
         for part in protocol.parts:
@@ -157,7 +159,7 @@ def _memory(protocols: Sequence[Protocol]) -> list[Block]:
 
 
 _GPU = (
-    "Computed from shapes, without a GPU: the tensors that are alive at once. At once: the weights and the largest "
-    "step, less what a device adds (workspaces, fragments, its context). A worker keeps both stages, the autoencoder "
-    "and the text encoder loaded. Size: frames, height, width."
+    "Computed from shapes, without a GPU: of each step the tensors that it makes and that are alive at once, beside "
+    "its input. At once: the weights and the largest step, without what a device adds (workspaces, fragments, its "
+    "context). A worker keeps both stages, the autoencoder and the text encoder loaded. Size: frames, height, width."
 )
