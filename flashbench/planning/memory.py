@@ -1,22 +1,15 @@
 """How much memory the released cascade needs at a size: its own code on the meta device, tensor by tensor.
 
-Counted are the tensors that are alive at once, weights included. Not counted is what only a device adds: workspaces of
-convolutions, fragments of the allocator, the CUDA context. Attention is taken as one kernel that keeps no scores.
+Weights are included; `cascade.alive` says what is not.
 """
 
 from __future__ import annotations
 
 import copy
-import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
-
-import torch
-from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from typing import TYPE_CHECKING, Any
 
 from flashbench import systems
 from flashbench.assets import registry
@@ -25,73 +18,13 @@ from flashbench.systems import released
 from flashbench.systems.base import System
 from flashbench.types import Geometry, Settings
 
+if TYPE_CHECKING:
+    import torch
+
 NETWORKS = ("stage1", "stage2", "vae")
 _SYSTEMS = {"stage1": "stage1_release", "stage2": "flashvideo_release"}
-
-
-class Alive(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Bytes of the storages that operations made and that are still alive, and the most of them at once."""
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.now = self.most = 0
-        self._known: set[int] = set()
-
-    def __torch_dispatch__(
-        self,
-        func: Callable[..., Any],
-        types: object,
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        """Run the operation and count what it made."""
-        given = {_identity(leaf) for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)}
-        out = func(*args, **(kwargs or {}))
-        for leaf in tree_leaves(out):
-            if isinstance(leaf, torch.Tensor) and _identity(leaf) not in given | self._known:
-                self._add(leaf.untyped_storage())
-        return out
-
-    def _add(self, storage: torch.UntypedStorage) -> None:
-        size, mark = storage.nbytes(), storage._cdata
-        self._known.add(mark)
-        self.now += size
-        self.most = max(self.most, self.now)
-        weakref.finalize(storage, self._drop, mark, size)
-
-    def _drop(self, mark: int, size: int) -> None:
-        self._known.discard(mark)
-        self.now -= size
-
-
-def _identity(tensor: torch.Tensor) -> int:
-    return int(tensor.untyped_storage()._cdata)
-
-
-class _OneKernel(TorchFunctionMode):
-    """Attention whose only tensor is its output, as the fused kernels of a GPU have it."""
-
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: object,
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        """Replace attention, run anything else."""
-        told = dict(kwargs or {})
-        if func is torch.nn.functional.scaled_dot_product_attention:
-            query = args[0] if args else told["query"]
-            value = args[2] if len(args) > 2 else told["value"]
-            return query.new_empty((*query.shape[:-1], value.shape[-1]))
-        return func(*args, **told)
-
-
-def most_alive(block: Callable[[], object]) -> int:
-    """The most bytes that are alive at once of what the operations in `block` make; it is run without gradients."""
-    with torch.no_grad(), _OneKernel(), Alive() as counted:
-        block()
-    return int(counted.most)
+_STORED = 2
+"""Bytes of an element in T5's files."""
 
 
 @dataclass(frozen=True)
@@ -119,6 +52,8 @@ class Need:
 
 def need(system: System, settings: Settings, geometry: Geometry) -> Need:
     """What a released system needs for one clip."""
+    import torch
+
     dtype = getattr(torch, str(settings["dtype"]))
     first = system.component == "stage1"
     guided = settings["guidance"] != (0 if first else 1)
@@ -140,7 +75,7 @@ def need(system: System, settings: Settings, geometry: Geometry) -> Need:
 def weights(dtype: torch.dtype) -> int:
     """Bytes of the two stages, the autoencoder and T5's encoder in that precision."""
     elements = sum(p.numel() for part in NETWORKS for p in _network(part, dtype).parameters())
-    text = sum(registry.get(f"t5-xxl/shard-{number}").bytes or 0 for number in (1, 2)) // torch.bfloat16.itemsize
+    text = sum(registry.get(f"t5-xxl/shard-{number}").bytes or 0 for number in (1, 2)) // _STORED
     return int((elements + text) * dtype.itemsize)
 
 
@@ -152,35 +87,45 @@ def _sampling(component: str, dtype: torch.dtype, geometry: Geometry, *, guided:
     told = dict(systems.get(_SYSTEMS[component]).defaults) | {"guidance": float(guided) * 8 + (component == "stage2")}
     if component == "stage1":
         draws = [latent] * 2
-        return most_alive(lambda: released.sample_stage1(network, context, latent, draws, told | {"steps": 3}))
-    return most_alive(lambda: released.sample_stage2(network, context, latent, latent, told | {"nfe": 2}))
+        return _most_alive(lambda: released.sample_stage1(network, context, latent, draws, told | {"steps": 3}))
+    return _most_alive(lambda: released.sample_stage2(network, context, latent, latent, told | {"nfe": 2}))
 
 
 @cache
 def _encoding(dtype: torch.dtype, geometry: Geometry) -> int:
     network, noise = _network("vae", dtype), _shape(*_latent(geometry))
     pixels = _shape(1, 3, geometry.frames, geometry.height, geometry.width)
-    return most_alive(lambda: released.encode(network, pixels, noise, 1.0))
+    return _most_alive(lambda: released.encode(network, pixels, noise, 1.0))
 
 
 @cache
 def _decoding(dtype: torch.dtype, geometry: Geometry, tiles: str) -> int:
     network, latent = _network("vae", dtype), _shape(*_latent(geometry), dtype=dtype)
-    return most_alive(lambda: released.decode(network, latent, 1.0, tiles))
+    return _most_alive(lambda: released.decode(network, latent, 1.0, tiles))
 
 
 def _latent(geometry: Geometry) -> tuple[int, int, int, int, int]:
     return released.latent_shape(geometry.frames, geometry.height, geometry.width)
 
 
-def _shape(*sides: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+def _shape(*sides: int, dtype: torch.dtype | None = None) -> torch.Tensor:
+    import torch
+
     return torch.empty(sides, device="meta", dtype=dtype)
 
 
 @cache
 def _network(component: str, dtype: torch.dtype) -> Any:
     """The released network `stage1`, `stage2` or `vae` on the meta device in that precision."""
+    import torch
+
     official = networks.official(component)
     network = copy.deepcopy(official if component == "vae" else official.network)
-    torch.nn.Module.to(network, dtype)
+    torch.nn.Module.to(network, dtype)  # not diffusers' own, which warns of what it does not keep
     return network
+
+
+def _most_alive(block: Callable[[], object]) -> int:
+    from flashbench.cascade.alive import most_alive
+
+    return most_alive(block)

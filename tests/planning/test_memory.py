@@ -10,8 +10,8 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from flashbench import systems
+from flashbench.cascade.alive import most_alive
 from flashbench.planning import memory
-from flashbench.planning.memory import most_alive
 from flashbench.types import Geometry
 
 SMALL = Geometry(frames=9, height=64, width=96, fps=Fraction(8))
