@@ -21,6 +21,20 @@ pytestmark = pytest.mark.slow
 PART = ("--tier", "drill", "--limit", "1", "--results", "results/drill")
 
 
+def flashbench(folder: Path, *arguments: str) -> str:
+    """What `flashbench …` prints; a run of the drill takes minutes."""
+    done = subprocess.run(
+        smoke.command(*arguments),
+        cwd=folder,
+        env=smoke.environment(folder),
+        capture_output=True,
+        text=True,
+        timeout=1100,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout + done.stderr
+
+
 def contents(folder: Path) -> dict[str, bytes]:
     """Everything but the pictures of clips and models, by name."""
     root = folder / "results/drill"
@@ -35,8 +49,8 @@ def test_all_twelve_protocols_and_nothing_the_second_time(tmp_path: Path) -> Non
     """Every cell is a number or has its reason, and says that its weights are none."""
     names = compose.names()
     assert len(names) == 12
-    smoke.flashbench(tmp_path, "run", *names, *PART)
-    smoke.flashbench(tmp_path, "claims", "--tier", "drill", "--results", "results/drill", "-S", "cases.limit=1")
+    flashbench(tmp_path, "run", *names, *PART)
+    flashbench(tmp_path, "claims", "--tier", "drill", "--results", "results/drill", "-S", "cases.limit=1")
     for name in names:
         with (tmp_path / f"results/drill/tables/{name}.csv").open() as file:
             lines = list(csv.DictReader(file))
@@ -48,8 +62,7 @@ def test_all_twelve_protocols_and_nothing_the_second_time(tmp_path: Path) -> Non
         for kind in ("svg", "png"):
             assert (tmp_path / f"results/drill/figures/{name}.{kind}").is_file()
     before = contents(tmp_path)
-    again = smoke.flashbench(tmp_path, "run", *names, *PART)
-    told = again.stdout + again.stderr
+    told = flashbench(tmp_path, "run", *names, *PART)
     assert "built 0 models" in told and set(re.findall(r"made (\d+) (?:clips|scores)", told)) == {"0"}
     assert contents(tmp_path) == before
 
@@ -61,7 +74,7 @@ def test_killed_at_random_it_ends_in_the_same_tables(tmp_path: Path) -> None:
     (undisturbed := tmp_path / "undisturbed").mkdir()
     (disturbed := tmp_path / "disturbed").mkdir()
     began = time.monotonic()
-    smoke.flashbench(undisturbed, *run)
+    flashbench(undisturbed, *run)
     whole = time.monotonic() - began
     draw = random.Random(15)
     for _ in range(5):
@@ -74,5 +87,5 @@ def test_killed_at_random_it_ends_in_the_same_tables(tmp_path: Path) -> None:
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-    smoke.flashbench(disturbed, *run)
+    flashbench(disturbed, *run)
     assert contents(disturbed) == contents(undisturbed)
