@@ -234,13 +234,9 @@ def reaches_heavy(module: str, seen: set[str]) -> str | None:
     return None
 
 
-TENSORS = ("flashbench.planning.memory",)
-"""Counts tensors as they come and go, by classes of torch's."""
-
-
 def test_torch_is_imported_only_where_tensors_live() -> None:
     # A metric's wrapper imports its network when asked.
-    rooms = ("flashbench.systems.", "flashbench.metrics.dover.", "flashbench.metrics.pyiqa.networks", *TENSORS)
+    rooms = ("flashbench.systems.", "flashbench.metrics.dover.", "flashbench.metrics.pyiqa.networks")
     light = [m for m in MODULES if part(m) not in ("cascade", "laptop", "drill") and not m.startswith(rooms)]
     light += ["flashbench.systems.base", "flashbench.drill.rehearsal"]
     chains = [reaches_heavy(module, set()) for module in light if module in MODULES]
@@ -266,7 +262,6 @@ def probe(modules: list[str]) -> list[str]:
 
 def test_importing_the_core_touches_no_global_generator_and_brings_no_torch() -> None:
     core = [name for name in MODULES if part(name) not in ("cascade", "laptop", "drill", "systems", "metrics")]
-    core = [name for name in core if name not in TENSORS]
     registries = [f"flashbench.{room}" for room in ("systems", "metrics")]
     assert probe([*core, *registries]) == ["untouched: True", "heavy: []"]
 
