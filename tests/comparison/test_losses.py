@@ -15,7 +15,7 @@ from flashbench.comparison.compare import Rules
 from flashbench.comparison.verdict import Result, sentence
 
 RNG = np.random.default_rng(16)
-BASE = RNG.normal(5, 1, 40)
+BASE = RNG.normal(5, 0.5, 40)
 NOISE = RNG.normal(0, 1, 40)
 OTHER = BASE + NOISE - NOISE.mean()
 """Forty pairs whose mean difference is 0; lower is better."""
