@@ -139,7 +139,8 @@ def test_blur_of_six_real_clips_is_worse_by_default(tmp_path: Path) -> None:
     from flashbench.data import material
 
     sources = [source for source in material.read_sources() if source.split == "test" and source.kind == "image"][:6]
-    registry.pull(["niqe-pristine", *dict.fromkeys(source.asset for source in sources)])
+    assets = ["niqe-pristine", *dict.fromkeys(source.asset for source in sources)]
+    registry.pull(assets, report=lambda line: None)  # photographs lie in packages of the index
     for folder, change in (("a", lambda x: x), ("b", lambda x: cv2.GaussianBlur(x, (0, 0), 1))):
         (tmp_path / folder).mkdir()
         for source in sources:
