@@ -139,8 +139,7 @@ def test_what_could_not_be_read_does_not_differ_in_length() -> None:
 def test_two_clusters_give_no_verdict() -> None:
     found = compared(scored("A", [1.0, 2.0]), scored("B", [3.0, 4.0]))
     assert sentence(found.results[0]) == (
-        "B against A has no verdict on niqe: an interval needs 3 clusters, here 2; "
-        "1 pair is missing."
+        "B against A has no verdict on niqe: an interval needs 3 clusters, here 2; 1 pair is missing."
     )
     assert math.isnan(found.results[0].low)
 
