@@ -246,7 +246,7 @@ def _by_affix(first: list[Clip], second: list[Clip]) -> tuple[list[tuple[Clip, C
             pairs = [(left[key], right[key]) for key in left.keys() & right.keys()]
             rank = (-len(pairs), len("".join(affixes)), reverse, sorted(affixes))
             if pairs and (not best[1] or rank < best[0]):
-                best = rank, pairs, affixes
+                best = rank, pairs, (affixes[0], affixes[1])
     return best[1], best[2]
 
 

@@ -238,7 +238,7 @@ def decide(contests: Sequence[Contest], primaries: frozenset[str]) -> tuple[Resu
     p, worst = (
         np.array([getattr(contest, name) for contest in contests], dtype=np.float64) for name in ("p", "worst_p")
     )
-    adjusted, at_worst = family.adjusted(p, inside), family.adjusted(worst, inside)
+    adjusted, at_worst = (family.adjusted(each, inside.tolist()) for each in (p, worst))
     tests = {first: int(np.count_nonzero(~np.isnan(p[inside == first]))) for first in (True, False)}
     return tuple(
         result(contest, float(q), float(bad), primary=bool(first), tests=tests[bool(first)])

@@ -262,7 +262,7 @@ def _tests(record: Mapping[str, Any], used: Mapping[str, Any], tested: Sequence[
             "non-inferiority at 2.5 %, each metric by itself."
         )
     if any(x.get("worst") for x in tested):
-        text += " Where one side alone lacks a score, a verdict has to stand if the lost clips are as bad for it as any seen."
+        text += " Where one side alone lacks a score, a verdict must stand with the lost clips as bad for it as any."
     return Method(text, tuple(key for method in (*names, *adjusting) for key in method.cite))
 
 

@@ -133,7 +133,7 @@ def entries_of(entries: Sequence[Entry], reader: Mapping[str, Any] | None = None
 
     A video that could not be read whole has no entry: nothing is known of what metrics would have seen.
     """
-    kept = {}
+    kept: dict[str, Entry] = {}
     for entry in entries:
         if entry.get("reason") and not entry.get("clip"):
             continue

@@ -74,9 +74,7 @@ def test_a_protocol_names_its_own() -> None:
     assert [result.metric for result in found.results if result.primary] == ["niqe"]
     without = {name: x for name, x in ZERO.items() if name != "niqe"}
     found = compared(several("A", without, **asked), several("B", without, **asked))
-    assert {result.metric for result in found.results if result.primary} == {"psnr", "warping"}, (
-        "none of its has a value"
-    )
+    assert {result.metric for result in found.results if result.primary} == {"psnr", "warping"}, "none of its own"
 
 
 def test_a_primary_metric_that_is_not_there_is_a_wrong_call(tmp_path: Path) -> None:
