@@ -30,7 +30,7 @@ from flashbench.metrics.base import Metric
 from flashbench.reporting.numbers import counted, plain
 from flashbench.scores import facts
 from flashbench.scores.facts import Difference, Entry
-from flashbench.scores.runs import ScoredRun, chosen, is_run, read_run, split_row
+from flashbench.scores.runs import RECORD, ScoredRun, chosen, is_run, read_run, split_row
 from flashbench.videos import find
 from flashbench.videos.find import composed
 from flashbench.videos.remarks import of_names, of_videos, sources_of
@@ -174,7 +174,10 @@ def load(
         run = source
     elif isinstance(source, pd.DataFrame):
         table = chosen(source, label or "the table")
-        run = ScoredRun(label=str(table["row"].iloc[0]) if len(table) else "table", table=table)
+        record = table.attrs.get(RECORD)
+        table = table.copy(deep=False)
+        table.attrs = {}  # which pandas would copy at every step
+        run = ScoredRun(label=str(table["row"].iloc[0]) if len(table) else "table", table=table, record=record)
     else:
         path, row = split_row(str(source))
         if row or is_run(path):

@@ -70,7 +70,8 @@ def score(
         device: where trained networks run: `cpu`, `cuda` or `cuda:N`.
         fresh: measure again what the store has scores of.
 
-    A video that cannot be read, and a metric that cannot run, are rows with NaN and the reason.
+    A video that cannot be read, and a metric that cannot run, are rows with NaN and the reason. The table's `attrs`
+    hold the content of run.json under that name, by which `flashbench.compare` knows what the files are.
 
     Raises:
         UsageError: something asked for is not there or not known.
@@ -80,6 +81,7 @@ def score(
         videos, metrics, prompts, reference=reference, frames=frames, size=size, fps=fps, out=out, store=store,
         device=device, fresh=fresh,
     )  # fmt: skip
+    done.table.attrs[RECORD] = done.record()
     return done.table
 
 

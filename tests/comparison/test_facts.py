@@ -105,6 +105,17 @@ def test_a_run_by_out_knows_them_too(tmp_path: Path) -> None:
     assert flicker(tmp_path / "ra", tmp_path / "rb").facts == flicker(a, tmp_path / "rb").facts == "repeats"
 
 
+def test_tables_of_score_know_them_too(tmp_path: Path) -> None:
+    eight, fast = (
+        folder(tmp_path / "a", lambda clip: clip[:8], fps=8),
+        folder(tmp_path / "b", lambda x: x[:8] // 2, fps=24),
+    )
+    a, b = (flashbench.score(path, ["temporal_flicker"]) for path in (eight, fast))
+    for first, second in ((a, b), (a, fast), (a[a["case"] != "0.mkv"], b)):
+        found = flashbench.compare(first, second, metrics="temporal_flicker", ignore_missing=True)
+        assert found[["verdict", "facts"]].to_numpy().tolist() == [["none", "rate"]]
+
+
 # --- coding, size, tags ----------------------------------------------------------------------------------------------
 
 
