@@ -20,6 +20,8 @@ FIRST, SECOND = "0", "1"
 """Rows of a table of pairs: the baseline, and the run that is compared with it."""
 GONE = "no such video"
 """Why a side has no score where it has no clip at all."""
+ENDLESS = "is infinite"
+"""In the reason of a clip whose value has no end, as PSNR of a frame that equals its reference."""
 
 
 class Lost(NamedTuple):
@@ -57,7 +59,7 @@ def filled(table: pd.DataFrame, metric: Metric, sign: float) -> pd.DataFrame:
     """The lines of a metric with every lost clip at its worst for a difference of that sign (second minus first).
 
     The second's lost clips get the lowest value of any clip where the sign is positive, the highest where it is
-    negative, and the first's the other way round.
+    negative, and the first's the other way round; but one whose value is infinite gets the highest.
     """
     lines = table[table["metric"] == metric.name]
     scored = lines[has(lines, metric)]
@@ -65,9 +67,10 @@ def filled(table: pd.DataFrame, metric: Metric, sign: float) -> pd.DataFrame:
     own = _own(scored, metric)
     ends = scored.iloc[int(own.argmin())], scored.iloc[int(own.argmax())]
     parts = [scored]
-    for row in (FIRST, SECOND):
-        new = gaps[gaps["row"] == row].drop(columns="why")
-        end = (row == SECOND) == (sign < 0)
+    endless = gaps["why"].str.contains(ENDLESS, regex=False).astype(bool)
+    highest = endless | ((gaps["row"] == SECOND) == (sign < 0))
+    for end in (False, True):
+        new = gaps[highest == end].drop(columns="why")
         value = float(end) * metric.range[1] if metric.binary else ends[end]["value"]
         given = [ends[end]["statistics"]] * len(new)
         parts.append(new.assign(value=value, statistics=pd.Series(given, index=new.index, dtype=object), reason=""))

@@ -106,6 +106,14 @@ def test_identical_but_for_what_is_lost_is_not_identical() -> None:
     assert verdict(a, b[2:], rules=IGNORE).verdict == "identical"
 
 
+def test_an_infinite_value_is_no_bad_one() -> None:
+    a, b = scored("A", LEVELS, "psnr"), scored("B", shifted(1), "psnr")
+    for why, expected in (("PSNR is infinite: 4 of 4 frames equal the reference", "better"), ("cut", "undecided")):
+        b.loc[[0, 4], ["value", "reason"]] = [math.nan, why]
+        assert (verdict(a, b).verdict, verdict(a, b).lost_other) == (expected, 2)
+        assert verdict(b, a).verdict == {"better": "worse"}.get(expected, expected)
+
+
 def test_lost_on_both_sides_is_no_loss_of_one() -> None:
     a, b = scored("A", LEVELS), scored("B", shifted(-0.5))
     for table in (a, b):
