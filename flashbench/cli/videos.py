@@ -26,6 +26,7 @@ def register(app: typer.Typer) -> None:
         epilog=examples(
             "flashbench compare before after",
             "flashbench compare scored/a scored/b scored/c --baseline scored/a --margin niqe=0.1 --out verdict",
+            "flashbench compare baseline candidate --fps 8 --primary niqe,lpips --reference originals",
             "flashbench compare results/laptop/nfe:nfe=4 results/laptop/nfe:nfe=2",
         )
     )(compare)
@@ -94,31 +95,50 @@ def compare(
         list[str] | None, typer.Option("--margin", help="How much worse is still no worse: 0.1, or niqe=0.1.")
     ] = None,
     metrics: Annotated[list[str] | None, typer.Option("--metrics", "-m", help="Names, also `a,b`.")] = None,
+    primary: Annotated[
+        list[str] | None,
+        typer.Option("--primary", help="The metrics that decide; else the protocol's, else all with a direction."),
+    ] = None,
     pairs: Annotated[
-        str, typer.Option("--pairs", help="auto, name, prompt, or a CSV or JSONL with a column for each run.")
+        str, typer.Option("--pairs", help="auto, name, prompt, order, or a CSV or JSONL with a column for each run.")
     ] = "auto",
+    despite: Annotated[
+        list[str] | None, typer.Option("--despite", help="What pairs may differ in all the same: rate, size, loss …")
+    ] = None,
+    ignore_missing: Annotated[
+        bool, typer.Option("--ignore-missing", help="Leave clips that one side lost out of account.")
+    ] = False,
     prompts: Annotated[str | None, typer.Option("--prompts", help="As in score, for folders of videos.")] = None,
     reference: Annotated[Path | None, typer.Option("--reference", help="As in score.")] = None,
     frames: Annotated[str, typer.Option("--frames", help="As in score.")] = "all",
     size: Annotated[str, typer.Option("--size", help="As in score.")] = "native",
     fps: Annotated[str | None, typer.Option("--fps", help="As in score.")] = None,
+    device: Annotated[str, typer.Option("--device", help="As in score.")] = "cpu",
+    workers: Annotated[int, typer.Option("--workers", min=1, help="As in score.")] = 1,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Folder for compare.md, .tex, .csv and .json.")
     ] = None,
 ) -> None:
-    """Compare runs with a baseline, pair by pair: one verdict and one sentence per metric, Holm over all of them.
+    """Compare runs with a baseline, pair by pair: one verdict and one sentence per metric, Holm over what decides.
 
-    Exit code 0 whatever the verdicts are; 3 if a video could not be read, or the scores cannot be compared.
+    What moves a metric besides the pictures, or was lost on one side, is told and withholds a verdict; a draft of a
+    manifest is written where no names pair. Exit code 0 whatever the verdicts are; 3 if a video could not be read, or
+    the scores cannot be compared.
     """
     from flashbench.comparison import compare as comparing
-    from flashbench.comparison.report import blocks, write
+    from flashbench.comparison.pairing import Unpaired
+    from flashbench.comparison.report import blocks, write, write_draft
     from flashbench.reporting.document import show
 
-    comparison = comparing.compare_runs(
-        [("", text) for text in runs], baseline=baseline, margin=comparing.parse_margins(margin or ()),
-        metrics=metrics or None, pairs=pairs, prompts=prompts, reference=reference, frames=frames, size=size,
-        fps=fps,
-    )  # fmt: skip
+    try:
+        comparison = comparing.compare_runs(
+            [("", text) for text in runs], baseline=baseline, margin=comparing.parse_margins(margin or ()),
+            metrics=metrics or None, pairs=pairs, prompts=prompts, reference=reference, frames=frames, size=size,
+            fps=fps, device=device, workers=workers, primary=primary or (), despite=despite or (),
+            ignore_missing=ignore_missing,
+        )  # fmt: skip
+    except Unpaired as error:
+        raise InvalidError(error.what, fix=f"{error.fix}; {write_draft(error.draft, out or Path())}") from error
     show(blocks(comparison))
     if out is not None:
         write(comparison, out)

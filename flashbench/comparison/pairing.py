@@ -1,10 +1,19 @@
-"""Which clip of one scored run goes with which of another: by name, by prompt and seed, or as a file says."""
+"""Which clip of one run goes with which of another: by name, by prompt and seed, in order, or as a file says.
+
+All of it needs names, prompts and seeds alone, so that what does not pair is found out before anything is scored.
+"""
 
 from __future__ import annotations
 
+import csv
+import io
+import os
+import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import product, zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -16,11 +25,23 @@ from flashbench.videos.find import composed, stem
 if TYPE_CHECKING:
     import pandas as pd
 
-WAYS = ("auto", "name", "prompt")
+WAYS = ("auto", "name", "prompt", "order")
 Clip: TypeAlias = tuple[str, int]
 """Case and seed: one clip of a run."""
 _LISTED = 3
 _MANIFEST = "write a CSV or JSONL with a column for each run, named as it is, and one pair of videos per line"
+
+
+class Unpaired(InvalidError):
+    """Two runs of which nothing pairs, with a `draft` of the manifest that would say what does."""
+
+    def __init__(self, what: str, *, fix: str = "", draft: str = "") -> None:
+        super().__init__(what, fix=fix)
+        self.draft = draft
+        """CSV: a column for each run, their videos in order side by side, to be put right by hand."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return partial(type(self), fix=self.fix, draft=self.draft), (self.what,)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,14 +49,25 @@ class Pairing:
     """Pairs of clips of a baseline and another run."""
 
     way: str
-    """`name`, `prompt` or `manifest`."""
+    """`name`, `affix` (names but for what all of a side have at one end), `prompt`, `order` or `manifest`."""
     pairs: tuple[tuple[Clip, Clip], ...]
     alone: tuple[tuple[Clip, ...], tuple[Clip, ...]]
     """Clips of the baseline, and of the other, that have no partner."""
+    affixes: tuple[str, str] = ("", "")
+    """What was left out of the names of either side."""
+
+    @property
+    def lost(self) -> tuple[tuple[Clip, ...], tuple[Clip, ...]]:
+        """Clips of either side whose partner is missing; a manifest, which names its pairs, leaves none missing."""
+        return ((), ()) if self.way == "manifest" else self.alone
 
     def describe(self, first: str, second: str) -> list[str]:
         """What was paired how, and what is unmatched, as sentences."""
-        rule = {"name": "by name", "prompt": "by prompt and seed", "manifest": "as the manifest says"}[self.way]
+        without = " and ".join(f"`{plain(affix)}`" for affix in self.affixes if affix)
+        rule = {
+            "name": "by name", "affix": f"by name without {without}", "prompt": "by prompt and seed",
+            "order": "in the order of their names", "manifest": "as the manifest says",
+        }[self.way]  # fmt: skip
         lines = [f"{counted(len(self.pairs), 'pair')} of `{second}` and `{first}`, {rule}."]
         for label, clips in zip((first, second), self.alone, strict=True):
             if clips:
@@ -44,32 +76,80 @@ class Pairing:
         return lines
 
 
-def pair(first: pd.DataFrame, second: pd.DataFrame, way: str, labels: tuple[str, str]) -> Pairing:
-    """Pair the clips of two tables of scores.
+def pairings(
+    tables: Mapping[str, pd.DataFrame], baseline: str, others: Sequence[str], pairs: str | Path
+) -> dict[str, Pairing]:
+    """Other run → its pairs with the baseline, by one of `WAYS` or by a manifest.
 
-    `auto` pairs by name if any name is shared, otherwise by prompt and seed. Names are paths below the folder that was
+    Raises:
+        UsageError: neither a way nor a file.
+        Unpaired: nothing pairs; with a draft of a manifest of all runs.
+        InvalidError: a clip has two partners, or the manifest is of another form.
+    """
+    if pairs not in WAYS and not Path(pairs).is_file():
+        what = f"invalid --pairs {pairs}: neither a way of pairing nor a file"
+        raise UsageError(what, fix=f"{', '.join(WAYS)}, or a manifest")
+    try:
+        if pairs in WAYS:
+            return {label: pair(tables[baseline], tables[label], str(pairs), (baseline, label)) for label in others}
+        lines, found = manifest(Path(pairs), tables), {}
+        for label in others:
+            shared = [(clip, lines[label][line]) for line, clip in lines[baseline].items() if line in lines[label]]
+            found[label] = paired(tables[baseline], tables[label], shared, "manifest", (baseline, label))
+        return found
+    except Unpaired as error:
+        raise Unpaired(error.what, fix=error.fix, draft=draft({x: tables[x] for x in (baseline, *others)})) from error
+
+
+def draft(tables: Mapping[str, pd.DataFrame]) -> str:
+    """A manifest to be put right by hand: a column for each run, its videos in their order."""
+    columns = [[case for case, _ in _in_order(clips(table))] for table in tables.values()]
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(tables)
+    writer.writerows(zip_longest(*columns, fillvalue=""))
+    return stream.getvalue()
+
+
+def pair(first: pd.DataFrame, second: pd.DataFrame, way: str, labels: tuple[str, str]) -> Pairing:
+    """Pair the clips of two tables of scores, or of what will be scored: their columns case, seed and cluster.
+
+    `auto` pairs by name if any name is shared, otherwise by prompt and seed, otherwise by names without what all of a
+    side have at one end (`x_modelA`, `x_modelB`), which `name` does too. Names are paths below the folder that was
     scored; names that differ only in their suffix, or in how Unicode writes them (composed or not), pair where that
-    leads to one file on each side.
+    leads to one file on each side. `order` pairs the first with the first, and so on, by names with their numbers.
 
     Raises:
         UsageError: no such way.
-        InvalidError: nothing pairs, or a clip has two partners.
+        Unpaired: nothing pairs, or there are not as many to pair in order.
+        InvalidError: a clip has two partners.
     """
     if way not in WAYS:
         raise UsageError(f"no way of pairing called {way!r}", fix=f"{', '.join(WAYS)}, or a manifest file")
-    chosen, rule = ([] if way == "prompt" else _by_name(clips(first), clips(second), labels)), "name"
-    if way == "prompt" or (way == "auto" and not chosen and _prompts(first) and _prompts(second)):
-        chosen, rule = _by_prompt(first, second, labels), "prompt"
-    return paired(first, second, chosen, rule, labels)
+    here, there = clips(first), clips(second)
+    if way == "order":
+        if len(here) != len(there):
+            what = f"{labels[1]!r} has {counted(len(there), 'video')}, {labels[0]!r} {len(here)}: no pairs in order"
+            raise Unpaired(what, fix=_MANIFEST)
+        return paired(first, second, zip(_in_order(here), _in_order(there), strict=True), "order", labels)
+    if way != "prompt" and (chosen := _by_name(here, there, labels)):
+        return paired(first, second, chosen, "name", labels)
+    if way == "prompt" or (way == "auto" and _prompts(first) and _prompts(second)):
+        chosen = _by_prompt(first, second, labels)
+        if chosen or way == "prompt":
+            return paired(first, second, chosen, "prompt", labels)
+    chosen, affixes = _by_affix(here, there)
+    return paired(first, second, chosen, "affix", labels, affixes)
 
 
 def paired(
-    first: pd.DataFrame, second: pd.DataFrame, pairs: Iterable[tuple[Clip, Clip]], way: str, labels: tuple[str, str]
-) -> Pairing:
+    first: pd.DataFrame, second: pd.DataFrame, pairs: Iterable[tuple[Clip, Clip]], way: str, labels: tuple[str, str],
+    affixes: tuple[str, str] = ("", ""),
+) -> Pairing:  # fmt: skip
     """The pairing of chosen pairs, with what they leave over.
 
     Raises:
-        InvalidError: there is no pair.
+        Unpaired: there is no pair.
     """
     ordered = tuple(sorted(pairs))
     if not ordered:
@@ -77,10 +157,11 @@ def paired(
         what = f"no video of {labels[1]!r} pairs with one of {labels[0]!r}"
         if first_clips and second_clips:
             what += f": {second_clips[0][0]!r} there, {first_clips[0][0]!r} here"
-        raise InvalidError(what, fix=f"give them the same names, prompts (score --prompts), or a manifest: {_MANIFEST}")
+        fix = "give them the same names, prompts (score --prompts), `--pairs order`, or a manifest"
+        raise Unpaired(what, fix=f"{fix}: {_MANIFEST}")
     left, right = {a for a, _ in ordered}, {b for _, b in ordered}
     alone = tuple(a for a in clips(first) if a not in left), tuple(b for b in clips(second) if b not in right)
-    return Pairing(way=way, pairs=ordered, alone=alone)
+    return Pairing(way=way, pairs=ordered, alone=alone, affixes=affixes)
 
 
 def clips(table: pd.DataFrame) -> list[Clip]:
@@ -147,6 +228,52 @@ def _grouped(side: list[Clip], name: Any, several: bool, taken: set[Clip]) -> di
         if (case, seed) not in taken:
             groups.setdefault((name(case), seed if several else 0), []).append((case, seed))
     return groups
+
+
+def _by_affix(first: list[Clip], second: list[Clip]) -> tuple[list[tuple[Clip, Clip]], tuple[str, str]]:
+    """Pairs of names that are equal without what all of either side begin or end with, and what that is.
+
+    Of several such ends it is those that leave most pairs, and then the shortest.
+    """
+    best: tuple[tuple[Any, ...], list[tuple[Clip, Clip]], tuple[str, str]] = ((), [], ("", ""))
+    sides = [{clip: stem(clip[0]) for clip in side} for side in (first, second)]
+    for reverse in (False, True):
+        ends = [_ends(list(side.values()), reverse) for side in sides]
+        for affixes in product(*ends):
+            if affixes[0] == affixes[1]:
+                continue
+            left, right = (_without(side, end, reverse) for side, end in zip(sides, affixes, strict=True))
+            pairs = [(left[key], right[key]) for key in left.keys() & right.keys()]
+            rank = (-len(pairs), len("".join(affixes)), reverse, sorted(affixes))
+            if pairs and (not best[1] or rank < best[0]):
+                best = rank, pairs, (affixes[0], affixes[1])
+    return best[1], best[2]
+
+
+def _ends(names: list[str], reverse: bool) -> list[str]:
+    """What all names begin with (at `reverse`: end with), cut where a word ends; nothing, and no bare number."""
+    turned = [name[::-1] for name in names] if reverse else names
+    common = os.path.commonprefix(turned)
+    cuts = [common[: at + 1] for at, mark in enumerate(common) if not mark.isalnum()]
+    words = [cut for cut in cuts if any(mark.isalpha() for mark in cut)]
+    return ["", *(word[::-1] if reverse else word for word in words)]
+
+
+def _without(side: Mapping[Clip, str], end: str, reverse: bool) -> dict[str, Clip]:
+    """Name without its end → clip; empty where two would be alike, or one have no name."""
+    cut = {clip: (name.removesuffix(end) if reverse else name.removeprefix(end)) for clip, name in side.items()}
+    found = {name: clip for clip, name in cut.items() if name}
+    return found if len(found) == len(side) else {}
+
+
+def _in_order(side: list[Clip]) -> list[Clip]:
+    """By name, numbers in it by their value."""
+
+    def key(clip: Clip) -> tuple[list[tuple[int, int, str]], Clip]:
+        parts = re.split(r"([0-9]+)", stem(clip[0]))
+        return [(1, int(part), "") if part.isdecimal() else (0, 0, part) for part in parts], clip
+
+    return sorted(side, key=key)
 
 
 def _by_prompt(first: pd.DataFrame, second: pd.DataFrame, labels: tuple[str, str]) -> list[tuple[Clip, Clip]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from flashbench import metrics as registry
-from flashbench.comparison import pairing
+from flashbench.comparison import family, pairing
 from flashbench.errors import UsageError, did_you_mean
 from flashbench.metrics.base import Metric
 from flashbench.reporting.numbers import plain
@@ -18,7 +18,9 @@ from flashbench.videos.media import Kind, kind
 
 EVERY = "*"
 """In a mapping of margins: all metrics that it does not name."""
-_SCORING: Mapping[str, Any] = {"prompts": None, "reference": None, "frames": "all", "size": "native", "fps": None}
+_SCORING: Mapping[str, Any] = {
+    "prompts": None, "reference": None, "frames": "all", "size": "native", "fps": None, "device": "cpu", "workers": 1,
+}  # fmt: skip
 """Options of scoring and their defaults: for sources that are videos."""
 
 
@@ -29,6 +31,7 @@ def check(
     *,
     margin: object,
     metrics: Sequence[str | Metric] | None,
+    primary: Sequence[str],
     pairs: str | Path,
     scoring: Mapping[str, Any],
 ) -> list[str]:
@@ -40,7 +43,7 @@ def check(
     """
     if len(sources) < 2:
         raise UsageError("a comparison needs two runs, and one is given", fix="name at least two")
-    videos = [source for _, source in sources if _is_videos(source)]
+    videos = [source for _, source in sources if is_videos(source)]
     found = [find.find([source]) for source in videos]
     notes = [f"`{plain(one.label)}`: {plain(remark)}." for one in found for remark in one.remarks]
     labels = {label for label, _ in sources if label} | {plain(os.path.basename(name)) for name in names}
@@ -53,6 +56,7 @@ def check(
     for name in margin if isinstance(margin, Mapping) else ():
         if name != EVERY and name not in (known or registry.names()) and ":" not in name:
             raise did_you_mean("metric with a margin", name, known or registry.names())
+    family.known((name for name in primary if known or ":" not in name), known or registry.names())
     if str(pairs) not in pairing.WAYS and not Path(pairs).is_file():
         raise UsageError(
             f"no way of pairing called {str(pairs)!r}", fix=f"{', '.join(pairing.WAYS)}, or a manifest file"
@@ -75,7 +79,7 @@ def _idle(sources: Sequence[tuple[str, Any]], scoring: Mapping[str, Any]) -> lis
     """
     given = [f"--{name}" for name, default in _SCORING.items() if scoring.get(name, default) != default]
     done = [str(label or (source if isinstance(source, str | Path) else "a table"))
-            for label, source in sources if not _is_videos(source)]  # fmt: skip
+            for label, source in sources if not is_videos(source)]  # fmt: skip
     if not given or not done:
         return []
     what = f"{', '.join(given)} {'is' if len(given) == 1 else 'are'} for videos"
@@ -84,7 +88,8 @@ def _idle(sources: Sequence[tuple[str, Any]], scoring: Mapping[str, Any]) -> lis
     return [f"{what}, not for what is scored already: {plain(', '.join(done))}."]
 
 
-def _is_videos(source: object) -> bool:
+def is_videos(source: object) -> bool:
+    """Whether a source is videos, which are to be scored."""
     if not isinstance(source, str | Path):
         return False
     place, row = split_row(str(source))

@@ -26,10 +26,8 @@ def blocks(comparison: Compared) -> list[Block]:
         if len(others) > 1:
             document.append(Block("subheading", f"{label} against {comparison.baseline}"))
         if shown:
-            counts = Counter(result.verdict for result in shown)
-            summary = ", ".join(f"{verdict} on {count}" for verdict, count in counts.items())
             document += [
-                Block("text", f"{label}, of {counted(len(shown), 'metric')}: {summary}."),
+                *(Block("text", line) for line in _summaries(label, shown)),
                 Block("notes", notes=lines),
                 Block("grid", grid=_grid(shown, comparison.baseline, label), columns="lrrrrrrl"),
             ]
@@ -40,6 +38,21 @@ def blocks(comparison: Compared) -> list[Block]:
         document += [Block("subheading", "Not read, or not whole"), Block("notes", notes=comparison.unreadable)]
     document += [Block("text", note) for note in comparison.notes]
     return [*document, Block("text", _legend(comparison))]
+
+
+def _summaries(label: str, results: list[Result]) -> list[str]:
+    """How often each verdict was given: by the metrics that decide, and by the others."""
+    lines = []
+    exploratory = [result for result in results if not result.primary and not math.isnan(result.p)]
+    for what, part in (
+        ("metric", [result for result in results if result not in exploratory and result.verdict != "shown"]),
+        ("exploratory metric", exploratory),
+    ):
+        if part:
+            counts = Counter(result.verdict for result in part)
+            summary = ", ".join(f"{verdict} on {count}" for verdict, count in counts.items())
+            lines.append(f"{label}, of {counted(len(part), what)}: {summary}.")
+    return lines
 
 
 def _absent(results: list[Result]) -> Block | None:
@@ -73,8 +86,25 @@ def write(comparison: Compared, out: Path) -> None:
             write_whole(out / name, content.encode(), draft=out / f".{name}.part")
 
 
+def write_draft(draft: str, out: Path) -> str:
+    """Write a draft of a manifest into the folder `out`, over no file; returns what to tell of it.
+
+    Raises:
+        InvalidError: it cannot be written.
+    """
+    with on_disk(f"{out} cannot be written", fix="give another folder in --out"):
+        out.mkdir(parents=True, exist_ok=True)
+        path, number = out / "pairs.csv", 1
+        while path.exists():
+            number += 1
+            path = out / f"pairs-{number}.csv"
+        write_whole(path, draft.encode(), draft=out / f".{path.name}.part")
+    return f"a draft is in {path}: put its lines right and give it to --pairs"
+
+
 def _grid(results: list[Result], baseline: str, other: str) -> list[list[Cell]]:
-    head = ["metric", baseline, other, "difference", "95 % interval", "p (Holm)", "pairs", "verdict"]
+    how = "p (Holm)" if all(result.primary for result in results if not math.isnan(result.p)) else "p (adjusted)"
+    head = ["metric", baseline, other, "difference", "95 % interval", how, "pairs", "verdict"]
     grid = [[Cell(text) for text in head]]
     for result in results:
         *values, low, high, p = texts(result)
@@ -84,18 +114,22 @@ def _grid(results: list[Result], baseline: str, other: str) -> list[list[Cell]]:
         pairs = f"{result.n}" if result.n == result.of else f"{result.n}/{result.of}"
         name = named(result.metric, result.direction, result.unit)
         cells = [*map(Cell, (name, *values, bounds, p.removeprefix("= "), pairs))]
-        grid.append([*cells, Cell(result.verdict, bold=result.verdict in ("better", "worse"))])
+        word = result.verdict if result.primary or math.isnan(result.p) else f"{result.verdict} (exploratory)"
+        grid.append([*cells, Cell(word, bold=result.primary and result.verdict in ("better", "worse"))])
     return grid
 
 
 def _legend(comparison: Compared) -> str:
-    tests = sum(not math.isnan(result.p) for result in comparison.results)
+    tested = [result for result in comparison.results if not math.isnan(result.p)]
+    tests = sum(result.primary for result in tested)
     text = (
         f"Paired by clip; unit of statistics: {comparison.units}; 95 % intervals (Student's t over {comparison.units}; "
         f"shares: Tango's, tested by turning signs; set metrics: jackknife, t with and without Hall's correction for "
-        f"skewness); p adjusted by Holm over {counted(tests, 'test')}; better, worse, differs: adjusted p < 0.05. "
-        "Values are over the pairs in which both have a score."
+        f"skewness); p adjusted by Holm over {counted(tests, 'test')}"
     )
+    if tests < len(tested):
+        text += f", of the {len(tested) - tests} exploratory ones by Benjamini and Hochberg"
+    text += "; better, worse, differs: adjusted p < 0.05. Values are over the pairs in which both have a score."
     if any(result.effect_unit != result.unit for result in comparison.results):
         text += " Differences in % are changes of geometric means, their t on logarithms."
     if any(not math.isnan(result.margin) for result in comparison.results):
@@ -103,9 +137,11 @@ def _legend(comparison: Compared) -> str:
             " No worse: the worse end of the two-sided 95 % interval is within the margin, a one-sided test of "
             "non-inferiority at 2.5 %, each metric by itself."
         )
+    if any(result.worst for result in comparison.results):
+        text += " At worst: every lost clip scored as the clip of either run that is worst for the verdict."
     if any(result.verdict == "undecided" for result in comparison.results):
         text += (
-            f" Undecided is not equal; numbers of {comparison.units} needed: 80 % power at Holm's first step over "
-            f"{counted(tests, 'test')}, the spread seen here."
+            f" Undecided is not equal; numbers of {comparison.units} needed: 80 % power at the first step of the "
+            "family, the spread seen here."
         )
     return text

@@ -16,6 +16,7 @@ from av.sidedata.sidedata import Type
 
 from flashbench.decoding.colour import Colour, describe, hdr_reason
 from flashbench.decoding.container import Unreadable, opened, packets, readable
+from flashbench.decoding.lossless import is_lossless
 from flashbench.decoding.side_data import beside
 
 UNTIMED = Fraction(8)
@@ -57,6 +58,8 @@ class Source(Colour):
     """Pictures that are the one before, byte for byte; None until they have been decoded."""
     transparent: bool = False
     """Whether black shows through any picture; told once they have been decoded."""
+    lossless: bool | None = None
+    """Whether it is coded without loss (`decoding.lossless`); None in records of before that was told."""
 
     @property
     def lowest_fps(self) -> Fraction:
@@ -148,6 +151,7 @@ def probe(path: Path) -> tuple[Source, Times]:
                 **colour.to_json(),
                 "rotation": rotation,
                 "mirrored": mirrored,
+                "lossless": is_lossless(stream),
             }
         times, rate, unit = _times(path)
         return Source(**about, fps=rate, frames=len(times.starts), **times.spread(unit)), times

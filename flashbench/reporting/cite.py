@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from flashbench import keys
 from flashbench.errors import FlashBenchError, InvalidError
-from flashbench.methods import HOLM, Method
+from flashbench.methods import BENJAMINI_HOCHBERG, HOLM, Method
 from flashbench.reporting import methods
 from flashbench.reporting.bibliography import always, bibtex, of_system, source
 from flashbench.reporting.numbers import counted, digits
+from flashbench.scores import facts
 from flashbench.scores.runs import COMPARISON, RECORD, SCORES, read_comparison, read_record, same_run
 from flashbench.scores.table import read_scores, stored_hash
 from flashbench.version import __version__
@@ -125,6 +126,9 @@ def _of_videos(record: Mapping[str, Any], table: pd.DataFrame | None) -> Citatio
         intervals.text,
     ]
     absent = [f"Not measured: {name} ({reason})." for name, reason in unmeasured.items()] + _foreign(used)
+    entries = facts.entries_of(videos)
+    beside = [(case, entry, entry["reference"]) for case, entry in entries.items() if entry.get("reference")]
+    absent += [f"{found.line('its reference')}." for found in facts.between(beside)]
     if any(video.get("prompt") for video in videos) and record.get("suite") != "vbench":
         absent.append("Which suite the prompts come from is not known to the run: name and cite it.")
     names = [*used, *(["vbench"] if record.get("suite") == "vbench" else [])]
@@ -215,6 +219,9 @@ def _of_comparison(record: Mapping[str, Any]) -> Citation:
     ]
     remarks = [f"Left out: {text}." for text in dict.fromkeys(_excluded(x) for x in results) if text]
     remarks += [f"Not read, or not whole: {text}." for text in record["unreadable"]]
+    for other, differences in record.get("facts", {}).items():
+        told = [facts.Difference(**found).line(f"in {baseline}", of=f" of {other}") for found in differences]
+        remarks += [f"{line}." for line in told]
     remarks.append("The videos of each run are described by `flashbench cite` of that run.")
     if unsaid:
         remarks.append("Versions and weights of metrics are those of this installation: the runs do not name them.")
@@ -240,15 +247,23 @@ def _tests(record: Mapping[str, Any], used: Mapping[str, Any], tested: Sequence[
         f"Values and differences are over the pairs in which both have a score. Intervals of paired differences are "
         f"95 %, two-sided, over {how_many} {unit}: {told}."
     )
-    several = len(tested) > 1
-    if several:
-        text += f" P values are adjusted by {HOLM.text} over all {len(tested)} tests of the comparison."
+    decisive = [x for x in tested if x.get("primary", True)]
+    others = len(tested) - len(decisive)
+    adjusting = [HOLM] * (len(decisive) > 1) + [BENJAMINI_HOCHBERG] * (others > 0)
+    if len(decisive) > 1:
+        which = "the primary metrics" if others else "the comparison"
+        text += f" P values are adjusted by {HOLM.text} over all {len(decisive)} tests of {which}."
+    if others:
+        text += f" {counted(others, 'exploratory test')} {'is' if others == 1 else 'are'} adjusted by "
+        text += f"{BENJAMINI_HOCHBERG.text}."
     if any(x["margin"] is not None for x in tested):
         text += (
             " No worse means that the worse end of the two-sided interval is within the margin, a one-sided test of "
             "non-inferiority at 2.5 %, each metric by itself."
         )
-    return Method(text, tuple(key for method in (*names, *([HOLM] if several else [])) for key in method.cite))
+    if any(x.get("worst") for x in tested):
+        text += " Where one side alone lacks a score, a verdict must stand with the lost clips as bad for it as any."
+    return Method(text, tuple(key for method in (*names, *adjusting) for key in method.cite))
 
 
 def _excluded(result: Mapping[str, Any]) -> str:

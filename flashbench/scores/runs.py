@@ -5,11 +5,12 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flashbench.errors import InvalidError, UsageError, did_you_mean, on_disk
+from flashbench.scores.facts import Difference
 from flashbench.scores.table import COLUMNS, read_scores, stored_hash
 
 if TYPE_CHECKING:
@@ -131,7 +132,7 @@ def read_comparison(path: Path) -> Mapping[str, Any] | None:
     record = _json(path, fix)
     kinds = {
         "flashbench": str, "baseline": str, "units": str, "runs": dict, "metrics": dict, "pairs": dict, "results": list,
-        "unreadable": list,
+        "unreadable": list, "facts": dict,
     }  # fmt: skip
     if not isinstance(record, dict) or record.get("schema") != 1:
         raise InvalidError(f"{path} is not a record of a comparison of this version (schema 1)", fix=fix)
@@ -142,6 +143,12 @@ def read_comparison(path: Path) -> Mapping[str, Any] | None:
         raise InvalidError(f"{path}: a result is of another form", fix=fix)
     if not all(isinstance(x, dict) for x in (*record["runs"].values(), *record["metrics"].values())):
         raise InvalidError(f"{path}: runs or metrics are of another form", fix=fix)
+    names = {item.name for item in fields(Difference)}
+    differences = [each for each in record["facts"].values() if isinstance(each, list)]
+    if len(differences) < len(record["facts"]) or not all(
+        isinstance(found, dict) and found.keys() == names for each in differences for found in each
+    ):
+        raise InvalidError(f"{path}: facts are of another form", fix=fix)
     if record["baseline"] not in record["runs"]:
         raise InvalidError(f"{path} says nothing of its baseline {record['baseline']}", fix=fix)
     return record

@@ -18,12 +18,16 @@ from flashbench import keys
 from flashbench.decoding.container import Unreadable
 from flashbench.decoding.source import Source, Times, times_of
 from flashbench.metrics.base import About, Metric, Pair, Pass
+from flashbench.metrics.repeats import EXACT, NOISE, Repeats
 from flashbench.progress import Task
 from flashbench.scores.measure import NO_REFERENCE, Answers, Digests, Question, Scored
 from flashbench.store import Store
 from flashbench.types import Frames, Measurement, clip_hash
 from flashbench.videos import read
 from flashbench.videos.settings import Wanted
+
+FACTS = 1
+"""Version of what is kept of a file: raised whenever more is."""
 
 
 class Opened:
@@ -39,7 +43,7 @@ class Opened:
         """What progress calls it."""
         self._stamp = read.stamp(path)
         self.sha256 = read.content_hash(path)
-        self.key = keys.key("video", file=self.sha256, **read.reader(), **wanted.settings)
+        self.key = keys.key("video", facts=FACTS, file=self.sha256, **read.reader(), **wanted.settings)
         """Key of what it decodes to: its bytes, what is taken of it, and the software that reads it."""
         known = store.facts(self.key)
         self.digest: str | None = known["digest"] if known else None
@@ -48,6 +52,7 @@ class Opened:
         if known:
             self.source = Source.from_json(known["source"])
             self.length, self.fps = int(known["frames"]), Fraction(known["fps"])
+            self.repeats = dict(known["repeats"])
         else:
             self.source, self._times = read.probe(path)
             self._count()
@@ -56,6 +61,8 @@ class Opened:
     """Frames that metrics see."""
     fps: Fraction
     """Their rate."""
+    repeats: Mapping[str, int]
+    """How many of them are the one before: `exact`, byte for byte, and `near`, these and within compression noise."""
 
     def unchanged(self) -> bool:
         """Whether the file is still the one that was hashed, as far as its size and times tell."""
@@ -67,12 +74,14 @@ class Opened:
         self.source = replace(
             self.source, frames=passed.decoded, repeated=passed.repeated, transparent=passed.transparent
         )
+        self.repeats = passed.repeats()
         self._times = times_of(passed.shown, self.source.fps)
         return before == (self.source.frames, self._count())
 
     def keep(self, passed: Passing, store: Store) -> None:
         """Keep what it decodes to."""
         facts = {"digest": passed.digest, "frames": self.length, "fps": str(self.fps), "source": self.source.to_json()}
+        facts["repeats"] = self.repeats
         store.put_facts(self.key, facts)
 
     @property
@@ -120,6 +129,7 @@ class Passing:
     def __init__(self, opened: Opened) -> None:
         self._opened = opened
         self._hash = clip_hash(opened.shape, opened.fps)
+        self._repeats = Repeats()
         self.shown: list[tuple[Fraction | None, Fraction]] = []
         """(start, duration) in seconds of every picture of the file."""
         self.repeated = 0
@@ -140,8 +150,14 @@ class Passing:
             seen = read.resized(picture.frame, self._opened.wanted.size)
             while due == number:
                 self._hash.update(seen.data)
+                self._repeats.add(seen)
                 yield seen
                 due = next(taken, None)
+
+    def repeats(self) -> dict[str, int]:
+        """`Opened.repeats` of what went by."""
+        kinds = self._repeats.end()
+        return {"exact": int((kinds == EXACT).sum()), "near": int((kinds >= NOISE).sum())}
 
     @property
     def decoded(self) -> int:
@@ -172,8 +188,10 @@ class Measured:
     fps: Fraction
     answers: tuple[Scored, ...]
     """In the order of the metrics."""
+    repeats: Mapping[str, int]
+    """`Opened.repeats`."""
     reference: Mapping[str, Any] | None
-    """What the reference's file is, as JSON data; None without one."""
+    """What the reference's file is, and what metrics see of it, as entries of run.json's videos; None without one."""
 
     @property
     def failed(self) -> bool:
@@ -227,8 +245,17 @@ def measure_file(
         shape=opened.shape,
         fps=opened.fps,
         answers=tuple(answers.all()),
-        reference=paired.source.to_json() if paired is not None else None,
+        repeats=opened.repeats,
+        reference=seen(paired) if paired is not None else None,
     )
+
+
+def seen(opened: Opened) -> dict[str, Any]:
+    """What a file is and what metrics see of it, as JSON data; once it has been decoded."""
+    frames, height, width = opened.shape
+    rate = f"{opened.fps.numerator}/{opened.fps.denominator}"
+    shape = {"frames": frames, "height": height, "width": width, "fps": rate}
+    return {"source": opened.source.to_json(), **shape, "repeats": dict(opened.repeats)}
 
 
 def _known_digests(opened: Opened, reference: Opened | None) -> Digests | None:

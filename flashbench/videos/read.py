@@ -41,6 +41,8 @@ _PICTURES: Mapping[str, Any] = {
     **{"field_order": "progressive", "pixel_aspect": "1/1"},
 }
 """Light and time of pictures that are decoded to 8-bit RGB."""
+_LOSSLESS = ("png", "bmp", "tif", "tiff")
+"""Formats of pictures that are coded without loss; a WebP may be, and counts as lossy."""
 
 
 def content_hash(path: Path) -> str:
@@ -145,6 +147,7 @@ def _folder(path: Path) -> tuple[Source, Times]:
         codec=look.format,
         pixel_format="rgba" if look.alpha else "rgb24",
         alpha=look.alpha,
+        lossless=look.format in _LOSSLESS,
     )
     return about, times_of([(None, Fraction(0))] * about.frames, about.fps)
 
@@ -165,6 +168,7 @@ def _webp(path: Path) -> tuple[Source, Times]:
         codec="webp",
         pixel_format="rgba" if shown.alpha else "rgb24",
         alpha=shown.alpha,
+        lossless=False,
         **times.spread(Fraction(1, 1000)),
     )
     return about, times

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from fractions import Fraction
 from typing import Any
+
+from flashbench.videos.find import stem
 
 Facts = Mapping[str, Any]
 """A `Source` as run.json holds it."""
@@ -42,12 +45,6 @@ _KINDS: tuple[tuple[Callable[[Facts], str], str], ...] = (
     ),
 )
 """What marks a kind (empty: not of it), and what is said of it; the first video's mark stands in the brackets."""
-_OF_OTHERS = "that alone can move values"
-_OF_RATES = "metrics over time compare steps of other lengths; `--fps N`, at most the lower rate, looks at both alike"
-_BT601 = "BT.601"
-_SAME: Mapping[str, str] = {"untagged": _BT601, "bt470bg": _BT601, "smpte170m": _BT601}
-_SDR: Mapping[str, str] = {"smpte170m": "bt709", "bt2020-10": "bt709", "bt2020-12": "bt709"}
-"""Transfers of one function (ITU-T H.273, table 3)."""
 
 
 def of_videos(sources: Mapping[str, Facts], *, resampled: bool = False) -> list[str]:
@@ -64,78 +61,25 @@ def of_videos(sources: Mapping[str, Facts], *, resampled: bool = False) -> list[
     return remarks
 
 
-def of_pairs(pairs: Sequence[tuple[str, Facts, Facts]], other: str, *, rates: bool = True) -> list[str]:
-    """Remarks on pairs (name, what is measured, what it is compared with) whose files say different things.
-
-    Args:
-        pairs: the pairs.
-        other: what the second of a pair is called, such as `its reference`.
-        rates: whether frames a second count; not where both were resampled to one rate.
-    """
-    remarks = []
-    for fact, name, meaning in _FACTS if rates else _FACTS[:-1]:
-        differing = [
-            (case, *told) for case, own, its in pairs if len(set(told := (fact(own), fact(its)))) > 1 and all(told)
-        ]
-        if differing:
-            case, own, its = differing[0]
-            which = f"{case}: {own}, {other} {its}"
-            remarks.append(f"{len(differing)} of {len(pairs)} pairs differ in {name} ({which}): {meaning}")
-    return remarks
+def of_names(names: Sequence[str]) -> list[str]:
+    """A remark on names that look like several samples of each prompt: one set of numbers under two or more stems."""
+    numbers: dict[str, set[int]] = {}
+    for name in names:
+        if match := re.fullmatch(r"(.*[^0-9])([0-9]{1,9})", stem(name), re.DOTALL):
+            numbers.setdefault(match[1], set()).add(int(match[2]))
+    sets = Counter(frozenset(found) for found in numbers.values() if len(found) > 1)
+    shared = next(((found, count) for found, count in sets.most_common(1) if count > 1), None)
+    if shared is None:
+        return []
+    stems = [text for text, found in numbers.items() if found == shared[0]]
+    which = " and ".join(f"{text}{min(shared[0])} … {text}{max(shared[0])}" for text in stems[:2])
+    what = f"names share one set of {len(shared[0])} numbers under {len(stems)} stems ({which})"
+    return [f"{what}: if a stem is a prompt, say so by --prompts, for its samples are not independent"]
 
 
 def untagged(source: Facts) -> bool:
     """Whether a rule of ours chooses the matrix: samples are YUV, and nothing says which."""
     return source["matrix"] == "untagged" and source["chroma"] not in ("rgb", "gray")
-
-
-def _of_yuv(source: Facts, text: str) -> str:
-    return "" if source["chroma"] in ("rgb", "gray") else text
-
-
-def _matrix(source: Facts) -> str:
-    return _of_yuv(source, _SAME.get(matrix := str(source["matrix"]), matrix))
-
-
-def _range(source: Facts) -> str:
-    return _of_yuv(source, "limited" if source["range"] == "untagged" else source["range"])
-
-
-def _primaries(source: Facts) -> str:
-    return "" if source["primaries"] == "untagged" else source["primaries"]
-
-
-def _transfer(source: Facts) -> str:
-    return "" if source["transfer"] == "untagged" else _SDR.get(transfer := str(source["transfer"]), transfer)
-
-
-def _depth(source: Facts) -> str:
-    return str(source["depth"])
-
-
-def _fields(source: Facts) -> str:
-    return "progressive" if source["field_order"] == "unknown" else source["field_order"]
-
-
-def _aspect(source: Facts) -> str:
-    return str(source["pixel_aspect"])
-
-
-def _rate(source: Facts) -> str:
-    return f"{float(Fraction(source['fps'])):.5g}"
-
-
-_FACTS: tuple[tuple[Callable[[Facts], str], str, str], ...] = (
-    (_matrix, "colour matrix", _OF_OTHERS),
-    (_range, "range", _OF_OTHERS),
-    (_primaries, "primaries", _OF_OTHERS),
-    (_transfer, "transfer", _OF_OTHERS),
-    (_depth, "bits a sample", _OF_OTHERS),
-    (_fields, "field order", _OF_OTHERS),
-    (_aspect, "pixel aspect", _OF_OTHERS),
-    (_rate, "frames a second", _OF_RATES),
-)
-"""What is compared of a pair (empty: not said), its name, and what a difference means; the rate last."""
 
 
 def sources_of(entries: Sequence[Mapping[str, Any]]) -> dict[str, Facts]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from flashbench import keys, stats
 from flashbench.metrics.vbench.metric import in_suite
+from flashbench.scores.clusters import by_content
 from flashbench.version import __version__
 from flashbench.videos.find import Video
 from flashbench.videos.read import reader
@@ -48,9 +49,9 @@ class Run:
 
     @cached_property
     def estimates(self) -> list[stats.Estimate]:
-        """Each metric's mean over the videos with its interval, in the order of the metrics."""
-        of = len(self.videos)
-        return [stats.estimate(self.table, metric, self.label, of=of) for metric in self.wanted.metrics]
+        """Each metric's mean over the videos with its interval, in the order of the metrics; equal clips count once."""
+        of, table = len(self.videos), by_content(self.table)
+        return [stats.estimate(table, metric, self.label, of=of) for metric in self.wanted.metrics]
 
     @property
     def suite(self) -> str:

@@ -24,7 +24,7 @@ from flashbench.metrics.base import Metric
 from flashbench.metrics.device import CPU, on
 from flashbench.progress import Progress
 from flashbench.progress import Task as Bar
-from flashbench.scores import table
+from flashbench.scores import facts, table
 from flashbench.scores.measure import NO_REFERENCE, Scored, lasting
 from flashbench.store import Store
 from flashbench.types import Measurement
@@ -70,7 +70,8 @@ def score(
         device: where trained networks run: `cpu`, `cuda` or `cuda:N`.
         fresh: measure again what the store has scores of.
 
-    A video that cannot be read, and a metric that cannot run, are rows with NaN and the reason.
+    A video that cannot be read, and a metric that cannot run, are rows with NaN and the reason. The table's `attrs`
+    hold the content of run.json under that name, by which `flashbench.compare` knows what the files are.
 
     Raises:
         UsageError: something asked for is not there or not known.
@@ -80,6 +81,7 @@ def score(
         videos, metrics, prompts, reference=reference, frames=frames, size=size, fps=fps, out=out, store=store,
         device=device, fresh=fresh,
     )  # fmt: skip
+    done.table.attrs[RECORD] = done.record()
     return done.table
 
 
@@ -236,7 +238,7 @@ def _about(
     if result is not None:
         frames, height, width = result.shape
         rate = f"{result.fps.numerator}/{result.fps.denominator}"
-        beside = other and {"file": _posix(other), "clip": result.digests.reference, "source": result.reference}
+        beside = other and {"file": _posix(other), "clip": result.digests.reference, **(result.reference or {})}
         entry |= {
             "reference": beside if result.digests.reference else None,
             "clip": result.digests.clip,
@@ -244,6 +246,7 @@ def _about(
             "height": height,
             "width": width,
             "fps": rate,
+            "repeats": dict(result.repeats),
         }
     return entry
 
@@ -254,18 +257,19 @@ def _posix(path: Path) -> str:
 
 def _told(about: Sequence[Mapping[str, Any]], asked: Wanted) -> list[str]:
     """Remarks on what the files are, on pairs whose files differ, and on videos that are one clip."""
+    known = facts.entries_of(about)
     sources = remarks.sources_of(about)
-    references = {e["case"]: e["reference"]["source"] for e in about if e.get("reference")}
-    pairs = [(case, sources[case], references[case]) for case in references if case in sources]
+    pairs = [(case, entry, entry["reference"]) for case, entry in known.items() if entry.get("reference")]
     return [
         *remarks.of_videos(sources, resampled=asked.fps is not None),
-        *remarks.of_pairs(pairs, "its reference", rates=asked.fps is None),
+        *(found.line("its reference") for found in facts.between(pairs)),
         *_same(about),
+        *([] if any(entry["prompt"] for entry in about) else remarks.of_names([entry["case"] for entry in about])),
     ]
 
 
 def _same(about: Sequence[Mapping[str, Any]]) -> list[str]:
-    """A remark on videos that are one clip: they are no independent observations."""
+    """A remark on videos that are one clip: they are no independent observations, and count as one cluster."""
     first: dict[str, str] = {}
     again = [
         (e["case"], first[e["clip"]])
@@ -275,7 +279,7 @@ def _same(about: Sequence[Mapping[str, Any]]) -> list[str]:
     if not again:
         return []
     which = f"{again[0][0]} that of {again[0][1]}"
-    return [f"{len(again)} of {len(about)} videos are the same clip as another ({which}): intervals are too narrow"]
+    return [f"{len(again)} of {len(about)} videos are the same clip as another ({which}): equal clips are one cluster"]
 
 
 def _ahead(

@@ -153,10 +153,17 @@ def _all_of(asked: str | Metric) -> list[str | Metric]:
     return [f"{asked}:{name}" for name in DIMENSIONS] if asked in PREFIXES else [asked]
 
 
-def _frame_quality() -> Mapping[str, Any]:
+def protocol_file(name: str) -> Mapping[str, Any] | None:
+    """What the file of a protocol says, here or in the package; None if there is none of that name."""
     for root in (protocol_root(), PACKAGE / "shipped" / "protocols"):  # a user's own copy need not have it
-        if (path := root / f"{FRAME_QUALITY}.yaml").is_file():
+        if (path := root / f"{name}.yaml").is_file():
             return read_yaml(path)
+    return None
+
+
+def _frame_quality() -> Mapping[str, Any]:
+    if (found := protocol_file(FRAME_QUALITY)) is not None:
+        return found
     raise UsageError(f"{protocol_root()} has no {FRAME_QUALITY}.yaml", fix="name metrics, or see FLASHBENCH_PROTOCOLS")
 
 

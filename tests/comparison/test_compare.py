@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from support import fake_scores
 from support.scored_runs import LEVELS, compared, record, scored, shifted
 
-from flashbench.comparison.compare import compare, compare_runs, load
+from flashbench.comparison.compare import Rules, compare, compare_runs, load
 from flashbench.comparison.report import blocks, to_csv
 from flashbench.comparison.report import write as write_report
 from flashbench.comparison.verdict import sentence
@@ -30,6 +30,11 @@ from flashbench.scores.table import to_parquet
 def one(*tables: pd.DataFrame, **more: Any) -> str:
     found = compared(*tables, **more)
     return sentence(found.results[0], found.units)
+
+
+def same(table: pd.DataFrame) -> pd.DataFrame:
+    """The clips of every run under one digest for each name."""
+    return table.assign(clip=table["case"])
 
 
 # --- verdicts and sentences ---------------------------------------------------------------------------------------
@@ -81,28 +86,26 @@ def test_a_loss_beyond_the_margin_is_worse(direction: str, by: float) -> None:
 
 
 def test_a_metric_without_direction_differs_or_is_not_resolved() -> None:
-    far = one(scored("A", LEVELS, "sharpness"), scored("B", shifted(-0.5), "sharpness"))
-    near = one(scored("A", LEVELS, "sharpness"), scored("B", shifted(0.01), "sharpness"))
+    rules = Rules(primary=("sharpness",))
+    far = one(scored("A", LEVELS, "sharpness"), scored("B", shifted(-0.5), "sharpness"), rules=rules)
+    near = one(scored("A", LEVELS, "sharpness"), scored("B", shifted(0.01), "sharpness"), rules=rules)
     assert far.startswith("B differs from A on sharpness, which has no better or worse: 4.40 against 4.90")
     assert near.startswith("No difference between B and A is resolved on sharpness: ")
 
 
 def test_the_same_clips_are_identical() -> None:
-    same = {"clip": "digest"}
-    found = compared(scored("A", LEVELS, **same), scored("B", LEVELS, **same))
+    found = compared(same(scored("A", LEVELS)), same(scored("B", LEVELS)))
     assert sentence(found.results[0]) == "B and A are identical on niqe: every pair is the same clip."
     assert found.notes[-1] == "Identical: every pair of `B` and `A` is the same clip."
 
 
 def test_identical_clips_are_identical_where_the_score_is_infinite() -> None:
-    same = {"clip": "digest"}
     infinite = [math.inf] * 4
-    assert "are identical" in one(scored("A", infinite, "psnr", **same), scored("B", infinite, "psnr", **same))
+    assert "are identical" in one(same(scored("A", infinite, "psnr")), same(scored("B", infinite, "psnr")))
 
 
 def test_the_same_clips_beside_other_references_are_compared() -> None:
-    same = {"clip": "digest"}
-    found = compared(scored("A", LEVELS, "psnr", **same), scored("B", shifted(0.5), "psnr", **same))
+    found = compared(same(scored("A", LEVELS, "psnr")), same(scored("B", shifted(0.5), "psnr")))
     assert found.results[0].verdict == "better"
 
 
@@ -129,13 +132,15 @@ def test_what_could_not_be_read_does_not_differ_in_length() -> None:
     b = scored("B", shifted(1)).assign(frames=[0, 2, 1, 1, 1, 1, 1, 1])
     notes = compared(scored("A", LEVELS), b).notes
     assert [note for note in notes if "number of frames" in note] == [
-        "1 pair of `B` and `A` differs in its number of frames."
+        "1 of 8 pairs differ in number of frames (v01.mp4: 2, in `A` 1): values are of other stretches of time."
     ]
 
 
 def test_two_clusters_give_no_verdict() -> None:
     found = compared(scored("A", [1.0, 2.0]), scored("B", [3.0, 4.0]))
-    assert sentence(found.results[0]) == "B against A has no verdict on niqe: an interval needs 3 clusters, here 2."
+    assert sentence(found.results[0]) == (
+        "B against A has no verdict on niqe: an interval needs 3 clusters, here 2; 1 pair is missing."
+    )
     assert math.isnan(found.results[0].low)
 
 
@@ -192,6 +197,7 @@ def test_seeds_of_a_prompt_are_one_cluster() -> None:
 def test_set_metrics_are_compared_by_their_pooled_values() -> None:
     scores = fake_scores.synthetic({"A": (1.0, 30.0), "B": (2.0, 30.0)}, clusters=8)
     scores = scores[scores["metric"] == "niqe_pooled"]
+    scores = scores.assign(clip=scores["row"] + scores["case"] + scores["seed"].astype(str))
     found = compared(scores[scores["row"] == "A"], scores[scores["row"] == "B"]).results[0]
     for row, value in (("A", found.baseline_value), ("B", found.other_value)):
         sums = np.sum(np.stack([np.asarray(x) for x in scores[scores["row"] == row]["statistics"]]), axis=0)
@@ -207,7 +213,8 @@ def test_set_metrics_are_compared_by_their_pooled_values() -> None:
 )
 def test_swapping_the_two_flips_the_verdict(drawn: list[tuple[float, float]], metric: str) -> None:
     a, b = scored("A", [x for x, _ in drawn], metric), scored("B", [x + d for x, d in drawn], metric)
-    there, back = compared(a, b).results[0], compared(b, a).results[0]
+    rules = Rules(primary=(metric,))
+    there, back = compared(a, b, rules=rules).results[0], compared(b, a, rules=rules).results[0]
     assert back.verdict == {"better": "worse", "worse": "better"}.get(there.verdict, there.verdict)
     mirrored = (-there.effect, -there.high, -there.low)
     assert (back.effect, back.low, back.high) == pytest.approx(mirrored, abs=1e-12, nan_ok=True)
@@ -295,7 +302,7 @@ def test_options_of_scoring_are_refused_where_nothing_is_scored() -> None:
 
 def test_options_of_scoring_beside_scores_are_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "videos").mkdir()
-    (tmp_path / "videos/clip.mp4").write_bytes(b"")
+    (tmp_path / "videos/v00.mp4").write_bytes(b"")
     monkeypatch.setattr("flashbench.comparison.compare.load", lambda *_, **__: ScoredRun(label="x", table=table))
     table = scored("A", LEVELS)
     found = compare_runs([("", table), ("", tmp_path / "videos")], frames=8)

@@ -93,7 +93,7 @@ def test_an_unknown_way_is_a_wrong_call() -> None:
 def test_pairs_of_different_prompts_are_noted() -> None:
     a, b = scored("A", LEVELS), scored("B", shifted(1))
     found = compared(a.assign(cluster="cat " + a["case"]), b.assign(cluster="dog " + b["case"]))
-    assert "8 pairs of `B` and `A` have different prompts; the baseline's count." in found.notes
+    assert "8 pairs of `B` and `A` have different prompts, which count as one." in found.notes
 
 
 @pytest.mark.parametrize("head", [("A", "B"), ("before", "after")])
@@ -206,7 +206,7 @@ def test_sizes_that_differ_are_noted() -> None:
         return run(table, record(videos=videos))
 
     notes = judge({"A": sized("A", 32), "B": sized("B", 48)}, "A", lookup=fake_scores.metric).notes  # type: ignore[arg-type]
-    assert notes[0].startswith("8 pairs differ in size (48×64 in `B`, 32×64 in `A`)")
+    assert notes[0].startswith("8 of 8 pairs differ in size (v00.mp4: 48×64, in `A` 32×64): most metrics depend on it")
 
 
 @pytest.mark.parametrize(

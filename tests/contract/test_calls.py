@@ -11,9 +11,11 @@ import pytest
 from support import made_videos, smoke
 
 # Twelve of them say what a video file is: eight in decoding/, and media, pictures, read and remarks in videos/.
-SCORE = {"files": 33, "mutual pairs": 0}
+# Five more tell what two videos differ in besides their pictures, and which of them are one: lossless, repeats, facts …
+SCORE = {"files": 38, "mutual pairs": 0}
 # When rooms were fewer and larger, and a video file was what its header said: 32 and 34 files, 62 and 66 arrows.
-COMPARE = {"files": 40, "arrows": 83}
+# Two of compare's own (losses, family), and those five, in place of 40 files and 83 arrows.
+COMPARE = {"files": 47, "arrows": 101}
 # Nine metrics in place of six: 43 files, 80 arrows.
 PROTOCOL = {"files": 44, "arrows": 84}
 

@@ -48,6 +48,10 @@ class FakeMetric:
         return self.pooled
 
     @property
+    def over_time(self) -> bool:
+        return self.name == "warping"
+
+    @property
     def range(self) -> tuple[float, float]:
         return (0.0, 1.0) if self.binary else (-float("inf"), float("inf"))
 

@@ -332,7 +332,7 @@ def test_one_clip_twice_is_remarked(folder: Path, tmp_path: Path) -> None:
         (tmp_path / name).write_bytes((folder / "clip0.mkv").read_bytes())
     done = score.score_videos(tmp_path, FAST[:1])
     assert done.remarks == [
-        "1 of 2 videos are the same clip as another (b.mkv that of a.mkv): intervals are too narrow"
+        "1 of 2 videos are the same clip as another (b.mkv that of a.mkv): equal clips are one cluster"
     ]
 
 
