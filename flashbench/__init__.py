@@ -12,17 +12,19 @@ from flashbench.version import __version__
 
 if TYPE_CHECKING:
     from flashbench.comparison.compare import compare
+    from flashbench.drifting.drift import drift
     from flashbench.protocol.compose import load_protocol
     from flashbench.reporting.results import claims, figure, results
     from flashbench.videos.score import score
     from flashbench.videos.scorer import Scorer
 
-__all__ = ["Scorer", "__version__", "claims", "compare", "figure", "load_protocol", "results", "score"]
+__all__ = ["Scorer", "__version__", "claims", "compare", "drift", "figure", "load_protocol", "results", "score"]
 
 _HOMES = {
     "Scorer": "flashbench.videos.scorer",
     "claims": "flashbench.reporting.results",
     "compare": "flashbench.comparison.compare",
+    "drift": "flashbench.drifting.drift",
     "figure": "flashbench.reporting.results",
     "load_protocol": "flashbench.protocol.compose",
     "results": "flashbench.reporting.results",

@@ -10,7 +10,7 @@ from flashbench.protocol.types import Protocol
 
 def test_names_are_the_promised_ones() -> None:
     assert flashbench.__all__ == [
-        "Scorer", "__version__", "claims", "compare", "figure", "load_protocol", "results", "score",
+        "Scorer", "__version__", "claims", "compare", "drift", "figure", "load_protocol", "results", "score",
     ]  # fmt: skip
 
 
