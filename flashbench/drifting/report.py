@@ -49,7 +49,7 @@ def planned(aims: Sequence[plan.Aim], spread: tuple[float, float], alpha: float,
     text = (
         f"One seed a prompt; 90 % of a prompt's distances between runs of one engine in {spread[0]:g} … {spread[1]:g}, "
         f"the rest far out (Student's t of 3 degrees of freedom on the logarithm); one-sided α {alpha:g} over "
-        f"{counted(tests, 'metric')}; simulated with the test itself. Below {signs.least(alpha, tests)} prompts nothing "
+        f"{counted(tests, 'metric')}; simulated by the test itself. Under {signs.least(alpha, tests)} prompts nothing "
         "can be beyond. What all clips of a run share is no spread between prompts: see docs/drift.md."
     )
     return [Block("heading", "Prompts that a test of drift needs"), Block("grid", grid=grid), Block("text", text)]
@@ -93,8 +93,8 @@ def _line(row: Row) -> list[Cell]:
 def _legend(found: Drift) -> str:
     return (
         "Distances from the baseline, means over prompts: for psnr the root of the mean squared error in levels, of a "
-        "similarity 1 − it, of a metric of single clips the mean difference over frames. Ratio: candidate to run again. "
-        f"Beyond: farther than the baseline run again (signs of whole prompts turned, one-sided, Holm ≤ {found.alpha:g}) "
+        "similarity 1 − it, of a metric of single clips the mean difference of frames. Ratio: candidate to run again. "
+        f"Beyond: farther than the baseline run again (signs of prompts turned, one-sided, Holm ≤ {found.alpha:g}) "
         f"or than the margin. Within: {found.most:g} times as far, or as far as the margin, is excluded at "
         f"{found.alpha:g}. Undecided is not within."
     )

@@ -1,4 +1,4 @@
-"""`flashbench drift` as a user runs it, on folders and in memory: every outcome, exit code and field of verdict.json."""
+"""`flashbench drift` as a user runs it, on folders and in memory: outcomes, exit codes, fields of verdict.json."""
 
 from __future__ import annotations
 
