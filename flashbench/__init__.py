@@ -12,6 +12,7 @@ from flashbench.version import __version__
 
 if TYPE_CHECKING:
     from flashbench.comparison.compare import compare
+    from flashbench.drifting.drift import drift
     from flashbench.protocol.compose import load_protocol
     from flashbench.reporting.drawings import claims_figure, contact, differences_figure, figure
     from flashbench.reporting.reading import differences, missing, side_by_side, verdicts
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Scorer", "__version__", "claims", "claims_figure", "compare", "contact", "differences", "differences_figure",
-    "figure", "load_protocol", "missing", "results", "score", "side_by_side", "verdicts",
+    "drift", "figure", "load_protocol", "missing", "results", "score", "side_by_side", "verdicts",
 ]  # fmt: skip
 
 _HOMES = {
@@ -32,6 +33,7 @@ _HOMES = {
     "contact": "flashbench.reporting.drawings",
     "differences": "flashbench.reporting.reading",
     "differences_figure": "flashbench.reporting.drawings",
+    "drift": "flashbench.drifting.drift",
     "figure": "flashbench.reporting.drawings",
     "load_protocol": "flashbench.protocol.compose",
     "missing": "flashbench.reporting.reading",

@@ -9,7 +9,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from flashbench.cli import assets, checks, protocols, videos
+from flashbench.cli import assets, checks, drifts, protocols, videos
 from flashbench.errors import Exit, FlashBenchError, Interrupted, InvalidError, missing_dependency
 from flashbench.version import __version__
 
@@ -23,6 +23,7 @@ app = typer.Typer(
 app.add_typer(assets.app, name="assets")
 protocols.register(app)
 videos.register(app)
+drifts.register(app)
 checks.register(app)
 
 

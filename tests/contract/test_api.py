@@ -11,7 +11,7 @@ from flashbench.protocol.types import Protocol
 def test_names_are_the_promised_ones() -> None:
     assert flashbench.__all__ == [
         "Scorer", "__version__", "claims", "claims_figure", "compare", "contact", "differences", "differences_figure",
-        "figure", "load_protocol", "missing", "results", "score", "side_by_side", "verdicts",
+        "drift", "figure", "load_protocol", "missing", "results", "score", "side_by_side", "verdicts",
     ]  # fmt: skip
 
 

@@ -36,6 +36,7 @@ protocol
 reporting
 run videos
 comparison planning checks
+drifting
 cli
 """
 RANK = {name: rank for rank, line in enumerate(ORDER.split("\n")) for name in line.split()}
