@@ -83,7 +83,7 @@ def test_killed_at_random_it_ends_in_the_same_tables(tmp_path: Path) -> None:
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip
         try:
-            process.wait(draw.uniform(0.1, 0.6) * whole)
+            process.wait(draw.uniform(0.05, 0.4) * whole)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
