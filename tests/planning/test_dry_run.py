@@ -177,7 +177,7 @@ def test_suites_that_are_here_are_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("tier", tiers())
+@pytest.mark.parametrize("tier", sorted({*tiers()} - {"drill"}))  # tests/protocol/test_drill.py has the drill's
 @pytest.mark.parametrize("name", names())
 def test_every_protocol_at_every_tier(name: str, tier: str) -> None:
     lines = rehearsal.dry_run([name], Options(tier=tier))
