@@ -13,9 +13,9 @@ from flashbench.cli import program
 
 COMMANDS = [
     ("run",), ("plan",), ("claims",), ("list",), ("audit",), ("cost",), ("score",), ("compare",),
-    ("cite",), ("doctor",), ("gate",), ("show",), ("costs",),
+    ("cite",), ("doctor",), ("gate",), ("show",), ("costs",), ("drift",),
     ("assets", "list"), ("assets", "pull"), ("assets", "verify"), ("assets", "path"),
-    ("assets", "convert"), ("assets", "import"),
+    ("assets", "convert"), ("assets", "import"), ("assets", "drill"),
     ("vbench", "import"), ("vbench", "export"), ("vbench", "name"),
 ]  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""The drill end to end on one prompt: protocols of each kind, a second run, and runs that are killed.
+"""The drill end to end on one prompt: protocols of two kinds, a second run, and runs that are killed.
 
 `dvc exp run -S tier=drill` is the whole, and takes a quarter of an hour.
 """
@@ -47,8 +47,8 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def test_every_cell_is_a_value_or_a_reason_and_a_second_run_makes_nothing(tmp_path: Path) -> None:
-    """Of Stage I tuned in two ways, of trained Stage IIs, and of what is computed; all say whose weights they are of."""
-    names = ("tuning", "positions", "cost")
+    """Of Stage I tuned in two ways, and of what is computed; all say whose weights they are of."""
+    names = ("tuning", "cost")
     flashbench(tmp_path, "run", *names, *PART)
     flashbench(tmp_path, "claims", "--tier", "drill", "--results", "results/drill", "-S", "cases.limit=1")
     for name in names:
