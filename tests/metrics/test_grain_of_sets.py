@@ -326,10 +326,10 @@ def test_score_gives_each_videos_ratio_and_that_of_all_together(folders: Path) -
     assert "For flat_noise, temporal_residual, psnr they were compared with references" in paragraph
 
 
-def test_compare_pairs_them_and_says_that_they_differ(folders: Path) -> None:
+def test_compare_pairs_them_and_shows_that_they_differ(folders: Path) -> None:
     text = flashbench(folders, "compare", "soft", "harsh", "-m", NAMES, "--reference", "true", "--out", "verdict")
     for name in NAMES.split(","):
-        assert f"harsh differs from soft on {name}, which has no better or worse" in " ".join(text.split())
+        assert f"{name} is shown, not tested (it has no better or worse)" in " ".join(text.split())
     with (folders / "verdict/compare.csv").open(encoding="utf-8", newline="") as file:
         rows = {row["metric"]: row for row in csv.DictReader(file)}
     for row in rows.values():
