@@ -92,16 +92,18 @@ def test_numbers_in_the_text_are_those_of_its_tables() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_hours_disk_and_memory_are_what_plan_prints() -> None:
     text = printed("flashbench plan all --tier paper")
     grids = tables(text)
-    assert len(grids) > 30 and tables(PAGE) == grids, RENEW
+    assert len(grids) > 30 and sorted(tables(PAGE)) == sorted(grids), RENEW
     for paragraph in text.split("\n\n"):
         if not paragraph.startswith(("#", "|", "Prompts:")):
             assert paragraph.strip() in PAGE, RENEW
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_shard_is_what_plan_prints() -> None:
     (command,) = (command for command in shown() if "--shard" in command)
     output = printed(command).splitlines()
