@@ -17,7 +17,7 @@ SCORE = {"files": 38, "mutual pairs": 0}
 # Two of compare's own (losses, family), and those five, in place of 40 files and 83 arrows.
 COMPARE = {"files": 47, "arrows": 101}
 # Nine metrics in place of six: 43 files, 80 arrows.
-PROTOCOL = {"files": 45, "arrows": 88}
+PROTOCOL = {"files": 45, "arrows": 90}
 
 
 def profile(folder: Path, *arguments: str) -> str:
