@@ -12,7 +12,9 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from types import TracebackType
 from typing import TYPE_CHECKING, TextIO
 
@@ -109,11 +111,12 @@ class Progress:
         self._stream = sys.stderr if stream is None else stream
         self._every, self._clock = every, clock
         self._lock = threading.RLock()
+        self._quiet = _quiet.get()
         self._tasks: list[Task] = []
         self._bars: Bars | None = None
 
     def __enter__(self) -> Progress:
-        if on_terminal(self._stream):
+        if on_terminal(self._stream) and not self._quiet:
             # Not at the top: importing rich draws from Python's global generator, and importing flashbench must not.
             from rich.console import Console
             from rich.progress import BarColumn, TextColumn
@@ -157,7 +160,7 @@ class Progress:
         with self._lock:
             if self._bars is not None:
                 self._bars.console.print(message, markup=False, highlight=False)
-            else:
+            elif not self._quiet:
                 print(message, file=self._stream, flush=True)
 
     def _update(self, task: Task, done: int, text: str) -> None:
@@ -176,7 +179,23 @@ class Progress:
             self._bars.update(task.bar, completed=task.done, total=task.total, numbers=numbers)
         else:
             task.shown = now
+            if self._quiet:
+                return
             print(f"{task.name}  {numbers}", file=self._stream, flush=True)
+
+
+_quiet: ContextVar[bool] = ContextVar("quiet", default=False)
+"""Whether what begins now is shown: of this thread, and of the workers that a `Progress` of it hears of."""
+
+
+@contextmanager
+def quiet(silent: bool = True) -> Iterator[None]:
+    """Show no progress of what the block begins, and nothing that is said meanwhile; does nothing if not `silent`."""
+    token = _quiet.set(_quiet.get() or silent)
+    try:
+        yield
+    finally:
+        _quiet.reset(token)
 
 
 _open: list[Progress] = []
@@ -187,5 +206,5 @@ def say(message: str) -> None:
     """Print one line to stderr: above the bars that are being shown, if any."""
     if _open:
         _open[-1].say(message)
-    else:
+    elif not _quiet.get():
         print(message, file=sys.stderr, flush=True)

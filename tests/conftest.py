@@ -38,3 +38,4 @@ def _own_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test reads or writes the developer's store, nor takes over a registry of assets from the shell."""
     monkeypatch.setenv("FLASHBENCH_STORE", str(tmp_path / "store"))
     monkeypatch.delenv("FLASHBENCH_ASSETS", raising=False)
+    monkeypatch.delenv("GITHUB_STEP_SUMMARY", raising=False)

@@ -157,7 +157,8 @@ def regenerate(
         apart = ("FLASHBENCH_PROTOCOLS", "DVC_ROOT", "PYTHONSAFEPATH")
         environment = {name: value for name, value in os.environ.items() if name not in apart}
         environment |= {"FLASHBENCH_STORE": str(Path(scratch, "store")), "PYTHONPATH": str(tree)}
-        if (code := subprocess.run(command, cwd=tree, env=environment, check=False).returncode) != 0:
+        # What it prints goes to stderr: stdout may be for verdict.json alone.
+        if (code := subprocess.run(command, cwd=tree, env=environment, stdout=2, check=False).returncode) != 0:
             what = f"the code of {at.name} could not make its scores again: exit {code}, its words are above"
             raise InvalidError(what, fix="give scores made on this machine: --baseline FILE")
         results = read(out)

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from flashbench.cli.answers import Json, Quiet, judged, tell
 from flashbench.cli.options import Overrides, Results, Tier, examples
 from flashbench.errors import CheckFailed, Exit, UsageError, did_you_mean
 
@@ -55,6 +56,8 @@ def gate(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Folder for verdict.json and verdict.md (default: the results).")
     ] = None,
+    json: Json = False,
+    quiet: Quiet = False,
     overrides: Overrides = None,
 ) -> None:
     """Stop a change that moves scores: sample by sample against a baseline, rows in any order.
@@ -64,21 +67,22 @@ def gate(
     reaches over its margin, or what has no margin moved.
     """
     from flashbench.checks import gate as checking
-    from flashbench.checks.gate_report import blocks, keep
-    from flashbench.reporting.document import show
+    from flashbench.checks.gate_report import blocks, keep, to_json
     from flashbench.run.options import Options
 
     if not baseline:
         raise UsageError("gate against what?", fix="--baseline HEAD, another revision, or a file of scores")
     options = Options(tier=tier, results=results, overrides=tuple(overrides or ()))
-    verdict = checking.gate(
-        baseline, options, names=protocols or (), tolerance=_tolerance(tolerance or []), margins=margins,
-        regenerate=regenerate,
-    )  # fmt: skip
-    show(blocks(verdict))
     folder = out or options.root
+    with judged("gate", baseline, str(options.root), out=out, json=json, silent=quiet):
+        verdict = checking.gate(
+            baseline, options, names=protocols or (), tolerance=_tolerance(tolerance or []), margins=margins,
+            regenerate=regenerate,
+        )  # fmt: skip
+    tell(blocks(verdict), to_json(verdict), json=json, silent=quiet)
     keep(verdict, folder)
-    typer.echo(f"written: {folder}/verdict.json, verdict.md")
+    if not quiet:
+        typer.echo(f"written: {folder}/verdict.json, verdict.md", err=json)
     if verdict.code != Exit.DONE:
         raise typer.Exit(int(verdict.code))
 

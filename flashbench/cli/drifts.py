@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from flashbench.cli.answers import Json, Quiet, judged, tell
 from flashbench.cli.options import examples
 from flashbench.errors import UsageError
 
@@ -48,6 +49,8 @@ def drift(
     ] = "0.10-0.20",
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for drift.md and verdict.json.")] = None,
     device: Annotated[str, typer.Option("--device", help="Where trained networks run: cpu, cuda or cuda:N.")] = "cpu",
+    json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Has an engine drifted? Same prompts and seeds, against how far the baseline is from itself run again.
 
@@ -66,14 +69,16 @@ def drift(
         return
     if baseline is None or candidate is None:
         raise UsageError("drift needs two folders", fix="flashbench drift BASELINE CANDIDATE --again BASELINE-AGAIN")
-    found = drifting.drift(
-        baseline, candidate, again, margin=parse_margins(margin or ()), metrics=metrics or None, prompts=prompts,
-        alpha=alpha, change=100.0 if change is None else change, device=device,
-    )  # fmt: skip
-    show(report.blocks(found))
+    with judged("drift", baseline, candidate, out=out, json=json, silent=quiet):
+        found = drifting.drift(
+            baseline, candidate, again, margin=parse_margins(margin or ()), metrics=metrics or None, prompts=prompts,
+            alpha=alpha, change=100.0 if change is None else change, device=device,
+        )  # fmt: skip
+    tell(report.blocks(found), report.to_json(found), json=json, silent=quiet)
     if out is not None:
         report.write(found, out)
-        typer.echo(f"written: {out}/drift.md, verdict.json")
+        if not quiet:
+            typer.echo(f"written: {out}/drift.md, verdict.json", err=json)
     raise typer.Exit(int(CODES[found.status]))
 
 

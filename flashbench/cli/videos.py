@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from flashbench.cli.answers import Json, Quiet, judged, tell
 from flashbench.cli.options import Fresh, examples
-from flashbench.errors import InvalidError
+from flashbench.errors import Exit, InvalidError, did_you_mean
 
 vbench = typer.Typer(no_args_is_help=True, help="VBench's result files and file names, both ways.")
 
@@ -27,6 +29,7 @@ def register(app: typer.Typer) -> None:
             "flashbench compare before after",
             "flashbench compare scored/a scored/b scored/c --baseline scored/a --margin niqe=0.1 --out verdict",
             "flashbench compare baseline candidate --fps 8 --primary niqe,lpips --reference originals",
+            "flashbench compare baseline candidate --fail-on worse,undecided --margin niqe=0.1 --json",
             "flashbench compare results/laptop/nfe:nfe=4 results/laptop/nfe:nfe=2",
         )
     )(compare)
@@ -63,22 +66,26 @@ def score(
     device: Annotated[str, typer.Option("--device", help="Where trained networks run: cpu, cuda or cuda:N.")] = "cpu",
     workers: Annotated[int, typer.Option("--workers", min=1, help="Videos scored at the same time.")] = 1,
     fresh: Fresh = False,
+    quiet: Quiet = False,
 ) -> None:
     """Score your videos: a table with 95 % intervals; what is in the store already is not measured again.
 
     A video that cannot be read is a row with its reason, and the exit code is 3. A metric that cannot run here is too,
     and the exit code stays 0.
     """
+    from flashbench.progress import quiet as silenced
     from flashbench.reporting.document import show
     from flashbench.videos.report import blocks
     from flashbench.videos.score import score_videos
 
-    done = score_videos(
-        videos, metrics or None, prompts, reference=reference, frames=frames, size=size, fps=fps, out=out,
-        device=device, workers=workers, fresh=fresh,
-    )  # fmt: skip
-    show(blocks(done, every_video=out is None and len(done.videos) <= 5))
-    if out is not None:
+    with silenced(quiet):
+        done = score_videos(
+            videos, metrics or None, prompts, reference=reference, frames=frames, size=size, fps=fps, out=out,
+            device=device, workers=workers, fresh=fresh,
+        )  # fmt: skip
+    if not quiet:
+        show(blocks(done, every_video=out is None and len(done.videos) <= 5))
+    if out is not None and not quiet:
         typer.echo(f"written: {out}/scores.md, scores.csv, scores.parquet, run.json")
     if bad := done.unreadable:
         what = f"{len(bad)} of {len(done.videos)} videos could not be scored whole, {bad[0][0]} among them"
@@ -116,36 +123,59 @@ def compare(
     device: Annotated[str, typer.Option("--device", help="As in score.")] = "cpu",
     workers: Annotated[int, typer.Option("--workers", min=1, help="As in score.")] = 1,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Folder for compare.md, .tex, .csv and .json.")
+        Path | None, typer.Option("--out", "-o", help="Folder for compare.md, .tex, .csv, .json, and verdict.json.")
     ] = None,
+    fail_on: Annotated[
+        list[str] | None, typer.Option("--fail-on", help="worse: exit 1; worse,undecided: exit 4 where undecided, too.")
+    ] = None,
+    json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Compare runs with a baseline, pair by pair: one verdict and one sentence per metric, Holm over what decides.
 
     What moves a metric besides the pictures, or was lost on one side, is told and withholds a verdict; a draft of a
-    manifest is written where no names pair. Exit code 0 whatever the verdicts are; 3 if a video could not be read, or
-    the scores cannot be compared.
+    manifest is written where no names pair. Exit code 0 whatever the verdicts are, unless `--fail-on` says otherwise;
+    3 if a video could not be read, or the scores cannot be compared.
     """
     from flashbench.comparison import compare as comparing
     from flashbench.comparison.pairing import Unpaired
-    from flashbench.comparison.report import blocks, write, write_draft
-    from flashbench.reporting.document import show
+    from flashbench.comparison.report import blocks, summary, to_json, write, write_draft
+    from flashbench.reporting.verdicts import CODES
 
-    try:
-        comparison = comparing.compare_runs(
-            [("", text) for text in runs], baseline=baseline, margin=comparing.parse_margins(margin or ()),
-            metrics=metrics or None, pairs=pairs, prompts=prompts, reference=reference, frames=frames, size=size,
-            fps=fps, device=device, workers=workers, primary=primary or (), despite=despite or (),
-            ignore_missing=ignore_missing,
-        )  # fmt: skip
-    except Unpaired as error:
-        raise InvalidError(error.what, fix=f"{error.fix}; {write_draft(error.draft, out or Path())}") from error
-    show(blocks(comparison))
+    fails = _fails(fail_on or ())
+    first = baseline or runs[0]
+    with judged("compare", first, ", ".join(x for x in runs if x != first), out=out, json=json, silent=quiet):
+        try:
+            comparison = comparing.compare_runs(
+                [("", text) for text in runs], baseline=baseline, margin=comparing.parse_margins(margin or ()),
+                metrics=metrics or None, pairs=pairs, prompts=prompts, reference=reference, frames=frames, size=size,
+                fps=fps, device=device, workers=workers, primary=primary or (), despite=despite or (),
+                ignore_missing=ignore_missing,
+            )  # fmt: skip
+        except Unpaired as error:
+            raise InvalidError(error.what, fix=f"{error.fix}; {write_draft(error.draft, out or Path())}") from error
+    tell(blocks(comparison), to_json(comparison), json=json, silent=quiet)
     if out is not None:
         write(comparison, out)
-        typer.echo(f"written: {out}/compare.md, compare.tex, compare.csv, compare.json")
+        if not quiet:
+            typer.echo(f"written: {out}/compare.md, compare.tex, compare.csv, compare.json, verdict.json", err=json)
     if bad := comparison.unreadable:
         what = f"{len(bad)} videos could not be scored whole; {bad[0]}"
         raise InvalidError(what, fix="see the list above; the rest is compared")
+    if fails and not quiet:
+        typer.echo(summary(comparison), err=json)
+    if (code := CODES[comparison.status]) in fails:
+        raise typer.Exit(int(code))
+
+
+def _fails(texts: Sequence[str]) -> frozenset[Exit]:
+    """The exit codes that `--fail-on` lets through; whoever asks for more than worse asks for worse, too."""
+    words = [word.strip() for text in texts for word in text.split(",") if word.strip()]
+    codes = {"worse": {Exit.FAILED}, "undecided": {Exit.FAILED, Exit.INCONCLUSIVE}}
+    for word in words:
+        if word not in codes:
+            raise did_you_mean("word of --fail-on", word, codes)
+    return frozenset().union(*(codes[word] for word in words))
 
 
 def cite(

@@ -27,6 +27,7 @@ from flashbench.comparison.preflight import EVERY
 from flashbench.comparison.verdict import Compared, Contest, combined, decide, difference, remarks, units
 from flashbench.errors import InvalidError, UsageError, did_you_mean
 from flashbench.metrics.base import Metric
+from flashbench.progress import quiet
 from flashbench.reporting.numbers import counted, plain
 from flashbench.scores import facts
 from flashbench.scores.facts import Difference, Entry
@@ -70,6 +71,7 @@ def compare(
     primary: Iterable[str] | str = (),
     despite: Iterable[str] | str = (),
     ignore_missing: bool = False,
+    progress: bool = True,
 ) -> pd.DataFrame:
     """Compare videos or scored runs with a baseline, pair by pair; returns a line per metric and run.
 
@@ -88,6 +90,7 @@ def compare(
             Those of the protocol if none are named; all metrics that have a direction if it has none.
         despite: facts in which pairs may differ all the same, such as `rate` (`flashbench.scores.facts.NAMES`).
         ignore_missing: leave clips that one side has lost out of account.
+        progress: show on stderr how far the scoring of videos has come.
 
     Columns: `flashbench.comparison.verdict.COLUMNS` and `sentence`. Fewer than three clusters give no verdict.
 
@@ -106,10 +109,11 @@ def compare(
         "prompts": prompts, "reference": reference, "frames": frames, "size": size, "fps": fps, "device": device,
         "workers": workers,
     }  # fmt: skip
-    return compare_runs(
-        sources, margin=margin, metrics=metrics, pairs=pairs, primary=primary, despite=despite,
-        ignore_missing=ignore_missing, **scoring,
-    ).table  # fmt: skip
+    with quiet(not progress):
+        return compare_runs(
+            sources, margin=margin, metrics=metrics, pairs=pairs, primary=primary, despite=despite,
+            ignore_missing=ignore_missing, **scoring,
+        ).table  # fmt: skip
 
 
 def compare_runs(

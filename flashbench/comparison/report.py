@@ -9,6 +9,7 @@ from pathlib import Path
 
 from flashbench.comparison.verdict import Compared, Result, sentence, texts
 from flashbench.errors import on_disk
+from flashbench.reporting import verdicts
 from flashbench.reporting.document import Block, Cell, latex, markdown
 from flashbench.reporting.numbers import UNDEFINED, counted, named
 from flashbench.scores.runs import COMPARISON
@@ -68,8 +69,32 @@ def to_csv(comparison: Compared) -> str:
     return str(comparison.table.to_csv(index=False, lineterminator="\n", na_rep="nan"))
 
 
+def to_json(comparison: Compared) -> str:
+    """Content of verdict.json: a row for each metric and run, the outcome better, worse, undecided and so on."""
+    rows = [
+        {"outcome" if name == "verdict" else name: value for name, value in line.items()}
+        for line in comparison.table.to_dict("records")
+    ]
+    deciding = list(dict.fromkeys(result.metric for result in comparison.deciding))
+    return verdicts.to_json(
+        "compare", comparison.status, baseline=comparison.baseline, current=", ".join(comparison.pairings), rows=rows,
+        problems=comparison.unreadable, gaps=comparison.gaps, notes=comparison.notes,
+        about={"units": comparison.units, "deciding": deciding},
+    )  # fmt: skip
+
+
+def summary(comparison: Compared) -> str:
+    """The status in a line: what is worse, or undecided."""
+    named = {
+        word: ", ".join(dict.fromkeys(f"{x.metric} of {x.other}" for x in comparison.deciding if x.verdict == word))
+        for word in ("worse", "undecided", "none", "differs")
+    }
+    told = [f"{'no verdict' if word == 'none' else word} on {names}" for word, names in named.items() if names]
+    return "; ".join([f"Status: {comparison.status}", *told, *comparison.gaps])
+
+
 def write(comparison: Compared, out: Path) -> None:
-    """Write compare.md, compare.tex, compare.csv and compare.json into the folder `out`, each whole or not at all.
+    """Write compare.md, .tex, .csv and .json and verdict.json into the folder `out`, each whole or not at all.
 
     Raises:
         InvalidError: it cannot be written.
@@ -81,6 +106,7 @@ def write(comparison: Compared, out: Path) -> None:
             "compare.md": markdown(document),
             "compare.tex": latex(document),
             "compare.csv": to_csv(comparison),
+            verdicts.VERDICT: to_json(comparison),
             COMPARISON: json.dumps(comparison.record(), indent=1, ensure_ascii=False) + "\n",
         }.items():
             write_whole(out / name, content.encode(), draft=out / f".{name}.part")

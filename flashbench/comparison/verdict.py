@@ -16,13 +16,19 @@ from flashbench.comparison.losses import FIRST, SECOND, Lost
 from flashbench.comparison.pairing import Clip, Pairing
 from flashbench.means import ROUNDING
 from flashbench.metrics.base import Metric
-from flashbench.reporting import numbers
+from flashbench.reporting import numbers, verdicts
 from flashbench.reporting.numbers import counted
 from flashbench.scores.clusters import joined
 from flashbench.scores.facts import Difference
 from flashbench.scores.runs import ScoredRun
 from flashbench.version import __version__
 
+STATUS: Mapping[str, verdicts.Status] = {
+    "better": "pass", "no worse": "pass", "identical": "pass", "equal": "pass", "worse": "regression",
+    "undecided": "inconclusive", "differs": "inconclusive", "none": "inconclusive",
+}  # fmt: skip
+"""A metric's verdict → what it is for a pipeline. Whether it is worse stays open where a metric without better or worse
+that was named as primary differs."""
 MOST_CLUSTERS = 100_000
 """Numbers of clusters above this are not told: nobody makes so many videos."""
 
@@ -380,6 +386,24 @@ class Compared:
         """A line per metric and run: `COLUMNS`, and the sentence."""
         lines = [{**asdict(result), "sentence": sentence(result, self.units)} for result in self.results]
         return pd.DataFrame(lines, columns=[*COLUMNS, "sentence"])
+
+    @property
+    def deciding(self) -> tuple[Result, ...]:
+        """The results that the status rests on: of primary metrics, and where every pair is alike."""
+        alike = ("identical", "equal")
+        return tuple(x for x in self.results if x.verdict in alike or (x.primary and x.verdict != "shown"))
+
+    @property
+    def gaps(self) -> tuple[str, ...]:
+        """Runs of which no metric decided anything."""
+        decided = {result.other for result in self.deciding}
+        return tuple(f"{label}: no metric could decide" for label in self.pairings if label not in decided)
+
+    @property
+    def status(self) -> verdicts.Status:
+        """regression: worse on a metric that decides; inconclusive: undecided on one; invalid: a video is not whole."""
+        outcomes = [STATUS[result.verdict] for result in self.deciding]
+        return verdicts.status(problems=self.unreadable, gaps=self.gaps, outcomes=outcomes)
 
     def record(self) -> dict[str, Any]:
         """Content of compare.json: what was compared, how each metric was tested, and every result (NaN is null)."""

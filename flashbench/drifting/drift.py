@@ -33,6 +33,7 @@ from flashbench.drifting.distances import margin as as_distance
 from flashbench.drifting.sides import Runs, in_files, in_memory
 from flashbench.errors import UsageError, did_you_mean
 from flashbench.metrics.base import Metric
+from flashbench.progress import quiet
 from flashbench.reporting import verdicts
 from flashbench.types import Floats
 from flashbench.videos.settings import listed, wanted
@@ -130,6 +131,7 @@ def drift(
     change: float = 100.0,
     fps: int | float | str | Fraction = 8,
     device: str = "cpu",
+    progress: bool = True,
 ) -> Drift:
     """Compare a candidate engine with its baseline, clip by clip: within, beyond, undecided, or incomparable.
 
@@ -147,6 +149,7 @@ def drift(
         change: in %: `within` says that a change this large is excluded at alpha.
         fps: of clips in memory.
         device: where trained networks run.
+        progress: show on stderr how far it has come.
 
     Raises:
         UsageError: something asked for is not there or not known, or neither `again` nor a margin is given.
@@ -167,10 +170,11 @@ def drift(
     folders = isinstance(baseline, str | Path)
     if any(isinstance(x, str | Path) != folders for x in (candidate, again) if x is not None):
         raise UsageError("folders and clips in memory do not mix", fix="give all sides as folders, or all as clips")
-    if folders:
-        runs = in_files(baseline, candidate, again, kinds, prompts, device)
-    else:
-        runs = in_memory(baseline, candidate, again, kinds, prompts, fps, device)
+    with quiet(not progress):
+        if folders:
+            runs = in_files(baseline, candidate, again, kinds, prompts, device)
+        else:
+            runs = in_memory(baseline, candidate, again, kinds, prompts, fps, device)
     return _judge(runs, kinds, margins, alpha, 1 + change / 100, notes, chosen=metrics is not None)
 
 

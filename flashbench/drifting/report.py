@@ -75,7 +75,7 @@ def write(found: Drift, out: Path) -> None:
     """
     with on_disk(f"{out} cannot be written", fix="give another folder in --out"):
         out.mkdir(parents=True, exist_ok=True)
-        for name, content in {"drift.md": markdown(blocks(found)), "verdict.json": to_json(found)}.items():
+        for name, content in {"drift.md": markdown(blocks(found)), verdicts.VERDICT: to_json(found)}.items():
             write_whole(out / name, content.encode(), draft=out / f".{name}.part")
 
 

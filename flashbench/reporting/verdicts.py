@@ -9,11 +9,14 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from flashbench.errors import Exit
+from flashbench.errors import Exit, on_disk
+from flashbench.store import write_whole
 
 Status: TypeAlias = Literal["pass", "regression", "inconclusive", "invalid"]
+VERDICT = "verdict.json"
 SCHEMA = 2
 """Raised when a field of verdict.json changes its name or meaning."""
 CODES: Mapping[Status, Exit] = {
@@ -54,6 +57,17 @@ def to_json(
         "current": current, "problems": problems, "gaps": gaps, "notes": notes, "rows": rows, "about": about or {},
     }  # fmt: skip
     return json.dumps(_plain(content), sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def keep(content: str, out: Path) -> None:
+    """Write verdict.json into the folder `out`, whole or not at all.
+
+    Raises:
+        InvalidError: it cannot be written.
+    """
+    with on_disk(f"{out} cannot be written", fix="give another folder in --out"):
+        out.mkdir(parents=True, exist_ok=True)
+        write_whole(out / VERDICT, content.encode(), draft=out / f".{VERDICT}.part")
 
 
 def _plain(value: Any) -> Any:

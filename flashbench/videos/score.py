@@ -22,7 +22,7 @@ from flashbench.engine import LocalEngine, Report, Task
 from flashbench.errors import UsageError, on_disk
 from flashbench.metrics.base import Metric
 from flashbench.metrics.device import CPU, on
-from flashbench.progress import Progress
+from flashbench.progress import Progress, quiet
 from flashbench.progress import Task as Bar
 from flashbench.scores import facts, table
 from flashbench.scores.measure import NO_REFERENCE, Scored, lasting
@@ -52,6 +52,7 @@ def score(
     store: str | Path | None = None,
     device: str = "cpu",
     fresh: bool = False,
+    progress: bool = True,
 ) -> pd.DataFrame:
     """Score videos; returns a row for each video and metric, columns as in scores.parquet.
 
@@ -69,6 +70,7 @@ def score(
         store: folder of the store; `$FLASHBENCH_STORE` or `.flashbench/store` if not given.
         device: where trained networks run: `cpu`, `cuda` or `cuda:N`.
         fresh: measure again what the store has scores of.
+        progress: show on stderr how far it has come.
 
     A video that cannot be read, and a metric that cannot run, are rows with NaN and the reason. The table's `attrs`
     hold the content of run.json under that name, by which `flashbench.compare` knows what the files are.
@@ -77,10 +79,11 @@ def score(
         UsageError: something asked for is not there or not known.
         InvalidError: the store or `out` cannot be written.
     """
-    done = score_videos(
-        videos, metrics, prompts, reference=reference, frames=frames, size=size, fps=fps, out=out, store=store,
-        device=device, fresh=fresh,
-    )  # fmt: skip
+    with quiet(not progress):
+        done = score_videos(
+            videos, metrics, prompts, reference=reference, frames=frames, size=size, fps=fps, out=out, store=store,
+            device=device, fresh=fresh,
+        )  # fmt: skip
     done.table.attrs[RECORD] = done.record()
     return done.table
 

@@ -364,7 +364,7 @@ def test_reports_are_written_whole(tmp_path: Path) -> None:
     found = compared(scored("A", LEVELS), scored("B", shifted(-0.5)))
     write_report(found, tmp_path / "out")
     files = sorted(path.name for path in (tmp_path / "out").iterdir())
-    assert files == ["compare.csv", "compare.json", "compare.md", "compare.tex"]
+    assert files == ["compare.csv", "compare.json", "compare.md", "compare.tex", "verdict.json"]
     assert (tmp_path / "out" / "compare.md").read_text("utf-8") == markdown(blocks(found))
     table = pd.read_csv(tmp_path / "out" / "compare.csv")
     assert table.loc[0, ["verdict", "n"]].tolist() == ["better", 8]

@@ -22,11 +22,10 @@ def resident() -> float:
 def held(mebibytes: int) -> float:
     """MiB by which the peak that was measured is above what was resident before."""
     before = resident()
-    with meter.metered("cpu") as taken:
-        # A mapping of its own: `malloc` may hand out memory that earlier tests freed and that is still resident.
-        with mmap.mmap(-1, mebibytes * 2**20) as block:
-            for page in range(0, len(block), mmap.PAGESIZE):
-                block[page] = 1
+    # A mapping of its own: `malloc` may hand out memory that earlier tests freed and that is still resident.
+    with meter.metered("cpu") as taken, mmap.mmap(-1, mebibytes * 2**20) as block:
+        for page in range(0, len(block), mmap.PAGESIZE):
+            block[page] = 1
     assert taken["memory"]["kind"] == "resident"
     return float(taken["memory"]["mebibytes"] - before)
 
