@@ -315,6 +315,14 @@ def test_the_command_compares_with_a_revision(
     (finding,) = found["rows"]
     assert (found["status"], finding["outcome"]) == ("regression", "regression")
     assert (finding["row"], finding["metric"], finding["changed"], finding["of"]) == ("nfe=4", "psnr", 3, 3)
+    assert finding.keys() == {
+        "protocol", "cases", "row", "metric", "replica", "outcome", "changed", "of", "worst", "effect", "margin",
+        "note",
+    }  # fmt: skip
+    assert {tuple(sample) for sample in finding["worst"]} == {
+        ("after", "before", "case", "difference", "differs", "seed"),
+    }  # fmt: skip
+    assert found["about"].keys() == {"compared", "kind", "tier", "tolerance"}
     assert finding["effect"]["effect"] == pytest.approx(0.25) and found["about"]["compared"] == {"nfe": 36}
     summary = Path("said/verdict.md").read_text()
     assert "3 of 36 scores changed, in 1 row" in summary and "synthetic-2/0" in summary

@@ -67,6 +67,10 @@ def test_exit_codes_and_verdict_json(tmp_path: Path) -> None:
     assert "10 pairs by name, 0 of them identical" in text
     code, verdict, text = run(tmp_path, a, far, "--again", again, "-m", "psnr,ssim")
     assert (code, verdict["code"], verdict["status"], verdict["about"]["verdict"]) == (1, 1, "regression", "beyond")
+    assert {tuple(row) for row in verdict["rows"]} == {(
+        "adjusted", "again", "against", "candidate", "margin", "metric", "outcome", "p", "p_within", "prompts", "ratio",
+        "reason", "worst",
+    )}  # fmt: skip
     assert verdict["rows"][0]["ratio"] == pytest.approx(2.5, rel=0.1)
     assert "farthest" in text
     code, verdict, text = run(tmp_path, a, few, "--again", again, "-m", "psnr")
