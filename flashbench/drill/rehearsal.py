@@ -21,7 +21,7 @@ from flashbench.errors import on_disk
 from flashbench.keys import file_sha256
 from flashbench.paths import PACKAGE, cache_root, read_yaml
 
-VERSION = 1
+VERSION = 2
 """Grows whenever the same libraries would write other files."""
 PROMPTS = {"vbench-full-info": "VBench_full_info.json", "vbench-longer-prompts": "all_dimension_longer.txt"}
 """Assets with the first 20 of VBench's prompts in the suites' fixed order, as lines of VBench's own files."""

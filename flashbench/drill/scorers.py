@@ -1,7 +1,7 @@
 """Small MUSIQ, MANIQA, CLIPIQA and DOVER of seeded weights, in the official files' form: names, nesting and all.
 
 The names are those that pyiqa's and our own networks ask for, so that the files are read by what reads the official
-ones; only widths differ, which both read off the tensors.
+ones; only widths and numbers of blocks differ, which both read off the tensors.
 """
 
 from __future__ import annotations
@@ -20,14 +20,16 @@ from flashbench.drill.seeded import state
 from flashbench.metrics.dover.network import Dover, relative_position_index
 from flashbench.metrics.pyiqa import networks
 
-DOVER, MUSIQ = 32, {"hidden_size": 64, "mlp_dim": 64, "num_heads": 1, "num_layers": 2}
-MANIQA, BLOCKS = 64, 10
+DOVER = 32, ((1, 2, 1, 1), (1, 2, 1, 1))
+"""Channels of the first stage; blocks of the four stages of each: the second of a stage is of another kind."""
+MUSIQ = {"hidden_size": 64, "mlp_dim": 64, "num_heads": 1, "num_layers": 2}
+MANIQA, BLOCKS = 32, 10
 """Channels, and blocks of the backbone, of which MANIQA reads the seventh to the tenth."""
 
 
 def dover() -> dict[str, Tensor]:
     """The plain content of DOVER.pth."""
-    model = Dover(DOVER)
+    model = Dover(*DOVER)
     for name, buffer in model.named_buffers():
         if name.endswith("relative_position_index"):
             buffer.copy_(relative_position_index())

@@ -15,7 +15,8 @@ Each has a head of two 1×1×1 convolutions; the raw score is the mean of its ma
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -26,15 +27,18 @@ from torch import Tensor, nn
 from flashbench.errors import InvalidError
 
 Size: TypeAlias = tuple[int, int, int]
+Depths: TypeAlias = tuple[tuple[int, ...], tuple[int, ...]]
 
 WINDOW: Size = (8, 7, 7)
 SHIFT: Size = (4, 3, 3)
 SMALLEST: Size = (2, 32, 32)
 """Frames, height and width of the smallest view that the aesthetic branch can halve often enough."""
-_DEPTHS = (2, 2, 6, 2), (3, 3, 9, 3)
+_DEPTHS: Depths = (2, 2, 6, 2), (3, 3, 9, 3)
 """Blocks of the four stages of the technical and of the aesthetic backbone."""
 _WIDTH = 96
 """Channels of both backbones' first stage; each further one has twice as many."""
+_BLOCK = re.compile(r"(technical_backbone\.layers|aesthetic_backbone\.stages)\.([0-3])(?:\.blocks)?\.(\d+)\.")
+"""Backbone, stage and block of a key."""
 _PATCH: Size = (2, 4, 4)
 _HEAD = 32
 _OUTSIDE = -100.0
@@ -46,11 +50,11 @@ _LISTED = 20
 class Dover(nn.Module):
     """DOVER's network: the technical and the aesthetic branch with their heads; made by `load`."""
 
-    def __init__(self, width: int = _WIDTH) -> None:
+    def __init__(self, width: int = _WIDTH, depths: Depths = _DEPTHS) -> None:
         super().__init__()
-        self.technical_backbone = _VideoSwin(width)
+        self.technical_backbone = _VideoSwin(width, depths[0])
         self.technical_head = _Head(width)
-        self.aesthetic_backbone = _VideoConvNeXt(width)
+        self.aesthetic_backbone = _VideoConvNeXt(width, depths[1])
         self.aesthetic_head = _Head(width)
 
     def technical(self, views: Tensor) -> Tensor:
@@ -76,13 +80,14 @@ def load(state_dict: Mapping[str, Tensor]) -> Dover:
     """DOVER's network with the weights of `state_dict` (the plain content of DOVER.pth), float32, in eval mode.
 
     The tensors are shared, not copied, where they are float32 already. The width is read off them: 96 of the released
-    weights, any other multiple of 32 of a network that was made smaller.
+    weights, any other multiple of 32 of a network that was made smaller, whose numbers of blocks are read off its keys.
 
     Raises:
         InvalidError: keys are missing or unexpected, tensors have another shape, or an index buffer other values.
     """
     with torch.device("meta"):  # no memory, and no draw from the global generator for weights that are replaced
-        model = Dover(_width(state_dict))
+        width = _width(state_dict)
+        model = Dover(width, _DEPTHS if width == _WIDTH else _depths(state_dict))
     expected = model.state_dict()
     _check(state_dict, expected)
     weights = {key: state_dict[key].detach().to(expected[key].dtype) for key in expected}
@@ -95,6 +100,20 @@ def _width(state_dict: Mapping[str, Tensor]) -> int:
     patches = state_dict.get("technical_backbone.patch_embed.proj.weight")
     width = _WIDTH if patches is None else patches.shape[0]
     return width if width and width % _HEAD == 0 else _WIDTH
+
+
+def _depths(state_dict: Mapping[str, Tensor]) -> Depths:
+    """Blocks of the four stages of both backbones; the release's where the keys name none."""
+    places: tuple[list[set[int]], list[set[int]]] = [set() for _ in range(4)], [set() for _ in range(4)]
+    for key in state_dict:
+        if found := _BLOCK.match(key):
+            backbone, stage, block = found.groups()
+            places[backbone.startswith("aesthetic")][int(stage)].add(int(block))
+    technical, aesthetic = (
+        tuple(max(have) + 1 if have else release for have, release in zip(found, known, strict=True))
+        for found, known in zip(places, _DEPTHS, strict=True)
+    )
+    return technical, aesthetic
 
 
 def _widths(width: int) -> tuple[int, ...]:
@@ -117,12 +136,12 @@ class _Head(nn.Module):
 class _VideoSwin(nn.Module):
     """Technical backbone: one view (3, T, H, W) to features (768, T/2, H/32, W/32), sizes rounded up."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, depths: Sequence[int]) -> None:
         super().__init__()
         widths = _widths(width)
         self.patch_embed = _PatchEmbedding(width)
         self.layers = nn.ModuleList(
-            _SwinStage(wide, depth, last=wide == widths[-1]) for wide, depth in zip(widths, _DEPTHS[0], strict=True)
+            _SwinStage(wide, depth, last=wide == widths[-1]) for wide, depth in zip(widths, depths, strict=True)
         )
         self.norm = nn.LayerNorm(widths[-1])
 
@@ -313,7 +332,7 @@ def relative_position_index() -> Tensor:
 class _VideoConvNeXt(nn.Module):
     """Aesthetic backbone: one view (3, T, H, W) to features (768, T/2, H/32, W/32), sizes rounded down."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, depths: Sequence[int]) -> None:
         super().__init__()
         widths = _widths(width)
         stem = nn.Sequential(nn.Conv3d(3, width, _PATCH, _PATCH), _ChannelNorm(width))
@@ -325,7 +344,7 @@ class _VideoConvNeXt(nn.Module):
         # Every third block, the middle one of three, also mixes three frames.
         self.stages = nn.ModuleList(
             nn.Sequential(*(_ConvNeXtBlock(wide, frames=3 if j % 3 == 1 else 1) for j in range(depth)))
-            for wide, depth in zip(widths, _DEPTHS[1], strict=True)
+            for wide, depth in zip(widths, depths, strict=True)
         )
         self.norm = _ChannelNorm(widths[-1])
 

@@ -52,6 +52,23 @@ def test_keys_shapes_and_size_are_those_of_the_release() -> None:
     assert [str(buffer.dtype) for buffer in network.buffers()] == ["torch.int64"] * 12
 
 
+def test_a_smaller_networks_size_is_read_off_its_weights() -> None:
+    """Width and blocks; the release's width has the release's blocks, so that a file that lacks some is refused."""
+    depths = (1, 2, 1, 1), (2, 1, 3, 1)
+    small = dover.Dover(32, depths)
+    for name, buffer in small.named_buffers():
+        if name.endswith("relative_position_index"):
+            buffer.copy_(dover.relative_position_index())
+    loaded = dover.load(small.state_dict())
+    assert tuple(len(stage.blocks) for stage in loaded.technical_backbone.layers) == depths[0]  # type: ignore[arg-type, union-attr]
+    assert tuple(map(len, loaded.aesthetic_backbone.stages)) == depths[1]  # type: ignore[arg-type]
+    assert loaded.state_dict().keys() == small.state_dict().keys()
+    whole = dover.Dover().state_dict()
+    lacking = {key: x for key, x in whole.items() if not key.startswith("technical_backbone.layers.2.blocks.5.")}
+    with pytest.raises(InvalidError, match=r"layers\.2\.blocks\.5"):
+        dover.load(lacking)
+
+
 def test_loading_is_quiet_final_and_shares_memory(state: dict[str, Tensor]) -> None:
     before = torch.get_rng_state()
     network = dover.load(state)
