@@ -17,12 +17,13 @@ if TYPE_CHECKING:
     from flashbench.reporting.drawings import claims_figure, contact, differences_figure, figure
     from flashbench.reporting.reading import differences, missing, side_by_side, verdicts
     from flashbench.reporting.results import claims, results
+    from flashbench.scores.reading import summary, wide
     from flashbench.videos.score import score
     from flashbench.videos.scorer import Scorer
 
 __all__ = [
     "Scorer", "__version__", "claims", "claims_figure", "compare", "contact", "differences", "differences_figure",
-    "drift", "figure", "load_protocol", "missing", "results", "score", "side_by_side", "verdicts",
+    "drift", "figure", "load_protocol", "missing", "results", "score", "side_by_side", "summary", "verdicts", "wide",
 ]  # fmt: skip
 
 _HOMES = {
@@ -40,7 +41,9 @@ _HOMES = {
     "results": "flashbench.reporting.results",
     "score": "flashbench.videos.score",
     "side_by_side": "flashbench.reporting.reading",
+    "summary": "flashbench.scores.reading",
     "verdicts": "flashbench.reporting.reading",
+    "wide": "flashbench.scores.reading",
 }
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from flashbench.errors import InvalidError, UsageError, on_disk
 from flashbench.progress import say
 from flashbench.run.declared import read as read_declared
-from flashbench.scores.table import COLUMNS
+from flashbench.scores.table import COLUMNS, completed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -62,7 +62,7 @@ def parse(content: bytes, where: str) -> Scores:
     try:
         arrow_table = pq.read_table(BytesIO(content))
         metadata = arrow_table.schema.metadata or {}
-        table: pd.DataFrame = arrow_table.to_pandas()
+        table: pd.DataFrame = completed(arrow_table.to_pandas())
         numerics = json.loads(metadata.get(b"numerics", b"null"))
         declared = read_declared(metadata.get(b"declared", b""))
     except (ValueError, pa.ArrowException) as error:

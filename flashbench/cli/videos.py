@@ -66,6 +66,9 @@ def score(
     device: Annotated[str, typer.Option("--device", help="Where trained networks run: cpu, cuda or cuda:N.")] = "cpu",
     workers: Annotated[int, typer.Option("--workers", min=1, help="Videos scored at the same time.")] = 1,
     fresh: Fresh = False,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print each metric's mean and interval as JSON, and nothing else, on stdout.")
+    ] = False,
     quiet: Quiet = False,
 ) -> None:
     """Score your videos: a table with 95 % intervals; what is in the store already is not measured again.
@@ -75,7 +78,7 @@ def score(
     """
     from flashbench.progress import quiet as silenced
     from flashbench.reporting.document import show
-    from flashbench.videos.report import blocks
+    from flashbench.videos.report import blocks, to_json
     from flashbench.videos.score import score_videos
 
     with silenced(quiet):
@@ -83,10 +86,12 @@ def score(
             videos, metrics or None, prompts, reference=reference, frames=frames, size=size, fps=fps, out=out,
             device=device, workers=workers, fresh=fresh,
         )  # fmt: skip
-    if not quiet:
+    if json:
+        typer.echo(to_json(done), nl=False)
+    elif not quiet:
         show(blocks(done, every_video=out is None and len(done.videos) <= 5))
     if out is not None and not quiet:
-        typer.echo(f"written: {out}/scores.md, scores.csv, scores.parquet, run.json")
+        typer.echo(f"written: {out}/scores.md, scores.csv, scores.parquet, run.json", err=json)
     if bad := done.unreadable:
         what = f"{len(bad)} of {len(done.videos)} videos could not be scored whole, {bad[0][0]} among them"
         rest = "; the rest is scored" if len(bad) < len(done.videos) else ""

@@ -83,7 +83,7 @@ def score(
         record = records.get(line["key"], {"reasons": {}, "failed": ()})
         where, reasons = f"{line['row']} · {line['case']}", record["reasons"]
         failed += [f"{where}: {name} {reasons[name]}" for name in record["failed"]]
-        about = {name: line[name] for name in ("row", "case", "cluster", "seed", "replica")}
+        about = {name: line[name] for name in ("row", "case", "cluster", "prompt", "seed", "replica")}
         about |= {"protocol": protocol.name, "frames": frames[line["case"]], "clip": line["digest"]}
         rows += lines(about, _answers(line, wished[line["case"]], question, reasons, store))
     say_made(protocol.name, "scores", sum(len(task.arguments["metrics"]) for task in tasks.values()), len(rows))

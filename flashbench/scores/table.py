@@ -1,14 +1,16 @@
-"""The table of scores: its columns, its rows, and scores.parquet."""
+"""The table of scores: its columns, its rows, scores.parquet and scores.csv, which have the same columns."""
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterable, Mapping
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flashbench.errors import InvalidError
+from flashbench import metrics
+from flashbench.errors import FlashBenchError, InvalidError
 from flashbench.metrics import calibration
 from flashbench.metrics.base import Metric
 from flashbench.scores.measure import Scored, unofficial
@@ -19,9 +21,12 @@ if TYPE_CHECKING:
 
 
 COLUMNS = (
-    "protocol", "row", "case", "cluster", "seed", "replica", "metric", "value", "per_frame", "frames", "reason",
-    "clip", "key", "statistics",
+    "protocol", "row", "case", "cluster", "prompt", "seed", "replica", "metric", "value", "unit", "direction",
+    "per_frame", "frames", "reason", "clip", "key", "statistics",
 )  # fmt: skip
+"""Of a row, which is one metric on one clip; `docs/layout.md` says what each holds."""
+ADDED = ("prompt", "unit", "direction")
+"""Those that files of earlier versions lack."""
 ORDER = ["protocol", "metric", "row", "case", "seed", "replica"]
 
 
@@ -30,8 +35,11 @@ def lines(about: Mapping[str, Any], answers: Iterable[Scored]) -> list[dict[str,
     return [
         {
             **about,
+            "prompt": about.get("prompt") or "",
             "metric": answer.metric.name,
             "value": answer.measurement.value,
+            "unit": answer.metric.unit,
+            "direction": answer.metric.direction,
             "per_frame": list(answer.measurement.per_frame),
             "reason": noted(answer.metric, answer.measurement),
             "key": answer.key,
@@ -57,6 +65,37 @@ def table(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
     import pandas as pd
 
     return pd.DataFrame(list(rows), columns=list(COLUMNS))
+
+
+def completed(scores: pd.DataFrame) -> pd.DataFrame:
+    """A table of an earlier version with the columns that it lacks: no prompt, and its metrics' units and directions.
+
+    Any other table is returned as it is.
+    """
+    if tuple(scores.columns) != tuple(name for name in COLUMNS if name not in ADDED):
+        return scores
+    about = {name: _unit_and_direction(name) for name in scores["metric"].unique()}
+    units, directions = ([about[name][place] for name in scores["metric"]] for place in (0, 1))
+    return scores.assign(prompt="", unit=units, direction=directions)[list(COLUMNS)]
+
+
+def _unit_and_direction(name: str) -> tuple[str, str]:
+    """Of a metric by its name; empty of one that is not here any more."""
+    try:
+        metric = metrics.get(name)
+    except FlashBenchError:
+        return "", ""
+    return metric.unit, metric.direction
+
+
+def to_csv(scores: pd.DataFrame) -> str:
+    """Content of scores.csv: floats exact, `nan` spelled out, `per_frame` and `statistics` as JSON (null for NaN)."""
+    written = scores.assign(**{name: [_json(x) for x in scores[name]] for name in ("per_frame", "statistics")})
+    return str(written[list(COLUMNS)].to_csv(index=False, lineterminator="\n", na_rep="nan"))
+
+
+def _json(numbers: Iterable[float]) -> str:
+    return json.dumps([float(x) if math.isfinite(x) else None for x in numbers])
 
 
 def to_parquet(scores: pd.DataFrame, protocol_hash: str, numerics: str = "", declared: str = "") -> bytes:
@@ -91,7 +130,7 @@ def read_scores(path: Path, protocol_hash: str | None = None) -> pd.DataFrame:
 
     try:
         read = pq.read_table(path)
-        table: pd.DataFrame = read.to_pandas()
+        table = completed(read.to_pandas())
     except (OSError, pa.ArrowException) as error:
         fix = "run `flashbench run PROTOCOL --phase score` first"
         why = getattr(error, "strerror", None) or error

@@ -51,15 +51,15 @@ def blocks(done: Run, *, every_video: bool = True) -> list[Block]:
     return [*document, Block("text", _footer(done))]
 
 
-def to_csv(done: Run) -> str:
-    """scores.csv: a line for each video and metric, floats exact, `nan` spelled out."""
-    metrics = {metric.name: metric for metric in done.wanted.metrics}
-    prompts = {video.case: video.prompt or "" for video in done.videos}
-    table = done.table[["case", "seed", "metric", "value", "frames", "reason", "clip", "key"]].copy()
-    table.insert(1, "prompt", [prompts[case] for case in table["case"]])
-    table.insert(5, "unit", [metrics[name].unit for name in table["metric"]])
-    table.insert(6, "direction", [metrics[name].direction for name in table["metric"]])
-    return str(table.to_csv(index=False, lineterminator="\n", na_rep="nan"))
+def to_json(done: Run) -> str:
+    """`scores.reading.summary` of the run as a list of objects, one for each metric; null for what is missing."""
+    from flashbench.scores.reading import summary
+
+    plain = [
+        {name: None if isinstance(x, float) and not math.isfinite(x) else x for name, x in line.items()}
+        for line in summary(done.table, done.wanted.metrics).to_dict("records")
+    ]
+    return json.dumps(plain, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def _grid(done: Run, shown: list[tuple[Metric, stats.Estimate]], notes: Notes) -> list[list[Cell]]:
@@ -152,12 +152,12 @@ def write(done: Run, out: Path) -> None:
         InvalidError: it cannot be written.
     """
     from flashbench.reporting.document import markdown
-    from flashbench.scores.table import to_parquet
+    from flashbench.scores.table import to_csv, to_parquet
 
     with on_disk(f"{out} cannot be written", fix="give a folder with room in it; the scores are in the store"):
         for name, content in {
             "scores.parquet": to_parquet(done.table, done.wanted.hash),
-            "scores.csv": to_csv(done).encode(),
+            "scores.csv": to_csv(done.table).encode(),
             "scores.md": markdown(blocks(done)).encode(),
             RECORD: (json.dumps(done.record(), indent=1, ensure_ascii=False) + "\n").encode(),
         }.items():

@@ -219,7 +219,7 @@ def _one(
 
 def _rows(label: str, video: Video, asked: Wanted, result: Measured | None, reason: str) -> list[dict[str, Any]]:
     about: dict[str, Any] = {"protocol": asked.protocol, "row": label, "case": video.case, "cluster": video.cluster}
-    about |= {"seed": video.seed, "replica": 0}
+    about |= {"prompt": video.prompt, "seed": video.seed, "replica": 0}
     if result is None:
         missing = Measurement.missing(reason)
         nothing = [Scored(metric=metric, measurement=missing) for metric in asked.metrics]

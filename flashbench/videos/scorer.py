@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 Images: TypeAlias = Any
 """NumPy array, torch tensor (on any device), or sequence of such or of PIL images; see `clip`."""
+_CASE = "clip"
 
 
 class Scorer:
@@ -41,29 +42,48 @@ class Scorer:
 
     def __call__(
         self,
-        frames: Images,
+        frames: Images | Mapping[str, Images],
         *,
         fps: int | float | str | Fraction = 8,
-        prompt: str | None = None,
-        reference: Images | None = None,
-        case: str = "clip",
-        seed: int = 0,
+        prompt: str | Sequence[str | None] | Mapping[str, str | None] | None = None,
+        reference: Images | Mapping[str, Images] | None = None,
+        case: str | Sequence[str] = _CASE,
+        seed: int | Sequence[int] | Mapping[str, int] = 0,
     ) -> pd.DataFrame:
-        """Score a clip: one row per metric, in their order, with the columns of `flashbench.score`.
+        """Score clips: one row per clip and metric, in their order, with the columns of `flashbench.score`.
 
         Args:
-            frames: a clip as `clip` takes it.
-            fps: frames per second.
-            prompt: what it was generated from, for metrics that read it.
-            reference: the clip that metrics of a pair compare with.
-            case: its name in the rows.
-            seed: its sampling seed in the rows.
+            frames: a clip as `clip` takes it; a batch, [B, T, H, W, 3] or [B, T, 3, H, W], or a list of clips, which
+                may differ in size; or a mapping of name to clip.
+            fps: frames per second, of all.
+            prompt: what a clip was generated from: for metrics that read it, and the unit of statistics. One for all,
+                or one for each clip: a sequence beside a batch, a mapping beside a mapping.
+            reference: the clip that metrics of a pair compare with; one for each clip, in the form of `frames`.
+            case: the clip's name in the rows; of a batch a sequence of names, or what is numbered (`clip-000` …). A
+                mapping has its own.
+            seed: the sampling seed in the rows, of all or of each clip as `prompt`.
 
-        A metric that cannot run, or has no value for this clip, is a row with NaN and its reason.
+        A metric that cannot run, or has no value for a clip, is a row with NaN and its reason.
 
         Raises:
-            UsageError: frames are no clip.
+            UsageError: frames are no clips, or there are not as many prompts, references, names or seeds as clips.
         """
+        if not isinstance(frames, Mapping) and _dimensions(frames) < 5:
+            return table(self._rows(frames, fps, prompt, reference, case, seed))
+        clips, form = _named(frames, case), "mapping" if isinstance(frames, Mapping) else "sequence"
+        prompts = _each(prompt, clips, "prompts", form, one=isinstance(prompt, str | None))
+        references = _each(reference, clips, "references", form, one=reference is None)
+        seeds = _each(seed, clips, "seeds", form, one=not hasattr(seed, "__len__"))
+        return table(
+            row for name, made in clips.items()
+            for row in self._rows(made, fps, prompts[name], references[name], name, seeds[name])
+        )  # fmt: skip
+
+    def _rows(
+        self, frames: Images, fps: int | float | str | Fraction, prompt: Any, reference: Images | None, case: Any,
+        seed: Any,
+    ) -> list[dict[str, Any]]:  # fmt: skip
+        """One clip's rows."""
         made, spoilt = clip(frames, fps)
         other, spoilt_reference = clip(reference, fps) if reference is not None else (None, "")
         if spoilt_reference:
@@ -86,9 +106,62 @@ class Scorer:
             "row": "memory",
             "case": case,
             "cluster": prompt or case,
+            "prompt": prompt,
         }
         about |= {"seed": seed, "replica": 0, "frames": len(made.frames), "clip": digests.clip}
-        return table(lines(about, answers.all()))
+        return lines(about, answers.all())
+
+
+def _dimensions(images: Any) -> int:
+    """Dimensions of an array, or of a sequence of arrays, pictures (three) or sequences."""
+    if hasattr(images, "ndim"):
+        return int(images.ndim)
+    if hasattr(images, "convert"):
+        return 3
+    return 1 + _dimensions(images[0]) if isinstance(images, Sequence) and len(images) else 0
+
+
+def _named(frames: Any, case: str | Sequence[str]) -> dict[str, Images]:
+    """Name → clip of a batch or a mapping.
+
+    Raises:
+        UsageError: there are none, or names that are not theirs.
+    """
+    if isinstance(frames, Mapping):
+        if case != _CASE:
+            raise UsageError("clips of a mapping have its names", fix="leave `case` out")
+        names = [str(name) for name in frames]
+        clips = list(frames.values())
+    else:
+        clips = list(frames)
+        names = [f"{case}-{number:03d}" for number in range(len(clips))] if isinstance(case, str) else list(case)
+    if not clips or len(names) != len(clips) or len(set(names)) < len(names):
+        what = f"{len(clips)} clips with {len(names)} names, {len(set(names))} of them different"
+        raise UsageError(what, fix="give at least one clip, and each a name of its own (`case`)")
+    return dict(zip(names, clips, strict=True))
+
+
+def _each(values: Any, clips: Mapping[str, Any], what: str, form: str, *, one: bool) -> dict[str, Any]:
+    """Name → value of each clip; where it is `one`, of all.
+
+    Raises:
+        UsageError: there are other names, or not as many.
+    """
+    if one:
+        return dict.fromkeys(clips, values)
+    if isinstance(values, Mapping) != (form == "mapping") or not hasattr(values, "__len__"):
+        raise UsageError(f"{what} of {len(clips)} clips in another form than the clips", fix=f"give a {form} of {what}")
+    if isinstance(values, Mapping):
+        values = {str(name): value for name, value in values.items()}
+        if values.keys() != clips.keys():
+            apart = sorted(values.keys() ^ clips.keys())
+            raise UsageError(
+                f"{what} have other names than the clips: {apart[0]} is in one alone", fix="name them alike"
+            )
+        return values
+    if len(values) != len(clips):
+        raise UsageError(f"{len(values)} {what} for {len(clips)} clips", fix=f"give as many {what} as clips")
+    return dict(zip(clips, values, strict=True))
 
 
 def clip(frames: Images, fps: int | float | str | Fraction) -> tuple[Clip, str]:
@@ -102,7 +175,7 @@ def clip(frames: Images, fps: int | float | str | Fraction) -> tuple[Clip, str]:
     array = _array(frames)
     if array.ndim != 4 or 0 in array.shape or 3 not in (array.shape[1], array.shape[3]):
         what = f"frames are {list(array.shape)}, not [T, H, W, 3] or [T, 3, H, W]"
-        raise UsageError(what, fix="give one clip of RGB frames; take batches apart")
+        raise UsageError(what, fix="give a clip of RGB frames, a batch of such clips, or a mapping of name to clip")
     if array.shape[3] != 3:
         array = np.moveaxis(array, 1, 3)
     reason = ""

@@ -11,7 +11,8 @@ from flashbench.protocol.types import Protocol
 def test_names_are_the_promised_ones() -> None:
     assert flashbench.__all__ == [
         "Scorer", "__version__", "claims", "claims_figure", "compare", "contact", "differences", "differences_figure",
-        "drift", "figure", "load_protocol", "missing", "results", "score", "side_by_side", "verdicts",
+        "drift", "figure", "load_protocol", "missing", "results", "score", "side_by_side", "summary", "verdicts",
+        "wide",
     ]  # fmt: skip
 
 
@@ -27,6 +28,8 @@ def test_signatures_are_the_promised_ones() -> None:
         "side_by_side": (f"(protocol: 'str', metrics: 'Sequence[str]' = (), {where}", "pd.DataFrame"),
         "differences": (f"(protocol: 'str', {of}, {where}", "pd.DataFrame"),
         "differences_figure": (f"(protocol: 'str', {of}, {where}", "Drawing"),
+        "summary": ("(table: 'pd.DataFrame', metrics: 'Iterable[Metric]' = ())", "pd.DataFrame"),
+        "wide": ("(table: 'pd.DataFrame')", "pd.DataFrame"),
     }
     for name, (taken, kind) in returned.items():
         assert str(inspect.signature(getattr(flashbench, name))) == f"{taken} -> '{kind}'"

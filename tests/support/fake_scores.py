@@ -18,8 +18,8 @@ from flashbench.protocol.types import Protocol, Variant
 from flashbench.types import Case, Claim, Direction, Geometry, Scope, Settings
 
 COLUMNS = (
-    "protocol", "row", "case", "cluster", "seed", "replica", "metric", "value", "per_frame", "frames", "reason",
-    "clip", "key", "statistics",
+    "protocol", "row", "case", "cluster", "prompt", "seed", "replica", "metric", "value", "unit", "direction",
+    "per_frame", "frames", "reason", "clip", "key", "statistics",
 )  # fmt: skip
 
 
@@ -92,7 +92,7 @@ def line(row: str, case: str, name: str, value: float, **more: Any) -> dict[str,
     filled = {
         "protocol": "nfe", "row": row, "case": case, "cluster": case.split("/")[0], "seed": 0, "replica": 0,
         "metric": name, "value": value, "per_frame": [value], "frames": 1, "reason": "", "clip": "c", "key": "k",
-        "statistics": [],
+        "statistics": [], "prompt": "", "unit": "", "direction": "",
     }  # fmt: skip
     return {**filled, **more}
 

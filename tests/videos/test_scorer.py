@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from PIL import Image
 from support import made_videos as made
 
 import flashbench
@@ -34,7 +36,7 @@ def folder(tmp_path: Path) -> Path:
     ("frames", "said"),
     [
         (np.zeros((5, 96, 96), np.uint8), r"\[5, 96, 96\]"),
-        (np.zeros((2, 5, 96, 96, 3), np.uint8), "take batches apart"),
+        (np.zeros((2, 2, 5, 96, 96, 3), np.uint8), r"\[2, 5, 96, 96, 3\]"),
         (np.zeros((5, 96, 96, 4), np.uint8), r"\[5, 96, 96, 4\]"),
         (np.zeros((0, 96, 96, 3), np.uint8), r"\[0, 96, 96, 3\]"),
         (np.zeros((5, 96, 96, 3), np.int64), "int64, not uint8 or floats"),
@@ -49,6 +51,60 @@ def test_what_is_no_clip(frames: Any, said: str) -> None:
         flashbench.Scorer(FAST)(frames)
 
     assert re.search(said, str(caught.value))
+
+
+def clips(count: int = 3) -> list[np.ndarray]:
+    return [made.frames(seed=seed) for seed in range(count)]
+
+
+@pytest.mark.parametrize("form", ["array", "channels first", "tensor", "list", "pictures"])
+def test_a_batch_is_its_clips_one_by_one(form: str) -> None:
+    each, scorer = clips(), flashbench.Scorer(FAST)
+    given: Any = {
+        "array": np.stack(each), "channels first": np.stack(each).transpose(0, 1, 4, 2, 3),
+        "tensor": torch.from_numpy(np.stack(each)).permute(0, 1, 4, 2, 3) / 255, "list": each,
+        "pictures": [[Image.fromarray(frame) for frame in clip] for clip in each],
+    }[form]  # fmt: skip
+    table = scorer(given, prompt=["a", "b", "a"], reference=each[::-1], seed=[4, 5, 6])
+    one_by_one = [
+        scorer(clip, prompt=prompt, reference=other, case=f"clip-{n:03d}", seed=4 + n)
+        for n, (clip, prompt, other) in enumerate(zip(each, "aba", each[::-1], strict=True))
+    ]
+    pd.testing.assert_frame_equal(table, pd.concat(one_by_one, ignore_index=True))
+    assert list(table["case"].unique()) == ["clip-000", "clip-001", "clip-002"]
+    assert list(table["prompt"].unique()) == list(table["cluster"].unique()) == ["a", "b"]
+
+
+def test_clips_of_a_mapping_have_its_names_and_may_differ_in_size() -> None:
+    each = {
+        "small": made.frames(3, 64, 64),
+        "large": made.frames(4, 96, 112),
+        "spoilt": np.full((2, 64, 64, 3), np.nan),
+    }
+    table = flashbench.Scorer(FAST[:2])(each, prompt={"large": "two", "small": "one", "spoilt": None}, seed=7)
+    assert list(table["case"].unique()) == [*each] and set(table["seed"]) == {7}
+    assert dict(zip(table["case"], table["prompt"], strict=True)) == {"small": "one", "large": "two", "spoilt": ""}
+    assert dict(zip(table["case"], table["frames"], strict=True)) == {"small": 3, "large": 4, "spoilt": 2}
+    spoilt = table[table["case"] == "spoilt"]
+    assert spoilt["value"].isna().all() and spoilt["reason"].str.contains("not finite").all()
+    assert not table[table["case"] != "spoilt"]["value"].isna().any()
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"prompt": ["a", "b"]}, "2 prompts for 3 clips"), ({"prompt": {"a": "b"}}, "another form"),
+        ({"seed": [1, 2]}, "2 seeds for 3 clips"), ({"case": ["a", "b"]}, "3 clips with 2 names"),
+        ({"case": ["a", "b", "a"]}, "2 of them different"), ({"reference": clips(2)}, "2 references for 3 clips"),
+    ],
+)  # fmt: skip
+def test_a_batch_and_what_belongs_to_it_are_as_many(more: dict[str, Any], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        flashbench.Scorer(FAST)(clips(), **more)
+    with pytest.raises(UsageError, match="other names"):
+        flashbench.Scorer(FAST)({"a": clips(1)[0]}, prompt={"b": "x"})
+    with pytest.raises(UsageError, match="leave `case` out"):
+        flashbench.Scorer(FAST)({"a": clips(1)[0]}, case="b")
 
 
 def test_frames_that_are_not_finite_are_missing_with_a_reason() -> None:
