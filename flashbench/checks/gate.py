@@ -92,6 +92,7 @@ class Verdict:
     baseline: str
     current: str
     tier: str
+    """Empty where the two are folders of videos."""
     tolerance: Mapping[str, float]
     compared: Mapping[str, int]
     """Protocol → samples that both sides have."""
@@ -110,7 +111,7 @@ class Verdict:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Rules:
+class Rules:
     """How scores are judged."""
 
     tolerance: Mapping[str, float]
@@ -122,14 +123,24 @@ class _Rules:
 
 
 @dataclass
-class _Tally:
-    """What the protocols gave so far."""
+class Tally:
+    """What was found so far."""
 
     compared: dict[str, int] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     gaps: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+
+    def verdict(self, rules: Rules, *, baseline: str, current: str, tier: str) -> Verdict:
+        """What it comes to; `baseline` and `current` as the user named them."""
+        outcomes = [finding.outcome for finding in self.findings]
+        return Verdict(
+            status=verdicts.status(problems=self.problems, gaps=self.gaps, outcomes=outcomes),
+            kind="margins" if rules.margins else "exact", baseline=baseline, current=current, tier=tier,
+            tolerance=dict(rules.tolerance), compared=self.compared, findings=tuple(self.findings),
+            problems=tuple(self.problems), gaps=tuple(self.gaps), notes=tuple(self.notes),
+        )  # fmt: skip
 
 
 def gate(
@@ -157,7 +168,7 @@ def gate(
             margin without a direction.
         InvalidError: scores that cannot be read.
     """
-    options, tally = options or Options(), _Tally()
+    options, tally = options or Options(), Tally()
     protocols = {name: options.protocol(name) for name in names}
     current = sides.read(results_folder(options))
     protocols |= {name: options.protocol(name) for name in current if not names}
@@ -166,7 +177,7 @@ def gate(
         if metric not in (EVERY, *known):
             raise did_you_mean("metric with a tolerance", metric, known)
     before = _before(baseline, options, protocols, current, regenerate=regenerate, tally=tally)
-    rules = _Rules(tolerance=tolerance or {}, margins=margins)
+    rules = Rules(tolerance=tolerance or {}, margins=margins)
     whole = covered.whole(before, compose.names())
     for name in names or sorted({*before, *current, *whole}):
         if name not in current and (name in before or names):
@@ -185,25 +196,12 @@ def gate(
     if not tally.problems and not (tally.findings if margins else sum(tally.compared.values())):
         what = "no margin is declared for what both have" if margins else f"{baseline} has no scores that are also here"
         tally.problems.append(f"nothing was compared: {what}")
-    outcomes = [finding.outcome for finding in tally.findings]
-    return Verdict(
-        status=verdicts.status(problems=tally.problems, gaps=tally.gaps, outcomes=outcomes),
-        kind="margins" if margins else "exact",
-        baseline=baseline,
-        current=str(options.root),
-        tier=options.tier,
-        tolerance=dict(rules.tolerance),
-        compared=tally.compared,
-        findings=tuple(tally.findings),
-        problems=tuple(tally.problems),
-        gaps=tuple(tally.gaps),
-        notes=tuple(tally.notes),
-    )
+    return tally.verdict(rules, baseline=baseline, current=str(options.root), tier=options.tier)
 
 
 def _before(
     baseline: str, options: Options, protocols: Mapping[str, Protocol], current: Mapping[str, Scores],
-    *, regenerate: bool, tally: _Tally,
+    *, regenerate: bool, tally: Tally,
 ) -> dict[str, Scores]:  # fmt: skip
     """The baseline's scores, made again where that is asked for and needed."""
     if (path := Path(baseline)).exists():
@@ -260,7 +258,7 @@ def apart(one: Scores, two: Scores) -> str:
     return f"scores of another numerics class: {', '.join(differences)}" if differences else ""
 
 
-def _compare(protocol: Protocol, before: Scores, after: Scores, tally: _Tally, rules: _Rules) -> None:
+def _compare(protocol: Protocol, before: Scores, after: Scores, tally: Tally, rules: Rules) -> None:
     """Add what one protocol says."""
     name, count = protocol.name, len(tally.problems)
     tally.problems += [f"{name}: {text}" for text in _stale(protocol, after)]
@@ -280,19 +278,12 @@ def _compare(protocol: Protocol, before: Scores, after: Scores, tally: _Tally, r
     baseline, current = _aligned(name, (before, baseline), (after, current), tally)
     tally.compared[name] = len(baseline)
     if rules.margins:  # a mean over what is left would hide them; exactly, they are changes
-        gone = current[samples.no_value(current) & ~samples.no_value(baseline)].reset_index()
-        sentences = [
-            f"{metric} of {row} · {case} · seed {seed} has no value any more: {why}"
-            for row, case, seed, metric, why in zip(
-                *(gone[c] for c in ("row", "case", "seed", "metric", "reason")), strict=True
-            )
-        ]
-        tally.problems += [f"{name}: {text}" for text in sorted(sentences)]
+        tally.problems += [f"{name}: {text}" for text in samples.gone(baseline, current)]
     asked = {metric for part in protocol.parts for metric in (*part.primary, *part.margins)}
     for metric, why in samples.silent(baseline, current).items():
         text = f"{name}: {metric} has no value on either side: {why}"
         (tally.gaps if metric in asked else tally.notes).append(text)
-    tally.notes += [f"{name}: {text}" for text in _told(baseline, current, rules)]
+    tally.notes += [f"{name}: {text}" for text in told(baseline, current, rules)]
     declares = covered.margins(before.declared) if rules.margins and before.declared else {}
     tally.findings += _judged(protocol, baseline, current, declares, rules)
 
@@ -308,7 +299,7 @@ def _stale(protocol: Protocol, after: Scores) -> Iterator[str]:
         yield f"what {after.where} says that it should hold is not what the protocol asks for; run again: {again}"
 
 
-def _declarations(name: str, before: Scores, after: Scores, tally: _Tally, *, margins: bool) -> None:
+def _declarations(name: str, before: Scores, after: Scores, tally: Tally, *, margins: bool) -> None:
     """Add what the two declarations say of each other."""
     same = before.protocol_hash == after.protocol_hash
     if not same:
@@ -335,7 +326,7 @@ def _own(declares: Mapping[str, Any], *, versions: bool = True) -> tuple[Any, ..
 
 
 def _aligned(
-    name: str, first: tuple[Scores, pd.DataFrame], second: tuple[Scores, pd.DataFrame], tally: _Tally
+    name: str, first: tuple[Scores, pd.DataFrame], second: tuple[Scores, pd.DataFrame], tally: Tally
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The lines that can be compared, in one order; adds what either side lacks, or holds otherwise."""
     (before, baseline), (after, current) = first, second
@@ -364,7 +355,7 @@ def _aligned(
     return baseline[kept], current[kept]
 
 
-def _told(baseline: pd.DataFrame, current: pd.DataFrame, rules: _Rules) -> Iterator[str]:
+def told(baseline: pd.DataFrame, current: pd.DataFrame, rules: Rules) -> Iterator[str]:
     """What is not compared and should be known: clips within a tolerance, reasons."""
     metrics = baseline.index.get_level_values("metric")
     free = np.array([rules.allowed(metric) > 0 for metric in metrics], dtype=np.bool_)
@@ -380,7 +371,7 @@ def _told(baseline: pd.DataFrame, current: pd.DataFrame, rules: _Rules) -> Itera
 
 def _judged(
     protocol: Protocol, baseline: pd.DataFrame, current: pd.DataFrame, declares: Mapping[tuple[str, str], float],
-    rules: _Rules,
+    rules: Rules,
 ) -> Iterator[Finding]:  # fmt: skip
     """Findings per set of cases, row, metric and replica, in the protocol's order."""
     before, after = baseline.reset_index(), current.reset_index()
@@ -390,18 +381,33 @@ def _judged(
         asked = itertools.product((variant.row for variant in part.variants), part.metric_names, replicas)
         for at in (key for key in asked if key in groups):
             margin = declares.get((part.case_set, at[1]), math.nan)
-            sides = before.loc[groups[at]], after.loc[groups[at]]
-            finding = _finding(part, *sides, margin, rules)
-            if finding is not None:
+            old, new = before.loc[groups[at]], after.loc[groups[at]]
+            kind, name, cases = part.metric(at[1]), part.name, part.case_set
+            if (finding := find(kind, old, new, margin, rules, protocol=name, cases=cases)) is not None:
                 yield finding
 
 
-def _finding(part: Protocol, before: pd.DataFrame, after: pd.DataFrame, margin: float, rules: _Rules) -> Finding | None:
-    """The finding on aligned lines of one row, metric and replica; None where there is nothing to say."""
+def find(
+    metric: Metric, before: pd.DataFrame, after: pd.DataFrame, margin: float, rules: Rules, *, protocol: str, cases: str
+) -> Finding | None:
+    """The finding on aligned lines of one row, metric and replica; None where there is nothing to say.
+
+    Args:
+        metric: theirs.
+        before: the baseline's lines.
+        after: the current ones, in the same order.
+        margin: how much worse is no worse; NaN for none.
+        rules: how they are judged.
+        protocol: of the finding, as `cases`, the name of the set of cases.
+
+    Raises:
+        UsageError: a margin of a metric without better or worse, or beside a tolerance.
+    """
     row, name, replica = (before[column].iloc[0] for column in ("row", "metric", "replica"))
-    metric, bounded = part.metric(name), not math.isnan(margin)
+    bounded = not math.isnan(margin)
     if bounded and metric.direction == "none":
-        raise UsageError(f"{name} has no better or worse, so no margin", fix=f"take it out of `margins` of {part.name}")
+        fix = f"take it out of the margins of {protocol}"
+        raise UsageError(f"{name} has no better or worse, so no margin", fix=fix)
     if bounded and name in rules.tolerance:
         raise UsageError(f"{name} is judged by its margin", fix="leave out its --tolerance, or --margins")
     before = before.assign(differs=samples.differs(metric, before, after, 0.0 if bounded else rules.allowed(name)))
@@ -413,13 +419,13 @@ def _finding(part: Protocol, before: pd.DataFrame, after: pd.DataFrame, margin: 
     effect = stats.contrast(scores, metric, "current", "baseline", replica=int(replica))
     outcome, note = _outcome(metric, effect, margin, rules) if changed.any() else ("pass", "")
     return Finding(
-        protocol=part.name, cases=part.case_set, row=row, metric=name, replica=int(replica), outcome=outcome,
+        protocol=protocol, cases=cases, row=row, metric=name, replica=int(replica), outcome=outcome,
         changed=int(changed.sum()), of=len(before), worst=_worst(before[changed], after[changed]), effect=effect,
         margin=float(margin), note=note,
     )  # fmt: skip
 
 
-def _outcome(metric: Metric, effect: stats.Contrast, margin: float, rules: _Rules) -> tuple[Status, str]:
+def _outcome(metric: Metric, effect: stats.Contrast, margin: float, rules: Rules) -> tuple[Status, str]:
     """What a change of a row is, and why where that is not plain."""
     if not rules.margins:
         return "regression", ""

@@ -66,7 +66,7 @@ def blocks(verdict: Verdict) -> list[Block]:
 
 def sentence(verdict: Verdict) -> str:
     """A sentence that says what a gate compared with what, and what came of it."""
-    where = f"`{verdict.current}` against `{verdict.baseline}`, {verdict.tier} tier"
+    where = f"`{verdict.current}` against `{verdict.baseline}`" + (f", {verdict.tier} tier" if verdict.tier else "")
     total = sum(verdict.compared.values())
     allowed = ", ".join(f"{metric} {numbers.given(value)}" for metric, value in sorted(verdict.tolerance.items()))
     tolerance = f" (tolerance: {allowed})" if allowed else ""

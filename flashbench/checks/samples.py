@@ -66,6 +66,16 @@ def silent(baseline: pd.DataFrame, current: pd.DataFrame) -> dict[str, str]:
     return {name: str(current.xs(name, level="metric")["reason"].iloc[0]) for name in names}
 
 
+def gone(baseline: pd.DataFrame, current: pd.DataFrame) -> list[str]:
+    """Values of aligned lines that the baseline has and the current side has not, with its reasons."""
+    lost = current[no_value(current) & ~no_value(baseline)].reset_index()
+    columns = (lost[name] for name in ("row", "case", "seed", "metric", "reason"))
+    return sorted(
+        f"{metric} of {row} · {case} · seed {seed} has no value any more: {why}"
+        for row, case, seed, metric, why in zip(*columns, strict=True)
+    )
+
+
 def no_value(lines: pd.DataFrame) -> npt.NDArray[np.bool_]:
     """Lines with neither a number nor statistics of a set metric."""
     return np.asarray(lines["value"].isna() & (lines["statistics"].map(len) == 0), dtype=np.bool_)

@@ -35,6 +35,12 @@ def tell(document: Sequence[Block], content: str, *, json: bool, silent: bool) -
         show(document)
 
 
+def written(names: str, folder: Path, *, json: bool, silent: bool) -> None:
+    """Say which files were written: on stderr where stdout is for JSON alone, not at all if `silent`."""
+    if not silent:
+        typer.echo(f"written: {folder}/{names}", err=json)
+
+
 def summarise(document: Sequence[Block]) -> None:
     """Append a report to the summary of a job of GitHub Actions, if this is one.
 

@@ -7,9 +7,11 @@ from typing import Annotated
 
 import typer
 
-from flashbench.cli.answers import Json, Quiet, judged, tell
-from flashbench.cli.options import Overrides, Results, Tier, examples
+from flashbench.cli.answers import Json, Quiet, judged, tell, written
+from flashbench.cli.options import Device, Overrides, Prompts, Reference, Results, Tier, Workers, examples
 from flashbench.errors import CheckFailed, Exit, UsageError, did_you_mean
+
+_LAPTOP = "laptop"
 
 
 def register(app: typer.Typer) -> None:
@@ -19,6 +21,7 @@ def register(app: typer.Typer) -> None:
             "flashbench gate --baseline HEAD",
             "flashbench gate nfe --baseline origin/main --tier smoke --regenerate",
             "flashbench gate nfe --baseline before/scores.parquet --margins --out verdict",
+            "flashbench gate --baseline baseline/scores.parquet --candidate samples --margins",
         )
     )(gate)
     app.command(
@@ -40,7 +43,7 @@ def gate(
     baseline: Annotated[
         str, typer.Option("--baseline", help="A git revision, a scores.parquet, or a folder of results.")
     ] = "",
-    tier: Tier = "laptop",
+    tier: Tier = _LAPTOP,
     results: Results = None,
     tolerance: Annotated[
         list[str] | None,
@@ -49,12 +52,20 @@ def gate(
     margins: Annotated[
         bool, typer.Option("--margins", help="Ask for no worse than the baseline's margins instead of no change.")
     ] = False,
+    candidate: Annotated[
+        str, typer.Option("--candidate", help="Gate videos (a folder, or a scored run) against a scores.parquet.")
+    ] = "",
+    prompts: Prompts = None,
+    reference: Reference = None,
+    device: Device = "cpu",
+    workers: Workers = 1,
     regenerate: Annotated[
         bool,
         typer.Option("--regenerate", help="Make the revision's scores again here if its machine was another kind."),
     ] = False,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Folder for verdict.json and verdict.md (default: the results).")
+        Path | None,
+        typer.Option("--out", "-o", help="Folder for verdict.json and verdict.md (default: the results; or nothing)."),
     ] = None,
     json: Json = False,
     quiet: Quiet = False,
@@ -62,29 +73,47 @@ def gate(
 ) -> None:
     """Stop a change that moves scores: sample by sample against a baseline, rows in any order.
 
+    Of results by default, against a revision; with `--candidate` of anybody's videos, against the scores.parquet of
+    `flashbench score --out` (with `--margin` for `--margins`).
+
     Exit code 0: nothing moved. 1: something did, for better or worse. 3: not comparable (a clip is missing, another
-    numerics class). 4: undecided: the baseline lacks protocols that are not named away, or, with --margins, an interval
-    reaches over its margin, or what has no margin moved.
+    numerics class). 4: undecided: protocols are not covered, an interval crosses its margin, or what has none moved.
     """
     from flashbench.checks import gate as checking
     from flashbench.checks.gate_report import blocks, keep, to_json
+    from flashbench.checks.gate_videos import gate_videos
     from flashbench.run.options import Options
 
     if not baseline:
         raise UsageError("gate against what?", fix="--baseline HEAD, another revision, or a file of scores")
     options = Options(tier=tier, results=results, overrides=tuple(overrides or ()))
-    folder = out or options.root
-    with judged("gate", baseline, str(options.root), out=out, json=json, silent=quiet):
-        verdict = checking.gate(
-            baseline, options, names=protocols or (), tolerance=_tolerance(tolerance or []), margins=margins,
-            regenerate=regenerate,
-        )  # fmt: skip
+    allowed = _tolerance(tolerance or [])
+    if candidate:
+        _videos_alone(protocols or tier != _LAPTOP or results or regenerate or overrides)
+    elif prompts or reference or device != "cpu" or workers > 1:
+        raise UsageError("--prompts, --reference, --device and --workers are of videos", fix="name a --candidate")
+    with judged("gate", baseline, candidate or str(options.root), out=out, json=json, silent=quiet):
+        if candidate:
+            verdict = gate_videos(
+                baseline, candidate, tolerance=allowed, margins=margins, prompts=prompts, reference=reference,
+                device=device, workers=workers,
+            )  # fmt: skip
+        else:
+            verdict = checking.gate(
+                baseline, options, names=protocols or (), tolerance=allowed, margins=margins, regenerate=regenerate
+            )
     tell(blocks(verdict), to_json(verdict), json=json, silent=quiet)
-    keep(verdict, folder)
-    if not quiet:
-        typer.echo(f"written: {folder}/verdict.json, verdict.md", err=json)
+    if folder := out or (None if candidate else options.root):
+        keep(verdict, folder)
+        written("verdict.json, verdict.md", folder, json=json, silent=quiet)
     if verdict.code != Exit.DONE:
         raise typer.Exit(int(verdict.code))
+
+
+def _videos_alone(others: object) -> None:
+    if others:
+        what = "--candidate gates videos: protocols, --tier, --results, --regenerate and --set are of results"
+        raise UsageError(what, fix="leave them out, or leave --candidate out")
 
 
 def show(

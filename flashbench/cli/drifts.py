@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flashbench.cli.answers import Json, Quiet, judged, tell
+from flashbench.cli.answers import Json, Quiet, judged, tell, written
 from flashbench.cli.options import examples
 from flashbench.errors import UsageError
 
@@ -56,11 +56,11 @@ def drift(
 
     Exit code: within 0, beyond 1, undecided 4, incomparable 3.
     """
-    from flashbench.comparison.compare import parse_margins
     from flashbench.drifting import drift as drifting
     from flashbench.drifting import report
     from flashbench.reporting.document import show
     from flashbench.reporting.verdicts import CODES
+    from flashbench.videos.margins import parse_margins
 
     if plan:
         if baseline or candidate:
@@ -77,8 +77,7 @@ def drift(
     tell(report.blocks(found), report.to_json(found), json=json, silent=quiet)
     if out is not None:
         report.write(found, out)
-        if not quiet:
-            typer.echo(f"written: {out}/drift.md, verdict.json", err=json)
+        written("drift.md, verdict.json", out, json=json, silent=quiet)
     raise typer.Exit(int(CODES[found.status]))
 
 

@@ -13,6 +13,10 @@ Overrides = Annotated[
 ]
 Results = Annotated[Path | None, typer.Option("--results", help="Folder of the results (default: results/TIER).")]
 
+Prompts = Annotated[str | None, typer.Option("--prompts", help="Of videos, as in score.")]
+Reference = Annotated[Path | None, typer.Option("--reference", help="Of videos, as in score.")]
+Device = Annotated[str, typer.Option("--device", help="Where trained networks run: cpu, cuda or cuda:N.")]
+Workers = Annotated[int, typer.Option("--workers", min=1, help="Videos scored at the same time.")]
 Fresh = Annotated[bool, typer.Option("--fresh", help="Measure again what the store has scores of.")]
 
 

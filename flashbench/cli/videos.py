@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flashbench.cli.answers import Json, Quiet, judged, tell
-from flashbench.cli.options import Fresh, examples
+from flashbench.cli.answers import Json, Quiet, judged, tell, written
+from flashbench.cli.options import Device, Fresh, Prompts, Reference, Workers, examples
 from flashbench.errors import Exit, InvalidError, did_you_mean
+
+if TYPE_CHECKING:
+    from flashbench.comparison.verdict import Compared
 
 vbench = typer.Typer(no_args_is_help=True, help="VBench's result files and file names, both ways.")
 
@@ -63,8 +66,14 @@ def score(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Folder for scores.parquet, scores.csv, scores.md, run.json.")
     ] = None,
-    device: Annotated[str, typer.Option("--device", help="Where trained networks run: cpu, cuda or cuda:N.")] = "cpu",
-    workers: Annotated[int, typer.Option("--workers", min=1, help="Videos scored at the same time.")] = 1,
+    device: Device = "cpu",
+    workers: Workers = 1,
+    margin: Annotated[
+        list[str] | None, typer.Option("--margin", help="For `gate --margins`: how much worse is no worse, niqe=0.1.")
+    ] = None,
+    primary: Annotated[
+        list[str] | None, typer.Option("--primary", help="For `gate`: metrics of which it must know something.")
+    ] = None,
     fresh: Fresh = False,
     json: Annotated[
         bool, typer.Option("--json", help="Print each metric's mean and interval as JSON, and nothing else, on stdout.")
@@ -78,20 +87,21 @@ def score(
     """
     from flashbench.progress import quiet as silenced
     from flashbench.reporting.document import show
+    from flashbench.videos.margins import parse_margins
     from flashbench.videos.report import blocks, to_json
     from flashbench.videos.score import score_videos
 
     with silenced(quiet):
         done = score_videos(
             videos, metrics or None, prompts, reference=reference, frames=frames, size=size, fps=fps, out=out,
-            device=device, workers=workers, fresh=fresh,
+            device=device, workers=workers, fresh=fresh, margin=parse_margins(margin or ()), primary=primary or (),
         )  # fmt: skip
     if json:
         typer.echo(to_json(done), nl=False)
     elif not quiet:
         show(blocks(done, every_video=out is None and len(done.videos) <= 5))
-    if out is not None and not quiet:
-        typer.echo(f"written: {out}/scores.md, scores.csv, scores.parquet, run.json", err=json)
+    if out is not None:
+        written("scores.md, scores.csv, scores.parquet, run.json", out, json=json, silent=quiet)
     if bad := done.unreadable:
         what = f"{len(bad)} of {len(done.videos)} videos could not be scored whole, {bad[0][0]} among them"
         rest = "; the rest is scored" if len(bad) < len(done.videos) else ""
@@ -120,13 +130,13 @@ def compare(
     ignore_missing: Annotated[
         bool, typer.Option("--ignore-missing", help="Leave clips that one side lost out of account.")
     ] = False,
-    prompts: Annotated[str | None, typer.Option("--prompts", help="As in score, for folders of videos.")] = None,
-    reference: Annotated[Path | None, typer.Option("--reference", help="As in score.")] = None,
+    prompts: Prompts = None,
+    reference: Reference = None,
     frames: Annotated[str, typer.Option("--frames", help="As in score.")] = "all",
     size: Annotated[str, typer.Option("--size", help="As in score.")] = "native",
     fps: Annotated[str | None, typer.Option("--fps", help="As in score.")] = None,
-    device: Annotated[str, typer.Option("--device", help="As in score.")] = "cpu",
-    workers: Annotated[int, typer.Option("--workers", min=1, help="As in score.")] = 1,
+    device: Device = "cpu",
+    workers: Workers = 1,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Folder for compare.md, .tex, .csv, .json, and verdict.json.")
     ] = None,
@@ -145,14 +155,14 @@ def compare(
     from flashbench.comparison import compare as comparing
     from flashbench.comparison.pairing import Unpaired
     from flashbench.comparison.report import blocks, summary, to_json, write, write_draft
-    from flashbench.reporting.verdicts import CODES
+    from flashbench.videos.margins import parse_margins
 
     fails = _fails(fail_on or ())
     first = baseline or runs[0]
     with judged("compare", first, ", ".join(x for x in runs if x != first), out=out, json=json, silent=quiet):
         try:
             comparison = comparing.compare_runs(
-                [("", text) for text in runs], baseline=baseline, margin=comparing.parse_margins(margin or ()),
+                [("", text) for text in runs], baseline=baseline, margin=parse_margins(margin or ()),
                 metrics=metrics or None, pairs=pairs, prompts=prompts, reference=reference, frames=frames, size=size,
                 fps=fps, device=device, workers=workers, primary=primary or (), despite=despite or (),
                 ignore_missing=ignore_missing,
@@ -162,13 +172,19 @@ def compare(
     tell(blocks(comparison), to_json(comparison), json=json, silent=quiet)
     if out is not None:
         write(comparison, out)
-        if not quiet:
-            typer.echo(f"written: {out}/compare.md, compare.tex, compare.csv, compare.json, verdict.json", err=json)
+        written("compare.md, compare.tex, compare.csv, compare.json, verdict.json", out, json=json, silent=quiet)
+    if fails and not quiet and not comparison.unreadable:
+        typer.echo(summary(comparison), err=json)
+    _end(comparison, fails)
+
+
+def _end(comparison: Compared, fails: frozenset[Exit]) -> None:
+    """Leave with the exit code of a comparison: 3 of videos that are not whole, else one of those asked for."""
+    from flashbench.reporting.verdicts import CODES
+
     if bad := comparison.unreadable:
         what = f"{len(bad)} videos could not be scored whole; {bad[0]}"
         raise InvalidError(what, fix="see the list above; the rest is compared")
-    if fails and not quiet:
-        typer.echo(summary(comparison), err=json)
     if (code := CODES[comparison.status]) in fails:
         raise typer.Exit(int(code))
 

@@ -16,14 +16,12 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import numpy as np
 import pandas as pd
 
 from flashbench import metrics as registry
 from flashbench.comparison import family, pairing, preflight
 from flashbench.comparison.losses import lost
 from flashbench.comparison.pairing import Clip, Pairing
-from flashbench.comparison.preflight import EVERY
 from flashbench.comparison.verdict import Compared, Contest, combined, decide, difference, remarks, units
 from flashbench.errors import InvalidError, UsageError, did_you_mean
 from flashbench.metrics.base import Metric
@@ -31,15 +29,15 @@ from flashbench.progress import quiet
 from flashbench.reporting.numbers import counted, plain
 from flashbench.scores import facts
 from flashbench.scores.facts import Difference, Entry
-from flashbench.scores.runs import RECORD, ScoredRun, chosen, is_run, read_run, split_row
+from flashbench.scores.runs import RECORD, ScoredRun, chosen, is_run, read_run, split_row, unlike
 from flashbench.videos import find
 from flashbench.videos.find import composed
+from flashbench.videos.margins import Margins, margin_of
 from flashbench.videos.remarks import of_names, of_videos, sources_of
 from flashbench.videos.settings import listed
 
 Source: TypeAlias = str | Path | pd.DataFrame | ScoredRun
 """Videos, a scored run, `FOLDER:ROW` of a protocol's results, or a table of scores."""
-Margins: TypeAlias = float | Mapping[str, float] | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -233,7 +231,7 @@ def judge(
     names, notes = _metrics(runs, baseline, named)
     family.known(rules.primary, names)
     kinds = [own.get(name) or lookup(name) for name in names]
-    margins = {kind.name: _margin(margin, kind, kinds) for kind in kinds}
+    margins = {kind.name: margin_of(margin, kind, kinds) for kind in kinds}
     for label in others:
         notes += _same_meaning(runs[baseline], runs[label], names, (baseline, label))
     tables = {label: run.table for label, run in runs.items()}
@@ -241,7 +239,7 @@ def judge(
     contests, differences = list[Contest](), dict[str, tuple[Difference, ...]]()
     for label in others:
         first, second, labels = runs[baseline], runs[label], (baseline, label)
-        _same_references(first, second, [x.name for x in kinds if x.scope == "pair"], pairings[label], labels)
+        same_references(first, second, [x.name for x in kinds if x.scope == "pair"], pairings[label], labels)
         found, apart, told = _contests(first, second, kinds, pairings[label], labels, rules)
         contests += [replace(contest, margin=margins[contest.metric.name]) for contest in found]
         differences[label], notes = apart, notes + told
@@ -307,28 +305,6 @@ def _samples(runs: Mapping[str, ScoredRun]) -> list[str]:
     return notes
 
 
-def parse_margins(texts: Sequence[str]) -> dict[str, float] | None:
-    """Margins as a user writes them: `0.1` for all metrics, `niqe=0.1` for one.
-
-    Raises:
-        UsageError: one is no number above 0, or a metric has two.
-    """
-    margins: dict[str, float] = {}
-    for text in texts:
-        name, equals, number = text.rpartition("=")
-        key = name.strip() if equals else EVERY
-        try:
-            value = float(number)
-        except ValueError:
-            value = math.nan
-        if not (value > 0 and math.isfinite(value)) or not key:
-            raise UsageError(f"invalid --margin {text!r}", fix="write a number above 0, or METRIC=NUMBER")
-        if key in margins:
-            raise UsageError(f"two margins for {'all metrics' if key == EVERY else key}", fix="give one")
-        margins[key] = value
-    return margins or None
-
-
 def _unreadable(label: str, run: ScoredRun) -> list[str]:
     videos = run.record["videos"] if run.record else []
     return [plain(f"{label}: {video['case']}: {video['reason']}") for video in videos if video.get("reason")]
@@ -366,23 +342,6 @@ def _metrics(runs: Mapping[str, ScoredRun], baseline: str, asked: Sequence[str] 
     return wanted, notes
 
 
-def _margin(margin: Margins, kind: Metric, kinds: Sequence[Metric]) -> float:
-    if margin is None:
-        return math.nan
-    if not isinstance(margin, Mapping):
-        margin = {EVERY: margin}
-    for name, value in margin.items():
-        if name != EVERY and name not in (kind.name for kind in kinds):
-            raise did_you_mean("metric with a margin", name, [kind.name for kind in kinds])
-        if not isinstance(value, int | float | np.number) or not value > 0:
-            raise UsageError(f"invalid margin {value!r}: not a number above 0", fix="give it in the metric's unit")
-    if kind.direction == "none":
-        if kind.name in margin:
-            raise UsageError(f"{kind.name} has no better or worse, so no margin", fix="leave it out")
-        return math.nan
-    return float(margin.get(kind.name, margin.get(EVERY, math.nan)))
-
-
 def _same_meaning(first: ScoredRun, second: ScoredRun, names: Sequence[str], labels: tuple[str, str]) -> list[str]:
     """Refuse scores that mean different things; a note where that could not be checked."""
     if first.record is None or second.record is None:
@@ -392,24 +351,15 @@ def _same_meaning(first: ScoredRun, second: ScoredRun, names: Sequence[str], lab
         verb = "has" if len(lacking) == 1 else "have"
         who = " and ".join(lacking)
         return [f"Not checked whether metrics, weights and settings are the same: {who} {verb} no run.json."]
-    apart = _apart("", _meaning(first.record, names), _meaning(second.record, names))
-    if apart:
-        shown = "; ".join(f"{key}: {old} in {labels[0]!r}, {new} in {labels[1]!r}" for key, old, new in apart[:4])
-        more = f" (and {len(apart) - 4} more)" if len(apart) > 4 else ""
+    if differing := unlike(first.record, second.record, names):
+        shown = "; ".join(f"{key}: {old} in {labels[0]!r}, {new} in {labels[1]!r}" for key, old, new in differing[:4])
+        more = f" (and {len(differing) - 4} more)" if len(differing) > 4 else ""
         what = f"the scores of {labels[0]!r} and {labels[1]!r} mean different things: {shown}{more}"
         raise InvalidError(what, fix="score both with the same FlashBench, metrics, frames and size, on one machine")
     return []
 
 
-def _meaning(record: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
-    about = {name: record["metrics"].get(name, {}) for name in names}
-    parts = {
-        name: {key: entry.get(key) for key in ("identity", "assets", "third_party")} for name, entry in about.items()
-    }
-    return {"settings": record["settings"], "numerics": record.get("numerics"), **parts}
-
-
-def _same_references(
+def same_references(
     before: ScoredRun, after: ScoredRun, names: Sequence[str], paired: Pairing, labels: tuple[str, str]
 ) -> None:
     """Refuse metrics of a pair where paired videos were compared with different references.
@@ -428,16 +378,3 @@ def _same_references(
         what = f"the references of {counted(apart, 'pair')} of {labels[1]!r} and {labels[0]!r} differ: not"
         fix = "score both against the same --reference, or name other --metrics"
         raise InvalidError(f"{what} comparing {', '.join(names)}", fix=fix)
-
-
-def _apart(where: str, old: Any, new: Any) -> list[tuple[str, str, str]]:
-    """(place, old, new) of every difference of two JSON values."""
-    if isinstance(old, Mapping) and isinstance(new, Mapping):
-        keys = dict.fromkeys([*old, *new])
-        return [line for key in keys for line in _apart(f"{where} {key}".strip(), old.get(key), new.get(key))]
-    return [] if old == new else [(where, _short(old), _short(new))]
-
-
-def _short(value: Any) -> str:
-    text = "nothing" if value is None else str(value)
-    return text if len(text) <= 40 else f"{text[:12]}…"

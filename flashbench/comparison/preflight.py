@@ -14,10 +14,9 @@ from flashbench.metrics.base import Metric
 from flashbench.reporting.numbers import plain
 from flashbench.scores.runs import SCORES, is_run, split_row
 from flashbench.videos import find
+from flashbench.videos.margins import EVERY
 from flashbench.videos.media import Kind, kind
 
-EVERY = "*"
-"""In a mapping of margins: all metrics that it does not name."""
 _SCORING: Mapping[str, Any] = {
     "prompts": None, "reference": None, "frames": "all", "size": "native", "fps": None, "device": "cpu", "workers": 1,
 }  # fmt: skip

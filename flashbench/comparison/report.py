@@ -72,7 +72,7 @@ def to_csv(comparison: Compared) -> str:
 def to_json(comparison: Compared) -> str:
     """Content of verdict.json: a row for each metric and run, the outcome better, worse, undecided and so on."""
     rows = [
-        {"outcome" if name == "verdict" else name: value for name, value in line.items()}
+        {"outcome" if name == "verdict" else str(name): value for name, value in line.items()}
         for line in comparison.table.to_dict("records")
     ]
     deciding = list(dict.fromkeys(result.metric for result in comparison.deciding))

@@ -21,7 +21,7 @@ from flashbench.reporting.bibliography import always, bibtex, of_system, source
 from flashbench.reporting.numbers import counted, digits
 from flashbench.scores import facts
 from flashbench.scores.runs import COMPARISON, RECORD, SCORES, read_comparison, read_record, same_run
-from flashbench.scores.table import read_scores, stored_hash
+from flashbench.scores.table import read_scores, stored
 from flashbench.version import __version__
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ def _of_protocol(folder: Path) -> Citation:
     table = read_scores(folder / SCORES)
     names = list(dict.fromkeys(table.loc[table["value"].notna(), "metric"].astype(str)))
     name = str(table["protocol"].iloc[0]) if len(table) else folder.name
-    digest, tier = stored_hash(folder / SCORES), folder.resolve().parent.name
+    digest, tier = stored(folder / SCORES, "protocol"), folder.resolve().parent.name
     sentences = [
         f"Scores were computed with FlashBench {__version__} under the protocol {name} at the {tier} tier "
         f"(hash {digest[:_PREFIX]}).",

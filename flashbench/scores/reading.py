@@ -39,15 +39,15 @@ def summary(table: pd.DataFrame, metrics: Iterable[Metric] = ()) -> pd.DataFrame
 
     _whole(table)
     own, lines = {metric.name: metric for metric in metrics}, list[dict[str, object]]()
-    for where, part in table.groupby(list(ROW), sort=False):
+    for (protocol, row, replica), part in table.groupby(list(ROW), sort=False):
         once = by_content(part)
         for name in dict.fromkeys(part["metric"].astype(str)):
             metric = own.get(name) or registry.get(name)
-            found = stats.estimate(once, metric, str(where[1]), replica=int(where[2]))
+            found = stats.estimate(once, metric, str(row), replica=int(str(replica)))
             lines.append({
-                **dict(zip(ROW, where, strict=True)), "metric": name, "value": found.value, "low": found.low,
-                "high": found.high, "unit": metric.unit, "direction": metric.direction, "n": found.n, "of": found.of,
-                "clusters": found.clusters, "reason": found.reason,
+                "protocol": protocol, "row": row, "replica": replica, "metric": name, "value": found.value,
+                "low": found.low, "high": found.high, "unit": metric.unit, "direction": metric.direction, "n": found.n,
+                "of": found.of, "clusters": found.clusters, "reason": found.reason,
             })  # fmt: skip
     columns = [*ROW, "metric", "value", "low", "high", "unit", "direction", "n", "of", "clusters", "reason"]
     return pd.DataFrame(lines, columns=columns)

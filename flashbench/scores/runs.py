@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import json
-from collections.abc import Mapping
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flashbench.errors import InvalidError, UsageError, did_you_mean, on_disk
+from flashbench.keys import canonical_json
 from flashbench.scores.facts import Difference
-from flashbench.scores.table import COLUMNS, read_scores, stored_hash
+from flashbench.scores.table import COLUMNS, read_scores, stored
 
 if TYPE_CHECKING:
     import pandas as pd
 
 SCORES, RECORD, COMPARISON = "scores.parquet", "run.json", "compare.json"
 GIVE_SCORES = "give the folder that `flashbench score --out` wrote, its scores.parquet, or the videos"
+_LARGEST = 2**26
+"""Bytes of a record that is read from the metadata of a scores.parquet."""
 _AGAIN = "score the videos again with --out; what is in the store is not measured again"
 _WRITTEN = (".csv", ".tsv", ".json", ".jsonl", ".md", ".tex", ".yaml", ".txt")
 """Suffixes of tables that people and tools write: averages as a rule."""
@@ -64,11 +69,13 @@ def read_run(path: Path, row: str = "") -> ScoredRun:
     record = read_record(file.with_name(RECORD)) if file.name == SCORES else None
     if record is not None:
         same_run(record, file)
+    else:
+        record = unpacked(stored(file, "run"), str(file))
     return ScoredRun(
         label=row or _label(path, table),
         table=chosen(table, str(path), row),
         record=record,
-        protocol_hash=stored_hash(file),
+        protocol_hash=stored(file, "protocol"),
     )
 
 
@@ -103,7 +110,50 @@ def read_record(path: Path) -> Mapping[str, Any] | None:
     """
     if not path.is_file():
         return None
-    record = _json(path, _AGAIN)
+    return _checked(_json(path, _AGAIN), str(path))
+
+
+def packed(record: Mapping[str, Any]) -> str:
+    """A run's record in a few kilobytes of text for the metadata of its scores.parquet, without paths and files' bytes.
+
+    So scores alone say how they were made, and which facts of the files decide whether others compare with them.
+    """
+    kept = {name: value for name, value in record.items() if name not in ("command", "remarks")}
+    kept["videos"] = [_without(video) for video in record["videos"]]
+    return base64.b64encode(zlib.compress(canonical_json(kept).encode(), 9)).decode()
+
+
+def unpacked(text: str, where: str) -> Mapping[str, Any] | None:
+    """The record that `packed` made; None of an empty text.
+
+    Raises:
+        InvalidError: it is no record of a run.
+    """
+    if not text:
+        return None
+    try:
+        inflate = zlib.decompressobj()
+        content = inflate.decompress(base64.b64decode(text, validate=True), _LARGEST)
+        record = json.loads(content) if inflate.eof else None
+    except (ValueError, zlib.error) as error:
+        raise InvalidError(f"{where}: its record of how it was made is damaged: {error}", fix=_AGAIN) from error
+    return _checked(record, f"the record in {where}")
+
+
+def _without(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """A video's entry without its path and its bytes' hash, and so its reference's."""
+    kept = {key: value for key, value in entry.items() if key not in ("file", "sha256")}
+    if kept.get("reference"):
+        kept["reference"] = _without(kept["reference"])
+    return kept
+
+
+def _checked(record: Any, path: str) -> Mapping[str, Any]:
+    """A record of a run, as it is.
+
+    Raises:
+        InvalidError: it has another form.
+    """
     kinds = {"settings": dict, "metrics": dict, "versions": dict, "videos": list, "protocol_hash": str}
     if not isinstance(record, dict) or record.get("schema") != 1:
         raise InvalidError(f"{path} is not a record of a run of this version (schema 1)", fix=_AGAIN)
@@ -117,7 +167,45 @@ def read_record(path: Path) -> Mapping[str, Any] | None:
     for number, video in enumerate(record["videos"], 1):
         if not _is_video(video):
             raise InvalidError(f"{path}: video {number} is of another form", fix=_AGAIN)
+    if not _is_declared(record.get("declared", {})):
+        raise InvalidError(f"{path}: what it declares is of another form", fix=_AGAIN)
     return record
+
+
+def _is_declared(declared: Any) -> bool:
+    """Whether margins and primary metrics are as `flashbench score --margin --primary` writes them, or not there."""
+    if not isinstance(declared, dict) or not declared.keys() <= {"margins", "primary"}:
+        return False
+    margins, primary = declared.get("margins", {}), declared.get("primary", [])
+    if not isinstance(margins, dict) or not all(isinstance(x, int | float) and x > 0 for x in margins.values()):
+        return False
+    return isinstance(primary, list) and all(isinstance(name, str) for name in primary)
+
+
+def unlike(old: Mapping[str, Any], new: Mapping[str, Any], metrics: Iterable[str]) -> list[tuple[str, str, str]]:
+    """What makes scores of two records mean different things: (place, old, new) in settings, numerics, `metrics`."""
+    return _apart("", *(_meaning(record, list(metrics)) for record in (old, new)))
+
+
+def _meaning(record: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    about = {name: record["metrics"].get(name, {}) for name in names}
+    parts = {
+        name: {key: entry.get(key) for key in ("identity", "assets", "third_party")} for name, entry in about.items()
+    }
+    return {"settings": record["settings"], "numerics": record.get("numerics"), **parts}
+
+
+def _apart(where: str, old: Any, new: Any) -> list[tuple[str, str, str]]:
+    """(place, old, new) of every difference of two JSON values."""
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        keys = dict.fromkeys([*old, *new])
+        return [line for key in keys for line in _apart(f"{where} {key}".strip(), old.get(key), new.get(key))]
+    return [] if old == new else [(where, _short(old), _short(new))]
+
+
+def _short(value: Any) -> str:
+    text = "nothing" if value is None else str(value)
+    return text if len(text) <= 40 else f"{text[:12]}…"
 
 
 def read_comparison(path: Path) -> Mapping[str, Any] | None:
@@ -169,7 +257,7 @@ def same_run(record: Mapping[str, Any], scores: Path) -> None:
     Raises:
         InvalidError: their protocols' hashes differ.
     """
-    if record["protocol_hash"] != stored_hash(scores):
+    if record["protocol_hash"] != stored(scores, "protocol"):
         raise InvalidError(f"{scores.parent}: {RECORD} and {SCORES} are of two runs", fix=_AGAIN)
 
 

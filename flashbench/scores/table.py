@@ -98,10 +98,13 @@ def _json(numbers: Iterable[float]) -> str:
     return json.dumps([float(x) if math.isfinite(x) else None for x in numbers])
 
 
-def to_parquet(scores: pd.DataFrame, protocol_hash: str, numerics: str = "", declared: str = "") -> bytes:
+def to_parquet(
+    scores: pd.DataFrame, protocol_hash: str, numerics: str = "", declared: str = "", run: str = ""
+) -> bytes:
     """Content of scores.parquet: sorted, typed, no times, with the hash of the protocol.
 
-    `numerics` (`run.score.numerics`) and `declared` (`run.declared`) are in its metadata where they are known.
+    `numerics` (`run.score.numerics`), `declared` (`run.declared`) and `run` (`scores.runs.packed`) are in its metadata
+    where they are known.
 
     Statistics of set metrics are the bulk of the file, which is in git, so they are kept as float32: that moves pooled
     NIQE by less than 1e-5 (measured on the laptop tier), far below its intervals. Tables are made from the file.
@@ -119,7 +122,11 @@ def to_parquet(scores: pd.DataFrame, protocol_hash: str, numerics: str = "", dec
     stream = BytesIO()
     lists = {f"{name}.list.element": "BYTE_STREAM_SPLIT" for name in ("per_frame", "statistics")}
     words = [name for name in COLUMNS if name not in kinds]
-    pq.write_table(table, stream, compression="zstd", compression_level=19, use_dictionary=words, column_encoding=lists)
+    form: dict[str, Any] = {"compression": "zstd", "compression_level": 19, "use_dictionary": words}
+    with pq.ParquetWriter(stream, table.schema, column_encoding=lists, **form) as writer:
+        writer.write_table(table)
+        if run:  # not in the schema's metadata, which the file has twice
+            writer.add_key_value_metadata({"run": run})
     return stream.getvalue()
 
 
@@ -143,9 +150,9 @@ def read_scores(path: Path, protocol_hash: str | None = None) -> pd.DataFrame:
     return table
 
 
-def stored_hash(file: Path) -> str:
-    """The protocol's hash in the metadata of a scores.parquet; empty if it has none."""
+def stored(file: Path, name: str) -> str:
+    """What the metadata of a scores.parquet say under `protocol` (the protocol's hash), `run` and so on; or nothing."""
     import pyarrow.parquet as pq
 
-    metadata = pq.read_schema(file).metadata or {}
-    return str(metadata.get(b"protocol", b"").decode("ascii", "replace"))
+    metadata = pq.read_metadata(file).metadata or {}
+    return str(metadata.get(name.encode(), b"").decode("ascii", "replace"))

@@ -152,11 +152,12 @@ def write(done: Run, out: Path) -> None:
         InvalidError: it cannot be written.
     """
     from flashbench.reporting.document import markdown
+    from flashbench.scores.runs import packed
     from flashbench.scores.table import to_csv, to_parquet
 
     with on_disk(f"{out} cannot be written", fix="give a folder with room in it; the scores are in the store"):
         for name, content in {
-            "scores.parquet": to_parquet(done.table, done.wanted.hash),
+            "scores.parquet": to_parquet(done.table, done.wanted.hash, run=packed(done.record())),
             "scores.csv": to_csv(done.table).encode(),
             "scores.md": markdown(blocks(done)).encode(),
             RECORD: (json.dumps(done.record(), indent=1, ensure_ascii=False) + "\n").encode(),

@@ -39,6 +39,8 @@ class Run:
     """A row for each video and metric, in the order of `scoring.COLUMNS`."""
     about: list[dict[str, Any]]
     """For each video what its file is, or the reason why it cannot be read."""
+    declared: dict[str, Any] = field(default_factory=dict)
+    """Margins and primary metrics for a gate whose baseline this becomes."""
     remarks: list[str] = field(default_factory=list)
     """What a user should know besides: prompts without a video and the like."""
 
@@ -77,6 +79,7 @@ class Run:
             "command": ["flashbench", *sys.argv[1:]] if Path(sys.argv[0]).name.startswith("flashbench") else [],
             "row": self.label,
             "suite": self.suite,
+            "declared": self.declared,
             "remarks": self.remarks,
             "videos": self.about,
         }

@@ -7,6 +7,7 @@ store, so the same call after Ctrl-C, or with more videos or metrics, measures w
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from flashbench import keys
 from flashbench.decoding.container import Unreadable
 from flashbench.engine import LocalEngine, Report, Task
-from flashbench.errors import UsageError, on_disk
+from flashbench.errors import UsageError, did_you_mean, on_disk
 from flashbench.metrics.base import Metric
 from flashbench.metrics.device import CPU, on
 from flashbench.progress import Progress, quiet
@@ -30,10 +31,11 @@ from flashbench.store import Store
 from flashbench.types import Measurement
 from flashbench.videos import find, remarks
 from flashbench.videos.find import Video
+from flashbench.videos.margins import Margins, margin_of
 from flashbench.videos.measure import BadReference, Measured, Opened, measure_file
 from flashbench.videos.report import write
 from flashbench.videos.result import RECORD, Run
-from flashbench.videos.settings import FRAME_QUALITY, Wanted, wanted
+from flashbench.videos.settings import FRAME_QUALITY, Wanted, listed, wanted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,6 +54,8 @@ def score(
     store: str | Path | None = None,
     device: str = "cpu",
     fresh: bool = False,
+    margin: Margins = None,
+    primary: Iterable[str] | str = (),
     progress: bool = True,
 ) -> pd.DataFrame:
     """Score videos; returns a row for each video and metric, columns as in scores.parquet.
@@ -70,6 +74,9 @@ def score(
         store: folder of the store; `$FLASHBENCH_STORE` or `.flashbench/store` if not given.
         device: where trained networks run: `cpu`, `cuda` or `cuda:N`.
         fresh: measure again what the store has scores of.
+        margin, primary: kept with the scores for `flashbench gate`, whose baseline they may become, and used for
+            nothing else: how much worse still counts as no worse, as in `flashbench.compare`, and names of metrics of
+            which the gate must know something.
         progress: show on stderr how far it has come.
 
     A video that cannot be read, and a metric that cannot run, are rows with NaN and the reason. The table's `attrs`
@@ -82,7 +89,7 @@ def score(
     with quiet(not progress):
         done = score_videos(
             videos, metrics, prompts, reference=reference, frames=frames, size=size, fps=fps, out=out, store=store,
-            device=device, fresh=fresh,
+            device=device, fresh=fresh, margin=margin, primary=primary,
         )  # fmt: skip
     done.table.attrs[RECORD] = done.record()
     return done.table
@@ -102,9 +109,12 @@ def score_videos(
     device: str = "cpu",
     workers: int = 1,
     fresh: bool = False,
+    margin: Margins = None,
+    primary: Iterable[str] | str = (),
 ) -> Run:
     """`score` with all that it found out. `workers`: processes that score videos at the same time."""
     asked = wanted(metrics, frames=frames, size=size, fps=fps, device=device, fresh=fresh)
+    declared = _declared(asked, margin, primary)
     label, chosen, notes = find.find([videos] if isinstance(videos, str | Path) else videos)
     if prompts is not None:
         chosen, unmatched = find.prompted(chosen, prompts)
@@ -123,10 +133,27 @@ def score_videos(
         unpaired = NO_REFERENCE if reference is None else f"no video of its name in {_posix(Path(reference))}"
         rows, about = _measured(label, chosen, beside, asked, kept, done_by_others, unpaired)
     notes += _told(about, asked)
-    done = Run(label=label, wanted=asked, videos=chosen, table=table.table(rows), about=about, remarks=notes)
+    done = Run(
+        label=label, wanted=asked, videos=chosen, table=table.table(rows), about=about, remarks=notes, declared=declared
+    )
     if out is not None:
         write(done, Path(out))
     return done
+
+
+def _declared(asked: Wanted, margin: Margins, primary: Iterable[str] | str) -> dict[str, Any]:
+    """Margins by metric and primary metrics, for a gate whose baseline the scores become.
+
+    Raises:
+        UsageError: of a metric that is not measured, or that has no better or worse; or no number above 0.
+    """
+    known = {metric.name: metric for metric in asked.metrics}
+    named = [x if isinstance(x, str) else x.name for x in listed(primary)] if primary else []
+    for name in named:
+        if name not in known:
+            raise did_you_mean("primary metric", name, known)
+    margins = {name: margin_of(margin, metric, asked.metrics) for name, metric in known.items()}
+    return {"margins": {name: x for name, x in margins.items() if not math.isnan(x)}, "primary": named}
 
 
 def _writable(out: Path, asked: Wanted, label: str, videos: Sequence[Video]) -> None:

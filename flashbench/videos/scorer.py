@@ -152,13 +152,13 @@ def _each(values: Any, clips: Mapping[str, Any], what: str, form: str, *, one: b
     if isinstance(values, Mapping) != (form == "mapping") or not hasattr(values, "__len__"):
         raise UsageError(f"{what} of {len(clips)} clips in another form than the clips", fix=f"give a {form} of {what}")
     if isinstance(values, Mapping):
-        values = {str(name): value for name, value in values.items()}
-        if values.keys() != clips.keys():
-            apart = sorted(values.keys() ^ clips.keys())
+        named = {str(name): value for name, value in values.items()}
+        if named.keys() != clips.keys():
+            apart = sorted(named.keys() ^ clips.keys())
             raise UsageError(
                 f"{what} have other names than the clips: {apart[0]} is in one alone", fix="name them alike"
             )
-        return values
+        return named
     if len(values) != len(clips):
         raise UsageError(f"{len(values)} {what} for {len(clips)} clips", fix=f"give as many {what} as clips")
     return dict(zip(clips, values, strict=True))

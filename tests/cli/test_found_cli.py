@@ -74,7 +74,7 @@ def test_composed_and_decomposed_names_pair(tmp_path: Path, flashbench) -> None:
     for form in ("NFC", "NFD"):
         assert flashbench("score", form, "--out", f"out{form}", "--prompts", "p.csv").returncode == 0
         table = (tmp_path / f"out{form}" / "scores.csv").read_text("utf-8")
-        assert all(f"{name}.mkv,a {name},0" in table for name in NAMES)
+        assert all(f"{name}.mkv,a {name},a {name},0" in table for name in NAMES)
         assert "no prompt" not in (tmp_path / f"out{form}" / "scores.md").read_text("utf-8")
     assert "3 pairs" in flashbench("compare", "outNFC", "outNFD").stdout
 

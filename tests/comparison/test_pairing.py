@@ -12,10 +12,11 @@ import pytest
 from support import fake_scores
 from support.scored_runs import LEVELS, compared, record, run, scored, shifted
 
-from flashbench.comparison.compare import compare, judge, load, parse_margins
+from flashbench.comparison.compare import compare, judge, load
 from flashbench.comparison.pairing import manifest, pair
 from flashbench.errors import InvalidError, UsageError
 from flashbench.scores.runs import ScoredRun
+from flashbench.videos.margins import parse_margins
 
 # --- pairing --------------------------------------------------------------------------------------------------------
 

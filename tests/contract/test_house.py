@@ -30,13 +30,15 @@ assets registry store vbench cascade
 engine data
 metrics means
 shares jackknife
-stats methods scores laptop drill
+stats methods
+scores laptop drill
 systems
 protocol
 reporting
 run videos
-comparison planning checks
-drifting
+comparison planning
+checks
+drifting testing
 cli
 """
 RANK = {name: rank for rank, line in enumerate(ORDER.split("\n")) for name in line.split()}
