@@ -102,7 +102,7 @@ def describe(text: str, options: Options, *, case: str = "") -> tuple[list[Block
         own = of_part(part, scores)
         if case and case not in {entry.id for entry in part.cases}:
             continue
-        title = part.title if part.set_name else f"{part.title}, {part.table} of the paper"
+        title = part.title if part.set_name or not part.table else f"{part.title}, {part.table} of the paper"
         document.append(Block("subheading", f"On {part.case_set}: {title}"))
         document.append(Block("text", _about(part, variant)))
         metrics = [metric for metric in part.metrics if at.metric in ("", metric.name)]

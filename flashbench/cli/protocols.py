@@ -22,14 +22,20 @@ Shard = Annotated[
 Replicas = Annotated[str, typer.Option("--replicas", help="Training seeds, e.g. `0` or `0,1,2`.")]
 
 
+own = typer.Typer(no_args_is_help=True, help="A protocol of your own.")
+
+
 def register(app: typer.Typer) -> None:
-    """Add the commands run, claims, plan, list and cost to the program."""
+    """Add the commands run, claims, plan, list, cost and protocol to the program."""
+    own.command("new", epilog=examples("flashbench protocol new mine", "flashbench run mine.yaml --tier smoke"))(new)
+    app.add_typer(own, name="protocol")
     app.command(
         epilog=examples(
             "flashbench run nfe",
             "flashbench run nfe strength --phase train",
             "flashbench run nfe --tier smoke --limit 1 --results out",
             "flashbench run nfe --tier paper --dry-run",
+            "flashbench run mine.yaml --tier smoke",
             "flashbench run vbench --tier paper --shard 2/8",
             "flashbench run nfe --system flashvideo --weights my-stage2",
         )
@@ -96,7 +102,7 @@ def _within(options: Any, protocols: list[str], budget: str | None) -> Any:
 
 
 def run(
-    protocols: Annotated[list[str], typer.Argument(help="Protocols, e.g. nfe strength degradation.")],
+    protocols: Annotated[list[str], typer.Argument(help="Protocols, e.g. nfe strength, or a YAML of your own.")],
     phase: Annotated[
         list[str] | None, typer.Option("--phase", "-p", help="train, generate, score or tables; all by default.")
     ] = None,
@@ -187,6 +193,14 @@ def list_(
         raise did_you_mean("kind", kind, [*names_of, "all"])
     for name in names_of if kind == "all" else [kind]:
         typer.echo(f"{name}: {', '.join(names_of[name])}")
+
+
+def new(name: Annotated[str, typer.Argument(help="Of the protocol, and so of its file and its results.")]) -> None:
+    """Write NAME.yaml, a commented start of a protocol of your own, which runs as it is."""
+    from flashbench.protocol import compose, own_file
+
+    path = own_file.begin(name, compose.names())
+    typer.echo(f"{path}: try it with `flashbench run {path} --tier smoke`")
 
 
 def cost(

@@ -44,7 +44,7 @@ def rehearse(protocol: Protocol) -> list[str]:
     Raises:
         InvalidError: something does not fit; it names the row, metric or file.
     """
-    lines = [f"{protocol.name} at {protocol.tier}: {protocol.title} ({protocol.table}), dry run"]
+    lines = [f"{protocol.name} at {protocol.tier}: {protocol.title} ({protocol.table or 'own'}), dry run"]
     used = {str(r["component"]) for r in protocol.recipes.values() if r["kind"] in RELEASED} - {"text"}
     lines += [f"  file {networks.check_layout(component)}" for component in sorted(used)]
     for part in protocol.parts:

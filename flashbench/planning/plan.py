@@ -69,7 +69,8 @@ def describe(name: str, options: Options) -> str:
     It tells models, rows and Stage I with their clips and GPU-hours, disk, absent assets, the smallest difference.
     """
     protocol, note = stand_ins.load(name, options)
-    lines = [f"{protocol.name} at {protocol.tier}: {protocol.title} ({protocol.table}), protocol {protocol.hash[:12]}"]
+    title = f"{protocol.title} ({protocol.table or 'own'})"
+    lines = [f"{protocol.name} at {protocol.tier}: {title}, protocol {protocol.hash[:12]}"]
     store, work = Store(), []
     lines += [f"  {line}" for line in _models(protocol, options.replicas, store)]
     for part in protocol.parts:

@@ -24,7 +24,7 @@ from flashbench.data import prompts
 from flashbench.errors import FlashBenchError, UsageError, did_you_mean
 from flashbench.metrics.base import Metric
 from flashbench.paths import protocol_root, read_yaml
-from flashbench.protocol import cases
+from flashbench.protocol import cases, own_file
 from flashbench.protocol.published import published, published_metrics
 from flashbench.protocol.types import Preview, Protocol, Trial, Variant
 from flashbench.types import Case, CaseKind, Claim, Geometry, Scalar
@@ -60,7 +60,7 @@ _SET_FIELDS = (
 DRILL = "drill"
 """A tier's `assets`: the drill's own files in place of the released ones."""
 _CLAIM_WORDS = ("text", "note", "margin_reason")
-_REQUIRED = ("name", "title", "table", "system", "rows", "metrics", "primary", "baseline", "geometry", "cases", "low")
+_REQUIRED = ("name", "title", "system", "rows", "metrics", "primary", "baseline", "geometry", "cases", "low")
 
 
 def names() -> tuple[str, ...]:
@@ -79,6 +79,8 @@ def tiers() -> tuple[str, ...]:
 def load_protocol(name: str, *, tier: str = "laptop", overrides: Sequence[str] = ()) -> Protocol:
     """The protocol `name` at `tier`, with `overrides` such as `cases.split=dev` on top.
 
+    `name` may also be the path of a YAML of one's own, or the name of one in the working folder (`own_file`).
+
     Raises:
         UsageError: no such protocol or tier, a broken YAML, an unknown field, system, metric, row or setting.
         MissingAsset: VBench's prompts are not here.
@@ -88,13 +90,12 @@ def load_protocol(name: str, *, tier: str = "laptop", overrides: Sequence[str] =
 
 def load(name: str, tier: str, overrides: Sequence[str], suite: cases.Suite | None = None) -> Protocol:
     """The protocol `name` as `load_protocol` gives it; `suite` is asked for prompts in place of `prompts.suite`."""
-    if name not in names():
-        raise did_you_mean("protocol", name, names())
+    file = own_file.find(name, names())
     if tier not in tiers():
         raise did_you_mean("tier", tier, tiers())
-    where = f"protocols/{name}.yaml"
-    config = _compose(name, tier, overrides)
-    _check_fields(config, name, where)
+    where = f"protocols/{file.name}" if file.parent == protocol_root() else str(file)
+    config = _compose(file, where, tier, overrides)
+    _check_fields(config, file.stem, where)
     _choose_assets(config, where, asked=suite is None)
     try:
         protocol = _build(config, tier, suite)
@@ -155,14 +156,14 @@ def _fields(config: Mapping[str, Any], field: str, where: str, above: str = "") 
     return block
 
 
-def _compose(name: str, tier: str, overrides: Sequence[str]) -> dict[str, Any]:
+def _compose(file: Path, where: str, tier: str, overrides: Sequence[str]) -> dict[str, Any]:
     """The merged configuration as plain data."""
     from hydra.errors import HydraException
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    root = protocol_root().absolute()
-    for path in (root / f"{name}.yaml", root / "tier" / f"{tier}.yaml"):
+    root, name = protocol_root().absolute(), file.stem
+    for path in (file, root / "tier" / f"{tier}.yaml"):
         read_yaml(path)  # for its errors: Hydra's name neither line nor column
     for item in overrides:
         field, equals, _ = item.partition("=")
@@ -171,7 +172,7 @@ def _compose(name: str, tier: str, overrides: Sequence[str]) -> dict[str, Any]:
         if field.split(".")[0] not in _FIELDS:
             raise did_you_mean("field in override", field, _FIELDS)
     try:
-        config = _by_hydra(root, name, tier)
+        config = _by_hydra(root, file, tier)
         like, over = (config.pop(field, None) or {} for field in _REHEARSAL)
         block = (config.pop("tiers", None) or {}).get(like or tier)
         blocks = [part for part in (block, over.get("all"), over.get(name)) if part]
@@ -180,28 +181,32 @@ def _compose(name: str, tier: str, overrides: Sequence[str]) -> dict[str, Any]:
     except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
         first = str(error).splitlines()[0]
         fix = "compare it with nfe.yaml"
-        raise UsageError(f"protocols/{name}.yaml cannot be composed: {first}", fix=fix) from error
+        raise UsageError(f"{where} cannot be composed: {first}", fix=fix) from error
     assert isinstance(plain, dict)
     return {str(field): value for field, value in plain.items()}
 
 
-def _by_hydra(root: Path, name: str, tier: str) -> Any:
-    """A protocol's file over its defaults, as OmegaConf's DictConfig.
+def _by_hydra(root: Path, file: Path, tier: str) -> Any:
+    """A protocol's file over its defaults, which are those of `root`, as OmegaConf's DictConfig.
 
     Hydra's public `compose` keeps one configuration per process, which may be the host's: that of a `@hydra.main`, of a
     `hydra.initialize`, or of another thread. Its loader, which `compose` calls, keeps none.
     """
     from hydra._internal.config_loader_impl import ConfigLoaderImpl
     from hydra._internal.utils import create_config_search_path
+    from hydra.core.config_search_path import SearchPathQuery
     from hydra.types import RunMode
     from omegaconf import OmegaConf
 
-    loader = ConfigLoaderImpl(create_config_search_path(str(root)))
+    places = create_config_search_path(str(root))
+    if file.parent.absolute() != root:
+        places.append("own", str(file.parent.absolute()), SearchPathQuery("main", None))
+    loader = ConfigLoaderImpl(places)
     sources: list[Any] = loader.repository.sources
     for source in sources:
         if source.scheme() == "structured":
             source.store = _own_schemas(source.store)
-    config = loader.load_configuration(name, [f"tier={tier}"], run_mode=RunMode.RUN, from_shell=False)
+    config = loader.load_configuration(file.stem, [f"tier={tier}"], run_mode=RunMode.RUN, from_shell=False)
     OmegaConf.set_struct(config, False)
     del config["hydra"]
     return config
@@ -305,7 +310,7 @@ def _part(config: Mapping[str, Any], tier: str, suite: cases.Suite | None) -> Pr
         name=config["name"],
         title=str(config["title"]),
         tier=tier,
-        table=config["table"],
+        table=str(config.get("table") or ""),
         variants=variants,
         cases=chosen,
         geometry=geometry,
@@ -330,13 +335,15 @@ def _part(config: Mapping[str, Any], tier: str, suite: cases.Suite | None) -> Pr
 def _published(config: Mapping[str, Any], rows: Sequence[str]) -> dict[str, dict[str, dict[str, float]]]:
     """The paper's numbers of the table; `beside` says which of its rows stands beside one that is called otherwise."""
     measured = {prompts.dimension_of(name): name for name in config["metrics"] if prompts.dimension_of(name)}
-    versions = as_measured(published(config["table"]), measured)
+    versions = as_measured(published(str(config.get("table") or "")), measured)
     beside = {row: theirs for row, theirs in (config.get("beside") or {}).items() if theirs is not None}
     for row, theirs in beside.items():
         if row not in rows:
             raise did_you_mean("row in `beside`", row, rows)
         if not any(theirs in cells for cells in versions.values()):
-            raise did_you_mean(f"published row of {config['table']}", theirs, {r for c in versions.values() for r in c})
+            raise did_you_mean(
+                f"published row of {config.get('table')}", theirs, {r for c in versions.values() for r in c}
+            )
     return {
         version: cells | {row: cells[theirs] for row, theirs in beside.items() if theirs in cells}
         for version, cells in versions.items()

@@ -73,7 +73,7 @@ class Protocol:
     title: str
     tier: str
     table: str
-    """The paper's table or figure, e.g. `Table 8`."""
+    """The paper's table or figure, e.g. `Table 8`; empty of one's own protocol."""
     variants: tuple[Variant, ...]
     cases: tuple[Case, ...]
     geometry: Geometry

@@ -110,7 +110,8 @@ def to_latex(protocol: Protocol, table: pd.DataFrame, found: Mapping[str, Compar
 
 
 def _blocks(protocol: Protocol, table: pd.DataFrame, all_tests: Mapping[str, Comparisons]) -> list[Block]:
-    blocks = [Block("heading", f"{protocol.title} ({protocol.table} of the paper), {protocol.tier} tier")]
+    of_paper = f" ({protocol.table} of the paper)" if protocol.table else ""
+    blocks = [Block("heading", f"{protocol.title}{of_paper}, {protocol.tier} tier")]
     for part in map(vbench_table.shown, protocol.parts):
         own, tests = table[table["cases"] == part.case_set], all_tests[part.case_set]
         if part.set_name:

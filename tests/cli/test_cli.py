@@ -16,7 +16,7 @@ COMMANDS = [
     ("cite",), ("doctor",), ("gate",), ("show",), ("costs",), ("drift",),
     ("assets", "list"), ("assets", "pull"), ("assets", "verify"), ("assets", "path"),
     ("assets", "convert"), ("assets", "import"), ("assets", "drill"),
-    ("vbench", "import"), ("vbench", "export"), ("vbench", "name"),
+    ("vbench", "import"), ("vbench", "export"), ("vbench", "name"), ("protocol", "new"),
 ]  # fmt: skip
 
 
@@ -37,7 +37,7 @@ def _call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *
 
 def test_every_command_is_known_here() -> None:
     click_app = typer.main.get_command(program.app)
-    groups = ("assets", "vbench")
+    groups = ("assets", "vbench", "protocol")
     names = {(name,) for name in click_app.commands if name not in groups}
     names |= {(group, name) for group in groups for name in click_app.commands[group].commands}
     assert names == set(COMMANDS)
