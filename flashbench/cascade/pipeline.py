@@ -24,8 +24,8 @@ from flashbench.cascade import vae as autoencoder
 from flashbench.cascade.codec import latent_shape
 from flashbench.cascade.sampling import Rounding, Sample
 from flashbench.cascade.solvers import OnStep
+from flashbench.cascade.tiles import TILES, Tiles
 from flashbench.cascade.transformer import Stage1Transformer, Stage2Transformer, aligned
-from flashbench.cascade.vae import TILES, Tiles
 from flashbench.errors import UsageError, did_you_mean
 
 logger = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 import torch
 from diffusers.models.autoencoders.autoencoder_kl_cogvideox import CogVideoXSafeConv3d
@@ -19,15 +19,13 @@ from diffusers.models.upsampling import CogVideoXUpsample3D
 from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor
 
+from flashbench.cascade.tiles import TILES, Tiles
 from flashbench.errors import UsageError, did_you_mean
 
 STAGE1_SCALE = 0.7
 STAGE2_SCALE = 1.15258426
 OVERLAP = 16
 """Latent columns by which each of the two tiles reaches into the other."""
-Tiles: TypeAlias = Literal["none", "release", "blended"]
-TILES: tuple[Tiles, ...] = ("none", "release", "blended")
-"""`release`: two halves, each cropped at the middle; `blended`: the same halves, cross-faded where they overlap."""
 
 
 def encode_chunks(frames: int) -> tuple[int, ...]:

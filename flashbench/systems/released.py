@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from flashbench.cascade.cost import rates
 from flashbench.cascade.flops import STAGE1, STAGE2, Stage
+from flashbench.cascade.tiles import TILES
 from flashbench.errors import InvalidError, UsageError, did_you_mean
 from flashbench.laptop.settings import RELEASED
 from flashbench.systems import checkpoints, inputs
@@ -79,12 +80,6 @@ def _sampler(settings: Settings) -> dict[str, Any]:
         "shift": float(str(settings["shift"])),
         "rounding": settings["rounding"],
     }
-
-
-def _tiles() -> tuple[str, ...]:
-    from flashbench.cascade.vae import TILES
-
-    return TILES
 
 
 def _text(settings: Settings, name: str, allowed: tuple[str, ...]) -> Any:
@@ -253,7 +248,7 @@ class FlashVideoRelease(Released):
         from flashbench.cascade import sampling
 
         super().check(settings, geometry)
-        _text(settings, "tiles", _tiles())
+        _text(settings, "tiles", TILES)
         _text(settings, "posterior", ("sample", "mean"))
         sampling.check_refine(**_sampler(settings), method="euler")
         if settings["guidance"] != 1 and not settings["prompted"]:
