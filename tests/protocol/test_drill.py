@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from flashbench.paths import protocol_root
 from flashbench.planning import dry_run, stand_ins
 from flashbench.protocol import compose
 from flashbench.protocol.types import Protocol
@@ -35,7 +36,7 @@ def flat(value: Any, place: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def composed(name: str, tier: str) -> dict[str, Any]:
-    return dict(flat(compose._compose(name, tier, ())))
+    return dict(flat(compose._compose(protocol_root() / f"{name}.yaml", name, tier, ())))
 
 
 def loaded(name: str, tier: str) -> Protocol:
