@@ -85,8 +85,8 @@ def _primary(protocol: Protocol, result: Result) -> list[Cell]:
 
 
 def _protocol(protocol: Protocol, part: Sequence[Result]) -> list[Block]:
-    of_paper = f", {protocol.table} of the paper" if protocol.table else ""
-    title = f"{protocol.title} (`{protocol.name}`{of_paper})"
+    table = f", {protocol.table} of the paper" if protocol.table else ""
+    title = f"{protocol.title} (`{protocol.name}`{table})"
     blocks = [Block("subheading", title), Block("text", _count(part, "claim"))]
     for of_paper, head in _GROUPS.items():
         if group := [result for result in part if result["paper"] is of_paper]:
