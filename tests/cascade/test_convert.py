@@ -17,6 +17,7 @@ from flashbench.cascade import FlashVideoPipeline
 from flashbench.cascade import convert as converting
 from flashbench.cascade.checkpoint import load_stage1
 from flashbench.cascade.convert import convert
+from flashbench.drill import layout
 from flashbench.errors import InvalidError, UsageError
 
 MAKE = """
@@ -154,8 +155,9 @@ print(resident("VmHWM") - before)
 @pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="resident memory is counted as Linux does")
 def test_memory_stays_within_the_largest_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(official, "WIDTH", 1024)
-    monkeypatch.setattr(official, "LAYERS", 8)
+    for module in (layout, official):
+        monkeypatch.setattr(module, "WIDTH", 1024)
+    monkeypatch.setattr(layout, "LAYERS", 8)
     monkeypatch.setattr(official, "RANK", 128)
     folder = tmp_path / "in"
     folder.mkdir()

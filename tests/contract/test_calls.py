@@ -18,7 +18,7 @@ SCORE = {"files": 39, "mutual pairs": 0}
 # Two more answer pipelines and read margins.
 COMPARE = {"files": 50, "arrows": 109}
 # Nine metrics in place of six: 43 files, 80 arrows.
-PROTOCOL = {"files": 45, "arrows": 90}
+PROTOCOL = {"files": 46, "arrows": 90}
 
 
 def profile(folder: Path, *arguments: str) -> str:
