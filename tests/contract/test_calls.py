@@ -17,8 +17,8 @@ SCORE = {"files": 39, "mutual pairs": 0}
 # Two of compare's own (losses, family), and those five, in place of 40 files and 83 arrows.
 # Two more answer pipelines and read margins.
 COMPARE = {"files": 50, "arrows": 109}
-# Nine metrics in place of six: 43 files, 80 arrows.
-PROTOCOL = {"files": 46, "arrows": 90}
+# Nine metrics in place of six: 43 files, 80 arrows. The file of a protocol may be one's own: one file, two arrows.
+PROTOCOL = {"files": 46, "arrows": 92}
 
 
 def profile(folder: Path, *arguments: str) -> str:
